@@ -1,0 +1,179 @@
+// The nouns that every stage shares: a request on its way (RequestContext), its answer (Reply), and bodies that
+// arrive over time (BodyStream into BodySink). Nothing here knows a socket, node:http, undici or the YAML.
+//
+// Header lists are flat: name, value, name, value, in wire order and wire case; look-ups in http/headers.ts ignore
+// case. A list inside a Reply may belong to the cache and is never changed in place: what one request adds goes
+// into ctx.fields, and server/respond.ts joins the two.
+
+import type { Readable } from 'node:stream'
+import type { GatewayError } from './errors.ts'
+
+export type HeaderList = readonly string[]
+
+export type Scheme = 'http' | 'https'
+
+/** The body of a request. Nothing is read, and no `100 Continue` is sent, before open() is called. */
+export interface RequestBody {
+  /** Declared Content-Length in bytes; null when the body is chunked. */
+  readonly declaredBytes: number | null
+  /** Starts reading; at most once. The stream fails with a GatewayError where a client-side limit is broken. */
+  open(maxBytes: number): Readable
+}
+
+/** Takes a body. `write` answers false when the source shall wait for its `resume()`; the chunk is taken all the same.
+ *  Exactly one of `end` (the body is whole) and `fail` (it is not, and must not look so) is called, as the last call. */
+export interface BodySink {
+  write(chunk: Buffer): boolean
+  end(): void
+  fail(error: GatewayError): void
+}
+
+/** A response body that arrives over time, for one reader. */
+export interface BodyStream {
+  /** Starts the flow; once. Calls into the sink may come before this returns. */
+  pipeTo(sink: BodySink): void
+  /** The sink has room again. */
+  resume(): void
+  /** The reader has gone; the sink is not called any more. */
+  cancel(): void
+}
+
+/** A buffer is a whole body; null is none. */
+export type ReplyBody = Buffer | BodyStream | null
+
+export interface Reply {
+  readonly status: number
+  readonly headers: HeaderList
+  readonly body: ReplyBody
+  /** True when the connection cannot be trusted after this answer. */
+  readonly close?: boolean
+}
+
+/** An upstream's answer as far as its head, cleaned of what ends at this hop. */
+export interface OriginAnswer {
+  readonly status: number
+  readonly headers: HeaderList
+  /** True when the end of the body can be proved: by its length, by chunks, or because there is none. */
+  readonly framed: boolean
+  /** The body, once: whole where it has come already. */
+  takeBody(): ReplyBody
+}
+
+/** A request on its way upstream. It belongs to whoever started it, which need not be one client. */
+export interface OriginFetch {
+  /** Rejects with a GatewayError. */
+  readonly answer: Promise<OriginAnswer>
+  /** Gives up, at any point of it. */
+  abort(reason: GatewayError): void
+}
+
+/** Asks the route's upstream. drop: lower-case names of request fields to leave out. Throws or rejects with GatewayError. */
+export type FetchOrigin = (ctx: RequestContext, drop: ReadonlySet<string>) => OriginFetch
+
+/** One step of a request. A Reply ends the walk, null passes on. See plan/pipeline.ts. */
+export type Stage = (ctx: RequestContext) => Reply | null | Promise<Reply | null>
+
+/** What the cache did with a request: one word for the `X-Cache` header, log, metrics and statistics. */
+export type CacheOutcome = 'hit' | 'miss' | 'stale' | 'revalidated' | 'collapsed' | 'bypass'
+
+/** The verdict of the limits on one request; of several policies, the one that binds: least remaining, or the longest wait. */
+export interface QuotaDecision {
+  readonly admitted: boolean
+  readonly policy: string
+  readonly limit: number
+  readonly remaining: number
+}
+
+/** Facts of a request that a lane knows before any rule is applied. */
+export interface RequestFacts {
+  readonly method: string
+  readonly scheme: Scheme
+  /** Normalised host, lower case, without the default port; '' where HTTP/1.0 gave none. */
+  readonly host: string
+  /** Normalised path: the one string for match, keys and wire (http/target.ts). */
+  readonly path: string
+  /** '' or '?' and the raw query. */
+  readonly query: string
+  readonly version: '1.0' | '1.1'
+  readonly headers: HeaderList
+  readonly body: RequestBody | null
+  /** The socket's peer, IPv4-mapped IPv6 already unmapped. */
+  readonly peerAddress: string
+  /** performance.now() when the request was first seen. */
+  readonly receivedAtMs: number
+}
+
+/** One request, from its head to its log line. Every field is set here once; none is added later, so that all
+ *  requests keep one shape. A request finishes under the plan it started with. */
+export class RequestContext implements RequestFacts {
+  readonly method: string
+  readonly scheme: Scheme
+  readonly host: string
+  readonly path: string
+  readonly query: string
+  readonly version: '1.0' | '1.1'
+  readonly headers: HeaderList
+  readonly body: RequestBody | null
+  readonly peerAddress: string
+  readonly receivedAtMs: number
+
+  /** X-Request-Id: made by the lane, replaced by a trusted proxy's. */
+  id: string
+  /** Whose request it is: the peer, or what trusted proxies say of it. */
+  clientAddress: string
+  /** True when the peer is one of `trustedProxies`, so its forwarding fields are believed. */
+  peerIsTrusted = false
+  /** Name of the route, for the log and metrics; null while none matched. */
+  route: string | null = null
+  /** Values of `:name` segments, by name. */
+  params: ReadonlyMap<string, string> | null = null
+  quota: QuotaDecision | null = null
+  cache: CacheOutcome | null = null
+  /** Why it was not a hit, from the closed set in cache/reasons.ts. */
+  cacheReason: string | null = null
+  /** Milliseconds from sending the request upstream to the head of its answer; null when no upstream was asked. */
+  upstreamMs: number | null = null
+  error: GatewayError | null = null
+  /** Fields that this request alone adds to its answer, flat. */
+  readonly fields: string[] = []
+  /** Passes an interim (1xx) answer to the client at once; set by a lane that can. */
+  relayInterim: ((status: number, headers: HeaderList) => void) | null = null
+
+  /** Set when the answer is finished or broken off. */
+  status = 0
+  bytesSent = 0
+  /** Milliseconds from receivedAtMs to the head of the answer, and to its end. */
+  headMs = 0
+  durationMs = 0
+  /** True once the client has gone before its answer was complete. */
+  aborted = false
+  #onAbort: (() => void) | null = null
+
+  constructor(facts: RequestFacts, id: string) {
+    this.method = facts.method
+    this.scheme = facts.scheme
+    this.host = facts.host
+    this.path = facts.path
+    this.query = facts.query
+    this.version = facts.version
+    this.headers = facts.headers
+    this.body = facts.body
+    this.peerAddress = facts.peerAddress
+    this.receivedAtMs = facts.receivedAtMs
+    this.id = id
+    this.clientAddress = facts.peerAddress
+  }
+
+  /** Names what to stop when the client goes; the latest caller counts, null clears. Runs at once if it has gone. */
+  whenAborted(stop: (() => void) | null): void {
+    this.#onAbort = stop
+    if (this.aborted) stop?.()
+  }
+
+  /** The client has gone. Called by the lane; further calls do nothing. */
+  abort(): void {
+    if (this.aborted) return
+    this.aborted = true
+    this.#onAbort?.()
+  }
+}

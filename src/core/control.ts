@@ -1,0 +1,120 @@
+// Everything that the admin port and the command line may ask of a running gateway. Types only: gateway.ts implements
+// Control, admin/ and cli/ speak it, so neither knows how the gateway is built. Field names are the JSON on the wire.
+
+import type { HeaderList } from './context.ts'
+
+export interface HealthReport {
+  readonly status: 'ok' | 'degraded' | 'draining'
+  readonly redis: 'ok' | 'down' | 'off'
+  readonly upstreams: Readonly<Record<string, 'ok'>>
+  readonly config: { readonly loaded_at: string; readonly error: string | null }
+  readonly version: string
+  readonly uptime_s: number
+}
+
+export interface RouteRow {
+  readonly route: string
+  readonly host: string | null
+  readonly path: string
+  readonly methods: readonly string[] | null
+  readonly upstream: string
+  /** How the route caches, in words: `ttl 1h, public`; null when it does not. */
+  readonly cache: string | null
+  /** Names of the limits, in the order in which they are charged. */
+  readonly limits: readonly string[]
+}
+
+export interface UpstreamRow {
+  readonly upstream: string
+  readonly targets: readonly {
+    readonly url: string
+    readonly open_connections: number
+    readonly in_flight: number
+    readonly queued: number
+  }[]
+}
+
+/** An imagined request: explained, never sent. */
+export interface ExplainRequest {
+  readonly method: string
+  /** Absolute, or a path. */
+  readonly url: string
+  readonly headers: HeaderList
+}
+
+export interface Explanation {
+  readonly method: string
+  readonly host: string
+  /** The normalised target: what is matched, keyed and sent. */
+  readonly target: string
+  readonly client_ip: string
+  readonly route: string | null
+  readonly upstream: string | null
+  /** Path and query as the upstream would see them. */
+  readonly upstream_target: string | null
+  readonly limits: readonly ExplainedLimit[]
+  readonly cache: ExplainedCache | null
+  /** What a client would get instead of an answer, where the request would be refused. */
+  readonly refused: { readonly status: number; readonly code: string; readonly detail: string } | null
+}
+
+export interface ExplainedLimit {
+  readonly policy: string
+  readonly admitted: boolean
+  readonly limit: number
+  readonly remaining: number
+  readonly window_s: number
+  /** The parts of the key, as `ip=192.0.2.7`. */
+  readonly key: string
+  readonly retry_after_s: number | null
+}
+
+export interface ExplainedCache {
+  /** `hit`, `miss` or `bypass`: what would happen now. */
+  readonly outcome: 'hit' | 'miss' | 'bypass'
+  readonly reason: string | null
+  readonly key: string
+  readonly age_s: number | null
+  readonly ttl_s: number | null
+}
+
+export interface PurgeResult {
+  /** Stored responses removed, variants counted one by one. */
+  readonly purged: number
+}
+
+/** Counts and latency of one route, or of all. Latencies in milliseconds, from a histogram with 5 % wide buckets or finer. */
+export interface StatsRow {
+  readonly requests: number
+  readonly errors: number
+  readonly limited: number
+  readonly cache: Readonly<Record<string, number>>
+  /** Hits per request that consulted the cache; null where none did. */
+  readonly hit_rate: number | null
+  readonly bytes: number
+  readonly latency_ms: { readonly mean: number; readonly p50: number; readonly p95: number; readonly p99: number; readonly max: number }
+}
+
+export interface Stats {
+  readonly uptime_s: number
+  readonly since_start: { readonly total: StatsRow; readonly routes: Readonly<Record<string, StatsRow>> }
+  readonly last_minute: { readonly total: StatsRow; readonly routes: Readonly<Record<string, StatsRow>> }
+  readonly cache: { readonly entries: number; readonly bytes: number; readonly max_bytes: number }
+}
+
+export type ReloadResult = { readonly ok: true; readonly loaded_at: string } | { readonly ok: false; readonly error: string }
+
+export interface Control {
+  health(): HealthReport
+  /** Prometheus text format, version 0.0.4. */
+  metrics(): string
+  stats(): Stats
+  routes(): readonly RouteRow[]
+  upstreams(): readonly UpstreamRow[]
+  /** The running configuration as plain JSON, secrets hidden. */
+  config(): unknown
+  explain(request: ExplainRequest): Explanation
+  /** Removes every stored variant of each URL. urls: absolute, or a path that stands for every host. */
+  purge(urls: readonly string[]): PurgeResult
+  reload(): Promise<ReloadResult>
+}
