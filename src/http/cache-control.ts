@@ -1,0 +1,135 @@
+// Cache-Control (RFC 9111 §5.2, stale-* RFC 5861, immutable RFC 8246) and Age (RFC 9111 §5.1), from text to values.
+// What the directives mean for storing and reuse is the cache's business; here is only what was said.
+//
+// In doubt the reading that keeps less wins: a wrong number counts as 0, of two numbers the smaller counts, a directive
+// that forbids counts with any argument and one that allows only without, and text without grammar is null: no-store.
+
+import { listMembers } from './headers.ts'
+
+export interface CacheControl {
+  readonly maxAgeSeconds: number | null
+  readonly sMaxAgeSeconds: number | null
+  readonly noStore: boolean
+  /** Also true for the qualified form, whose field names are in noCacheFields. */
+  readonly noCache: boolean
+  /** Lower case; empty for the unqualified form. */
+  readonly noCacheFields: readonly string[]
+  /** Also true for the qualified form, whose field names are in privateFields. */
+  readonly isPrivate: boolean
+  /** Lower case; empty for the unqualified form. */
+  readonly privateFields: readonly string[]
+  readonly isPublic: boolean
+  readonly mustRevalidate: boolean
+  readonly proxyRevalidate: boolean
+  readonly mustUnderstand: boolean
+  readonly immutable: boolean
+  readonly onlyIfCached: boolean
+  readonly noTransform: boolean
+  readonly staleWhileRevalidateSeconds: number | null
+  readonly staleIfErrorSeconds: number | null
+}
+
+/** Largest number of seconds that is told apart (RFC 9111 §1.2.2); larger ones count as this. */
+export const MAX_DELTA_SECONDS = 2 ** 31
+
+/** One list member, empty ones included, with its comma; sticky, so that matching ends where the grammar does.
+ *  An apostrophe is a token character and quotes nothing. Each blank can be matched in one way only, so that a
+ *  long run of them costs no backtracking. */
+const MEMBER =
+  /[\t ]*(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)(?:=(?:([!#$%&'*+\-.^_`|~0-9A-Za-z]+)|"([^"\\]*(?:\\.[^"\\]*)*)"))?[\t ]*)?(?:,|$)/gsy
+
+/** The directives of all Cache-Control lines of a message, joined by ", ". Unknown directives are passed over.
+ *  null when the text is no list of directives (an open quote, a space before "="): treat it as no-store. */
+export function parseCacheControl(value: string): CacheControl | null {
+  const parsed = {
+    maxAgeSeconds: null as number | null,
+    sMaxAgeSeconds: null as number | null,
+    noStore: false,
+    noCache: false,
+    noCacheFields: [] as string[],
+    isPrivate: false,
+    privateFields: [] as string[],
+    isPublic: false,
+    mustRevalidate: false,
+    proxyRevalidate: false,
+    mustUnderstand: false,
+    immutable: false,
+    onlyIfCached: false,
+    noTransform: false,
+    staleWhileRevalidateSeconds: null as number | null,
+    staleIfErrorSeconds: null as number | null,
+  }
+  let end = 0
+  for (const match of value.matchAll(MEMBER)) {
+    end = match.index + match[0].length
+    // Both spellings of an argument are taken, whichever the directive prefers (RFC 9111 §5.2).
+    const argument = match[2] ?? match[3]?.replaceAll(/\\(.)/gs, '$1') ?? null
+    switch ((match[1] ?? '').toLowerCase()) {
+      case 'max-age':
+        parsed.maxAgeSeconds = shorter(parsed.maxAgeSeconds, argument)
+        break
+      case 's-maxage':
+        parsed.sMaxAgeSeconds = shorter(parsed.sMaxAgeSeconds, argument)
+        break
+      case 'stale-while-revalidate':
+        parsed.staleWhileRevalidateSeconds = shorter(parsed.staleWhileRevalidateSeconds, argument)
+        break
+      case 'stale-if-error':
+        parsed.staleIfErrorSeconds = shorter(parsed.staleIfErrorSeconds, argument)
+        break
+      case 'no-store':
+        parsed.noStore = true
+        break
+      case 'no-cache':
+        parsed.noCache = true
+        parsed.noCacheFields.push(...fieldNames(argument))
+        break
+      case 'private':
+        parsed.isPrivate = true
+        parsed.privateFields.push(...fieldNames(argument))
+        break
+      case 'must-revalidate':
+        parsed.mustRevalidate = true
+        break
+      case 'proxy-revalidate':
+        parsed.proxyRevalidate = true
+        break
+      case 'no-transform':
+        parsed.noTransform = true
+        break
+      case 'only-if-cached':
+        parsed.onlyIfCached = true
+        break
+      case 'public':
+        parsed.isPublic ||= argument === null
+        break
+      case 'must-understand':
+        parsed.mustUnderstand ||= argument === null
+        break
+      case 'immutable':
+        parsed.immutable ||= argument === null
+        break
+      default:
+    }
+  }
+  return end === value.length ? parsed : null
+}
+
+/** Age in seconds from the lines of the field: the first member counts, and nothing but digits; null otherwise. */
+export function parseAge(values: readonly string[]): number | null {
+  return parseDeltaSeconds(listMembers(values.join(','))[0] ?? '')
+}
+
+/** delta-seconds (RFC 9111 §1.2.2); null for anything but digits. */
+function parseDeltaSeconds(text: string): number | null {
+  return /^\d+$/.test(text) ? Math.min(Number(text), MAX_DELTA_SECONDS) : null
+}
+
+/** RFC 9111 §4.2.1: of duplicates use the first, or take the response for stale. The smaller is one or the other at any
+ *  age, and never keeps a response for longer than any of its authors meant. An invalid number is stale: 0. */
+function shorter(seconds: number | null, argument: string | null): number {
+  const given = parseDeltaSeconds(argument ?? '') ?? 0
+  return seconds === null ? given : Math.min(seconds, given)
+}
+
+const fieldNames = (argument: string | null): string[] => listMembers((argument ?? '').toLowerCase())
