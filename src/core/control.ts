@@ -40,6 +40,8 @@ export interface ExplainRequest {
   /** Absolute, or a path. */
   readonly url: string
   readonly headers: HeaderList
+  /** The address that it comes from; without it, this machine. */
+  readonly client?: string
 }
 
 export interface Explanation {
@@ -48,6 +50,7 @@ export interface Explanation {
   /** The normalised target: what is matched, keyed and sent. */
   readonly target: string
   readonly client_ip: string
+  /** null: none, or the gateway answers this path itself (health), in which case nothing is refused. */
   readonly route: string | null
   readonly upstream: string | null
   /** Path and query as the upstream would see them. */

@@ -1,0 +1,120 @@
+// The whole route table: the features' options composed into one schema, and the types that the rest of the gateway
+// compiles from. Shape and units only; what refers to something else in the file is in config/references.ts.
+
+import { z } from 'zod'
+import { adminOptions } from '../admin/options.ts'
+import { memoryOptions, routeCacheOptions } from '../cache/options.ts'
+import { count, decoded, duration, later, size, text, word } from '../core/decode.ts'
+import { limitOptions } from '../limit/options.ts'
+import { logOptions } from '../observe/options.ts'
+import { listenOptions } from '../server/options.ts'
+import { headerEditOptions, rewriteOptions, routeTimeoutOptions, upstreamOptions } from '../upstream/options.ts'
+import { METHODS } from '../http/methods.ts'
+import { parseCidr } from '../http/forwarded.ts'
+
+const name = (what: string) =>
+  text(`a name for ${what}`, (value) =>
+    /^[A-Za-z][A-Za-z0-9_-]{0,63}$/.test(value) ? null : 'begin with a letter; then letters, digits, - and _',
+  )
+
+/** In any case; upper case here, because that is how everybody writes them and editors go by the schema. */
+const method = () =>
+  decoded(`one of ${METHODS.join(', ')}`, null, (value) => METHODS.find((m) => m === value.toUpperCase()) ?? null).meta(
+    {
+      anyOf: [{ enum: [...METHODS] }, { type: 'string', pattern: String.raw`\$\{` }],
+    },
+  )
+
+const redisOptions = z.strictObject({
+  url: text('a redis:// URL, or "" for none', (value) =>
+    value === '' ? null : 'shared state is not supported yet: leave it empty, this instance then stands alone',
+  )
+    .prefault('')
+    .describe('empty: this instance stands alone'),
+  namespace: text('a key prefix').prefault('weirgate').describe('prefix of every key'),
+  deadline: duration({ minMs: 1 }).prefault('25ms').describe('longest wait of a request for Redis'),
+})
+
+const routeOptions = z.strictObject({
+  path: text('a path pattern', checkPattern).describe(
+    '/x matches exactly; /x/* matches /x, /x/ and all below; :name matches one segment',
+  ),
+  host: text('a host name', (value) =>
+    /^(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/.test(value) ? null : 'lower case, no port; *.example.com for all below',
+  )
+    .optional()
+    .describe('only requests for this host; default any'),
+  methods: z.array(method()).min(1).optional().describe('only these methods; default all'),
+  upstream: name('an upstream').optional().describe('where requests go; default defaults.upstream'),
+  rewrite: rewriteOptions.optional().describe('changes the path on its way upstream'),
+  headers: z
+    .strictObject({
+      request: headerEditOptions.optional().describe('on the way upstream'),
+      response: headerEditOptions.optional().describe('on the way to the client'),
+    })
+    .optional()
+    .describe('sets and removes header fields'),
+  limits: z.array(name('a limit')).optional().describe('limits of this route; default defaults.limits; [] for none'),
+  cache: routeCacheOptions.optional().describe('keeps responses; without it nothing is stored'),
+  timeouts: routeTimeoutOptions.optional().describe("overrides the upstream's"),
+  retries: count({ min: 0, max: 5 }).optional().describe("overrides the upstream's"),
+  maxBody: size().prefault('10MiB').describe('largest request body; more is a 413'),
+  onLimited: word(['deny'], ['stale']).prefault('deny').describe('deny: over a limit is a 429'),
+  mode: word(['enforce'], ['shadow']).prefault('enforce').describe('whether the limits of the route are enforced'),
+  auth: later(),
+  purges: later(),
+  websocket: later(),
+  fallback: later(),
+})
+
+export type RouteOptions = z.output<typeof routeOptions>
+
+/** RFC 3986 path characters; `:name` for a whole segment; `*` only as the whole last segment. */
+function checkPattern(pattern: string): string | null {
+  if (!pattern.startsWith('/')) return 'begin with /'
+  const segments = pattern.slice(1).split('/')
+  for (const [i, segment] of segments.entries()) {
+    const last = i === segments.length - 1
+    if (segment === '' && !last) return 'no empty segments: // is merged before matching'
+    if (segment === '.' || segment === '..') return 'no dot segments: they are refused before matching'
+    if (segment.includes('*') && !(last && segment === '*')) return '* stands for everything below and comes last: /x/*'
+    if (segment.startsWith(':') && !/^:[A-Za-z][A-Za-z0-9_]*$/.test(segment)) return 'a parameter is :name'
+    if (!/^[A-Za-z0-9\-._~!$&'()+,;=:@%*]*$/.test(segment))
+      return 'keep to URL path characters; percent-encode the rest'
+  }
+  const names = segments.filter((segment) => segment.startsWith(':'))
+  return new Set(names).size === names.length ? null : 'each :name once'
+}
+
+export const gatewaySchema = z.strictObject({
+  listen: listenOptions.prefault('0.0.0.0:8080'),
+  admin: adminOptions.prefault({}).describe('the admin port: health, metrics, statistics, purge, reload'),
+  redis: redisOptions.prefault({}).describe('shared state of several instances'),
+  trustedProxies: z
+    .array(decoded('an address or CIDR such as "10.0.0.0/8"', 'write address/prefix', parseCidr))
+    .prefault([])
+    .describe('peers whose X-Forwarded-For or Forwarded is believed'),
+  log: logOptions.prefault({}).describe('the log on standard output'),
+  cache: memoryOptions.prefault({}).describe('the memory that all caching routes share'),
+  health: z
+    .union([
+      z.literal(false),
+      text('a path, or false', (value) => (/^\/[\w\-./]*$/.test(value) ? null : 'begin with /')),
+    ])
+    .prefault('/health')
+    .describe('health path on the public port; false leaves it to the backends'),
+  identity: later(),
+  upstreams: z.record(name('an upstream'), upstreamOptions).describe('the backends, by name'),
+  limits: z.record(name('a limit'), limitOptions).prefault({}).describe('the limits, by name'),
+  defaults: z
+    .strictObject({
+      upstream: name('an upstream').optional().describe('upstream of a route that names none'),
+      limits: z.array(name('a limit')).prefault([]).describe('limits of a route that names none'),
+    })
+    .prefault({})
+    .describe('what a route has that does not say otherwise'),
+  routes: z.array(routeOptions).min(1).describe('the route table; the most specific route wins, in any order'),
+})
+
+/** The decoded file: defaults filled in, units converted, frozen. */
+export type GatewayConfig = z.output<typeof gatewaySchema>

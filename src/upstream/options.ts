@@ -1,0 +1,81 @@
+// What YAML may say of an upstream, and of what a route changes on the way there and back.
+
+import { z } from 'zod'
+import { count, decoded, duration, later, text, word } from '../core/decode.ts'
+import { isFieldValue, isToken } from '../http/headers.ts'
+
+/** An origin: scheme, host and port, no path. */
+function parseTarget(text: string): URL | null {
+  if (!/^https?:\/\/[^/?#@\s]+\/?$/.test(text)) return null
+  return URL.canParse(text) ? new URL(text) : null
+}
+
+const url = () =>
+  decoded(
+    'an http:// or https:// origin such as "http://127.0.0.1:8000"',
+    'give scheme, host and port only; a path goes into the route as rewrite.prefix',
+    parseTarget,
+  )
+
+const target = z.union([
+  url().transform((origin) => ({ url: origin })),
+  z.strictObject({ url: url().describe('origin of the backend'), weight: later() }).transform(({ url }) => ({ url })),
+])
+
+const timeout = () => duration({ minMs: 1 }).optional()
+
+/** Each phase of an exchange has its own timer; the 504 names the one that fired. */
+export const timeoutOptions = z.strictObject({
+  connect: timeout().describe('until the connection stands (default 2s)'),
+  queue: timeout().describe('waiting for a free connection (default 30s)'),
+  firstByte: timeout().describe('from the request sent to the head of the answer (default 30s)'),
+  idle: timeout().describe('longest gap in a body, either way (default 30s)'),
+  total: timeout().describe('the whole exchange (default 60s)'),
+  streamTotal: timeout().describe('instead of total, for an event stream (default 5m)'),
+})
+
+export type TimeoutOptions = z.output<typeof timeoutOptions>
+
+/** A route's own: all but connect, since its upstream's connections are shared with other routes. */
+export const routeTimeoutOptions = timeoutOptions.omit({ connect: true })
+
+export type RouteTimeoutOptions = z.output<typeof routeTimeoutOptions>
+
+export const upstreamOptions = z.strictObject({
+  targets: z.array(target).min(1).describe('the backends; requests go to them in turn'),
+  balance: word(['round-robin'], ['least-requests']).prefault('round-robin').describe('how a target is chosen'),
+  connections: count({ min: 1, max: 10_000 }).prefault(64).describe('keep-alive connections per target'),
+  connectionLifetime: duration({ minMs: 100 })
+    .prefault('1h')
+    .describe('age at which a connection is replaced, so that DNS changes are followed'),
+  timeouts: timeoutOptions.prefault({}).describe('how long each phase may take'),
+  retries: count({ min: 0, max: 5 })
+    .prefault(1)
+    .describe('further attempts where it is certain that no work is done twice: connection never made, or a GET or HEAD on a kept connection that broke before any answer'),
+  health: later(),
+  breaker: later(),
+  concurrency: later(),
+})
+
+export type UpstreamOptions = z.output<typeof upstreamOptions>
+
+const fieldName = () => text('a header field name', (name) => (isToken(name) ? null : 'letters, digits and dashes'))
+const fieldValue = () =>
+  text('a header field value', (value) => (isFieldValue(value) ? null : 'no line breaks or control characters'))
+
+export const headerEditOptions = z.strictObject({
+  set: z.record(fieldName(), fieldValue()).prefault({}).describe('fields to set, replacing any of that name'),
+  remove: z.array(fieldName()).prefault([]).describe('fields to remove'),
+})
+
+export type HeaderEditOptions = z.output<typeof headerEditOptions>
+
+const path = (expected: string) =>
+  text(expected, (value) => (/^\/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*$/.test(value) && !value.includes('//') ? null : 'begin with / and keep to URL path characters'))
+
+export const rewriteOptions = z.strictObject({
+  strip: path('a path prefix such as "/api"').optional().describe('prefix to take off the path'),
+  prefix: path('a path prefix such as "/v2"').optional().describe('prefix to put before the path, after strip'),
+})
+
+export type RewriteOptions = z.output<typeof rewriteOptions>

@@ -1,0 +1,210 @@
+import { describe, expect, it } from 'vitest'
+import { formatPath } from '../../src/config/path.ts'
+import { checkReferences } from '../../src/config/references.ts'
+
+const UPSTREAMS = { app: {}, ai: {} }
+const table = (...routes: unknown[]) => ({ upstreams: UPSTREAMS, defaults: { upstream: 'app' }, routes })
+
+/** `path: complaint` of each finding. */
+const complaints = (raw: unknown): string[] =>
+  checkReferences(raw).map(({ path, expected, got }) => `${formatPath(path)}: ${got ?? expected ?? ''}`)
+
+describe('names', () => {
+  it('finds a route without upstream where there is no default', () => {
+    expect(complaints({ upstreams: UPSTREAMS, routes: [{ path: '/a' }, { path: '/b', upstream: 'ai' }] })).toEqual([
+      'routes[0].upstream: the name of an upstream',
+    ])
+  })
+
+  it.each([
+    ['the default', { upstream: 'app' }],
+    ['a default that could not be made out', { upstream: undefined }],
+    ['defaults of the wrong shape, which the schema tells', 'app'],
+  ])('is content with %s', (_what, defaults) => {
+    expect(complaints({ upstreams: UPSTREAMS, defaults, routes: [{ path: '/a' }] })).toEqual([])
+  })
+
+  it('suggests the nearest name', () => {
+    const raw = { ...table({ path: '/a', limits: ['per-clint'] }), limits: { 'per-client': {} } }
+    expect(checkReferences(raw)).toMatchObject([
+      { path: ['routes', 0, 'limits', 0], cure: 'did you mean "per-client"?' },
+    ])
+  })
+
+  it('finds a limit where no limits are defined', () => {
+    expect(complaints(table({ path: '/a', limits: ['x'] }))).toEqual(['routes[0].limits[0]: the name of a limit'])
+  })
+
+  it('does not take a name of every object for a defined one', () => {
+    expect(complaints(table({ path: '/a', upstream: 'constructor' }))).toEqual([
+      'routes[0].upstream: the name of an upstream',
+    ])
+  })
+
+  it('passes over names where what they name is broken', () => {
+    expect(complaints({ upstreams: [], limits: 5, routes: [{ path: '/a', upstream: 'x', limits: ['y'] }] })).toEqual([])
+  })
+})
+
+describe('routes that meet', () => {
+  const tie = 'routes[1].path: ties with routes[0]'
+  const never = 'never matches: routes of the same path that list methods take every one'
+
+  it.each([
+    ['the same path', [{ path: '/a' }, { path: '/a' }], [tie]],
+    ['the same path but for the names of parameters', [{ path: '/:x/b' }, { path: '/:y/b' }], [tie]],
+    [
+      'lists that overlap',
+      [
+        { path: '/a', methods: ['GET', 'HEAD'] },
+        { path: '/a', methods: ['head'] },
+      ],
+      [tie],
+    ],
+    [
+      'the same host',
+      [
+        { path: '/a', host: 'x.example' },
+        { path: '/a', host: 'x.example' },
+      ],
+      [tie],
+    ],
+    [
+      'lists apart',
+      [
+        { path: '/a', methods: ['GET'] },
+        { path: '/a', methods: ['POST'] },
+      ],
+      [],
+    ],
+    ['a list and none', [{ path: '/a', methods: ['GET'] }, { path: '/a' }], []],
+    ['other hosts', [{ path: '/a', host: 'x.example' }, { path: '/a' }], []],
+    ['a parameter and a text', [{ path: '/:x' }, { path: '/x' }], []],
+    ['a path and all below it', [{ path: '/a' }, { path: '/a/*' }], []],
+    ['one list that names a method twice', [{ path: '/a', methods: ['GET', 'GET'] }], []],
+    [
+      'broken methods',
+      [
+        { path: '/a', methods: [1] },
+        { path: '/a', methods: [1] },
+      ],
+      [],
+    ],
+  ])('%s', (_what, routes, expected) => {
+    expect(complaints(table(...routes))).toEqual(expected)
+  })
+
+  it('finds a route whose every method is taken by lists', () => {
+    const first = { path: '/a', methods: ['GET', 'HEAD', 'OPTIONS', 'POST'] }
+    const second = { path: '/a', methods: ['PUT', 'PATCH', 'DELETE', 'QUERY'] }
+    expect(complaints(table(first, { path: '/a' }, second))).toEqual([`routes[1].path: ${never}`])
+    expect(complaints(table(first, { path: '/a' }, { ...second, host: 'x.example' }))).toEqual([])
+  })
+
+  it('names each of three that tie, and the first as the rival', () => {
+    expect(complaints(table({ path: '/a' }, { path: '/a' }, { path: '/a' }))).toEqual([
+      tie,
+      'routes[2].path: ties with routes[0]',
+    ])
+  })
+
+  it('takes time in proportion to the number of routes', () => {
+    const routes = Array.from({ length: 20_000 }, (_, i) => ({
+      path: `/${i % 2 === 0 ? 'same' : i}`,
+      methods: ['GET'],
+    }))
+    expect(complaints(table(...routes))).toHaveLength(9_999)
+  })
+})
+
+describe('the health path', () => {
+  const never = 'routes[0].path: never matches: the gateway answers its health path itself'
+
+  it.each([
+    ['the default path', undefined, { path: '/health' }, [never]],
+    ['a path of its own', '/up', { path: '/up' }, [never]],
+    ['any host', undefined, { path: '/health', host: 'x.example' }, [never]],
+    ['another path than the configured one', '/up', { path: '/health' }, []],
+    ['health switched off', false, { path: '/health' }, []],
+    ['more than the path itself', undefined, { path: '/health/*' }, []],
+  ])('%s', (_what, health, route, expected) => {
+    expect(complaints({ ...table(route), ...(health === undefined ? {} : { health }) })).toEqual(expected)
+  })
+})
+
+describe('the admin port', () => {
+  const exposed = ['admin.listen: a loopback address where no token is set']
+
+  it.each([
+    [{ listen: '0.0.0.0:9090' }, exposed],
+    [{ listen: '[::]:9090', token: '' }, exposed],
+    [{ listen: '192.0.2.1:9090' }, exposed],
+    [{ listen: '127.evil.example:9090' }, exposed],
+    [{ listen: '0.0.0.0:9090', token: 'secret' }, []],
+    [{ listen: '0.0.0.0:9090', token: undefined }, []],
+    [{ listen: '127.0.0.1:9090' }, []],
+    [{ listen: '127.1.2.3:0' }, []],
+    [{ listen: '[::1]:9090' }, []],
+    [{ listen: 'localhost:9090' }, []],
+    [{ listen: 9090 }, []],
+    [{}, []],
+  ])('%j', (admin, expected) => {
+    expect(complaints({ ...table({ path: '/a' }), admin })).toEqual(expected)
+  })
+})
+
+describe('rewrite.strip', () => {
+  it.each([
+    ['/api/*', '/api', true],
+    ['/api/v1/*', '/api', true],
+    ['/api/v1/x', '/api/v1/x', true],
+    ['/t/:tenant/*', '/t', true],
+    ['/api/*', '/ap', false],
+    ['/api/*', '/api/', true],
+    ['/api/*', '/api/v1', false],
+    ['/api/*', '/other', false],
+    ['/t/:tenant/*', '/t/:tenant', false],
+    ['/*', '/api', false],
+    ['/*', '/', true],
+  ])('of %s takes off %s: %s', (path, strip, isRight) => {
+    expect(complaints(table({ path, rewrite: { strip } }))).toHaveLength(isRight ? 0 : 1)
+  })
+})
+
+describe('the cache of a route', () => {
+  it.each([
+    [undefined, true],
+    [['GET'], true],
+    [['post', 'head'], true],
+    [['POST'], false],
+    [['put', 'delete'], false],
+    [[], true],
+    [['PSOT'], true],
+  ])('with the methods %j is supported: %s', (methods, isSupported) => {
+    const route = { path: '/a', cache: {}, ...(methods === undefined ? {} : { methods }) }
+    expect(complaints(table(route))).toHaveLength(isSupported ? 0 : 1)
+  })
+
+  it.each([
+    [{ min: '2m', max: '1m' }, 1],
+    [{ min: '1m', max: '60s' }, 0],
+    [{ min: '2m' }, 0],
+    [{ min: 5, max: '1s' }, 0],
+  ])('with the clamp %j has %i faults', (clamp, faults) => {
+    expect(complaints(table({ path: '/a', cache: { clamp } }))).toHaveLength(faults)
+  })
+})
+
+describe('a document of any shape', () => {
+  it.each([
+    [null],
+    ['text'],
+    [[]],
+    [{ routes: {} }],
+    [{ routes: [null, 1, [], { path: [] }, { path: '/a', limits: 'x', methods: {}, rewrite: [], cache: null }] }],
+    [{ upstreams: null, defaults: { limits: { a: 1 } }, admin: [], limits: [] }],
+  ])('%j is passed over without complaint of what the schema tells', (raw) => {
+    const told = complaints(raw).filter((line) => !line.endsWith('.upstream: the name of an upstream'))
+    expect(told).toEqual([])
+  })
+})
