@@ -1,0 +1,140 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { GatewayError } from '../../src/core/errors.ts'
+import { createMetrics } from '../../src/observe/metrics.ts'
+import type { Metrics } from '../../src/observe/metrics.ts'
+import { finished } from './request.ts'
+
+const sources = {
+  openConnections: () => 7,
+  cacheEntries: () => 3,
+  cacheBytes: () => 2048,
+  droppedLogLines: () => 5,
+}
+
+let metrics: Metrics
+beforeEach(() => {
+  metrics = createMetrics(sources)
+})
+afterEach(() => metrics.close())
+
+const lines = (): string[] => metrics.text().split('\n')
+
+/** The value of one series, or null where it is not there. */
+function value(series: string): number | null {
+  const line = lines().find((candidate) => candidate.startsWith(`${series} `))
+  return line === undefined ? null : Number(line.slice(series.length + 1))
+}
+
+describe('a finished request', () => {
+  it('is counted by route and status, with its bytes and its duration', () => {
+    metrics.record(finished({ route: '/a', bytesSent: 100, durationMs: 30 }), 200)
+    metrics.record(finished({ route: '/a', bytesSent: 50, durationMs: 2 }), 200)
+    metrics.record(finished({ route: '/a' }), 499)
+    expect(value('weirgate_requests_total{route="/a",status="200"}')).toBe(2)
+    expect(value('weirgate_requests_total{route="/a",status="499"}')).toBe(1)
+    expect(value('weirgate_response_bytes_total{route="/a"}')).toBe(150)
+    expect(value('weirgate_request_duration_seconds_count{route="/a"}')).toBe(3)
+    expect(value('weirgate_request_duration_seconds_sum{route="/a"}')).toBeCloseTo(0.032)
+    expect(value('weirgate_request_duration_seconds_bucket{route="/a",le="0.025"}')).toBe(2)
+    expect(value('weirgate_request_duration_seconds_bucket{route="/a",le="0.05"}')).toBe(3)
+  })
+
+  it('is counted under (none) where no route matched', () => {
+    metrics.record(finished({ route: null }), 404)
+    expect(value('weirgate_requests_total{route="(none)",status="404"}')).toBe(1)
+  })
+
+  it('is counted by what the cache did and why, where the cache was asked', () => {
+    metrics.record(finished({ route: '/a', cache: 'hit' }), 200)
+    metrics.record(finished({ route: '/a', cache: 'miss', cacheReason: 'absent' }), 200)
+    metrics.record(finished({ route: '/a', cache: null }), 200)
+    expect(value('weirgate_cache_requests_total{route="/a",outcome="hit",reason=""}')).toBe(1)
+    expect(value('weirgate_cache_requests_total{route="/a",outcome="miss",reason="absent"}')).toBe(1)
+    expect(lines().filter((line) => line.startsWith('weirgate_cache_requests_total'))).toHaveLength(2)
+  })
+
+  it('is counted by the verdict of the limits', () => {
+    const quota = { policy: 'per-client', limit: 60, remaining: 0 }
+    metrics.record(finished({ route: '/a', quota: { ...quota, admitted: true } }), 200)
+    metrics.record(finished({ route: '/a', quota: { ...quota, admitted: false } }), 429)
+    metrics.record(finished({ route: '/a', quota: { ...quota, admitted: false } }), 429)
+    expect(value('weirgate_limit_decisions_total{policy="per-client",result="admitted"}')).toBe(1)
+    expect(value('weirgate_limit_decisions_total{policy="per-client",result="refused"}')).toBe(2)
+  })
+
+  it('is counted as an upstream error only where the upstream was at fault', () => {
+    metrics.record(finished({ error: new GatewayError('timeout_first_byte', '') }), 504)
+    metrics.record(finished({ error: new GatewayError('saturated', '') }), 503)
+    metrics.record(finished({ error: new GatewayError('bad_message', '') }), 400)
+    expect(lines().filter((line) => line.startsWith('weirgate_upstream_errors_total'))).toEqual([
+      'weirgate_upstream_errors_total{code="timeout_first_byte"} 1',
+    ])
+  })
+
+  it('leaves no trace of path, query or client in the text', () => {
+    metrics.record(
+      finished({ route: '/a', path: '/secret-path', query: '?secret=1', clientAddress: '198.51.100.9' }),
+      200,
+    )
+    expect(metrics.text()).not.toMatch(/secret|198\.51/)
+  })
+})
+
+describe('what is read at a scrape', () => {
+  it.each([
+    ['process_open_connections', 7],
+    ['weirgate_cache_entries', 3],
+    ['weirgate_cache_bytes', 2048],
+    ['weirgate_log_dropped_lines_total', 5],
+  ])('%s is %i', (name, expected) => {
+    expect(value(name)).toBe(expected)
+  })
+
+  it('memory and the loop have plausible values', () => {
+    expect(value('process_resident_memory_bytes')).toBeGreaterThan(1e7)
+    expect(value('nodejs_heap_size_used_bytes')).toBeGreaterThan(1e6)
+    expect(value('nodejs_eventloop_lag_p99_seconds')).toBeGreaterThanOrEqual(0)
+  })
+
+  it('a blocked event loop shows, and is forgotten after the scrape', async () => {
+    await expect.poll(lagsOfTwoScrapes, { timeout: 5000 }).toEqual([expect.toSatisfy((s: number) => s > 0.05), 0])
+
+    async function lagsOfTwoScrapes(): Promise<(number | null)[]> {
+      // The first sample only starts the measurement: one must pass before the loop is blocked.
+      await new Promise((resolve) => setTimeout(resolve, 60))
+      const untilMs = performance.now() + 150
+      while (performance.now() < untilMs);
+      await new Promise((resolve) => setTimeout(resolve, 30))
+      return [value('nodejs_eventloop_lag_p99_seconds'), value('nodejs_eventloop_lag_p99_seconds')]
+    }
+  })
+})
+
+describe('reload', () => {
+  it('a failed load shows, and the time of the good one stays', () => {
+    metrics.reloaded(true, 1_700_000_000_500)
+    expect(value('weirgate_config_last_reload_success')).toBe(1)
+    metrics.reloaded(false, 1_800_000_000_000)
+    expect(value('weirgate_config_last_reload_success')).toBe(0)
+    expect(value('weirgate_config_loaded_timestamp_seconds')).toBe(1_700_000_000.5)
+  })
+
+  it('drops the series of routes that are gone and counts anew if they come back', () => {
+    for (const route of ['/kept', '/gone', null]) metrics.record(finished({ route, cache: 'hit' }), 200)
+    metrics.keepRoutes(new Set(['/kept']))
+    expect(metrics.text()).not.toContain('/gone')
+    expect(value('weirgate_requests_total{route="/kept",status="200"}')).toBe(1)
+    expect(value('weirgate_requests_total{route="(none)",status="200"}')).toBe(1)
+    metrics.record(finished({ route: '/gone' }), 200)
+    metrics.record(finished({ route: '/kept' }), 200)
+    expect(value('weirgate_requests_total{route="/gone",status="200"}')).toBe(1)
+    expect(value('weirgate_requests_total{route="/kept",status="200"}')).toBe(2)
+  })
+})
+
+it('every line of the text is a comment or one sample', () => {
+  metrics.record(finished({ route: 'odd "route"\\\n', cache: 'miss', cacheReason: 'absent' }), 200)
+  const sample = /^[a-z0-9_]+(\{([a-z]+="([^"\\\n]|\\["\\n])*",?)*\})? -?[0-9.e+]+$/
+  for (const line of lines().slice(0, -1))
+    expect(line).toMatch(line.startsWith('#') ? /^# (HELP|TYPE) [a-z_0-9]+ ./ : sample)
+})

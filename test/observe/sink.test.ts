@@ -1,0 +1,113 @@
+import { execFileSync } from 'node:child_process'
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createSink } from '../../src/observe/sink.ts'
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'weirgate-sink-'))
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+
+const MIB = 1024 ** 2
+const lines = (count: number) => Array.from({ length: count }, (_, i) => `line ${i} ${'x'.repeat(90)}\n`)
+
+describe('a file', () => {
+  it('gets whole chunks while the process runs, and the rest on flush', async () => {
+    const path = join(folder, 'log')
+    const fd = openSync(path, 'a')
+    const sink = createSink(fd, 8 * MIB)
+    const all = lines(1000)
+    for (const line of all) sink.write(line)
+    const text = () => readFileSync(path, 'utf8')
+    // 1000 lines are some 98 KiB: six chunks of 16 KiB leave by themselves, one after the other and in order.
+    await expect.poll(() => text().length).toBeGreaterThan(6 * 16_384)
+    expect(all.join('').startsWith(text())).toBe(true)
+    expect(text()).not.toBe(all.join(''))
+    sink.flushSync()
+    expect(text()).toBe(all.join(''))
+    sink.close()
+    closeSync(fd)
+  })
+
+  it('gets the rest within seconds without a flush', async () => {
+    const path = join(folder, 'log')
+    const fd = openSync(path, 'a')
+    const sink = createSink(fd, 8 * MIB)
+    sink.write('quiet\n')
+    await expect.poll(() => readFileSync(path, 'utf8'), { timeout: 5000 }).toBe('quiet\n')
+    sink.close()
+    closeSync(fd)
+  })
+
+  it('gets nothing after close, and what comes counts as dropped', () => {
+    const path = join(folder, 'log')
+    const fd = openSync(path, 'a')
+    const sink = createSink(fd, 8 * MIB)
+    sink.write('before\n')
+    sink.close()
+    sink.close()
+    sink.write('after\n')
+    expect(readFileSync(path, 'utf8')).toBe('before\n')
+    expect(sink.droppedLines).toBe(1)
+    closeSync(fd)
+  })
+})
+
+describe('a pipe that nobody reads', () => {
+  let pipe: number
+  beforeEach(() => {
+    execFileSync('mkfifo', [join(folder, 'pipe')])
+    pipe = openSync(join(folder, 'pipe'), constants.O_RDWR | constants.O_NONBLOCK)
+  })
+  afterEach(() => closeSync(pipe))
+
+  /** What is in the pipe now. */
+  function read(): string {
+    const buffer = Buffer.alloc(MIB)
+    try {
+      return buffer.toString('utf8', 0, readSync(pipe, buffer))
+    } catch {
+      return ''
+    }
+  }
+
+  it('costs no line when it is read again before the bound, and no line is torn', async () => {
+    const sink = createSink(pipe, 8 * MIB)
+    const all = lines(20_000).join('')
+    for (const line of lines(20_000)) sink.write(line)
+    let got = ''
+    await expect
+      .poll(() => (got += read()).length, { interval: 5, timeout: 15_000 })
+      .toBeGreaterThan(all.length - 16_384)
+    sink.flushSync()
+    got += read()
+    expect(got).toBe(all)
+    expect(sink.droppedLines).toBe(0)
+    sink.close()
+  })
+
+  it('costs the lines that find no room, counted, and later lines pass when it is read', async () => {
+    const sink = createSink(pipe, 64 * 1024)
+    const long = `${'x'.repeat(1023)}\n`
+    for (let i = 0; i < 100; i++) sink.write(long)
+    expect(sink.droppedLines).toBe(100 - 64)
+    let got = ''
+    await expect.poll(() => (got += read()).length, { timeout: 5000 }).toBe(64 * 1024)
+    sink.write('after\n')
+    sink.flushSync()
+    expect(read()).toBe('after\n')
+    expect(sink.droppedLines).toBe(36)
+    sink.close()
+  })
+
+  it('holds up the end of the process for little more than a second', () => {
+    const sink = createSink(pipe, 8 * MIB)
+    for (const line of lines(20_000)) sink.write(line)
+    const startedAtMs = performance.now()
+    sink.close()
+    expect(performance.now() - startedAtMs).toBeLessThan(1500)
+  })
+})

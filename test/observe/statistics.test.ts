@@ -1,0 +1,146 @@
+import { describe, expect, it } from 'vitest'
+import { GatewayError } from '../../src/core/errors.ts'
+import { createStatistics } from '../../src/observe/statistics.ts'
+import { finished } from './request.ts'
+
+const SECOND = 1000
+
+describe('a row', () => {
+  it('counts requests, bytes and outcomes of its route, and the total counts all', () => {
+    const statistics = createStatistics(0)
+    statistics.record(finished({ route: '/a', cache: 'hit', bytesSent: 10 }), 200)
+    statistics.record(finished({ route: '/a', cache: 'miss', bytesSent: 20 }), 200)
+    statistics.record(finished({ route: '/b', bytesSent: 5 }), 200)
+    const { total, routes } = statistics.snapshot(SECOND).since_start
+    expect(routes['/a']).toMatchObject({ requests: 2, bytes: 30, cache: { hit: 1, miss: 1, bypass: 0 } })
+    expect(routes['/b']).toMatchObject({ requests: 1, bytes: 5 })
+    expect(total).toMatchObject({ requests: 3, bytes: 35, cache: { hit: 1, miss: 1 } })
+  })
+
+  it('puts requests that no route matched under (none)', () => {
+    const statistics = createStatistics(0)
+    statistics.record(finished({ route: null }), 404)
+    expect(statistics.snapshot(0).since_start.routes['(none)']?.requests).toBe(1)
+  })
+
+  it('has latencies in milliseconds', () => {
+    const statistics = createStatistics(0)
+    for (let ms = 1; ms <= 100; ms++) statistics.record(finished({ route: '/a', durationMs: ms }), 200)
+    const { latency_ms } = statistics.snapshot(0).since_start.total
+    expect(latency_ms.mean).toBe(50.5)
+    expect(latency_ms.max).toBe(100)
+    expect(Math.abs(latency_ms.p50 - 50)).toBeLessThan(2.5)
+    expect(Math.abs(latency_ms.p95 - 95)).toBeLessThan(4.75)
+    expect(Math.abs(latency_ms.p99 - 99)).toBeLessThan(4.95)
+  })
+
+  it.each([
+    ['a 500 of the upstream', 500, null, 1],
+    ['a 502 of the gateway', 502, new GatewayError('upstream_reset', ''), 1],
+    ['an answer that broke after its head', 200, new GatewayError('upstream_reset', ''), 1],
+    ['a client that left', 499, new GatewayError('client_gone', ''), 0],
+    ['a client that left while the upstream failed', 499, new GatewayError('upstream_reset', ''), 0],
+    ['a refusal for the client', 404, new GatewayError('no_route', ''), 0],
+    ['a good answer', 200, null, 0],
+  ])('%s (%i) counts %s as %i errors', (_what, status, error, errors) => {
+    const statistics = createStatistics(0)
+    statistics.record(finished({ route: '/a', status, error }), status)
+    expect(statistics.snapshot(0).since_start.total.errors).toBe(errors)
+  })
+
+  it('counts a request as limited only where the limits refused it', () => {
+    const statistics = createStatistics(0)
+    const quota = { policy: 'per-client', limit: 60, remaining: 0 }
+    statistics.record(finished({ route: '/a', quota: { ...quota, admitted: false } }), 429)
+    statistics.record(finished({ route: '/a', quota: { ...quota, admitted: true } }), 200)
+    expect(statistics.snapshot(0).since_start.total.limited).toBe(1)
+  })
+})
+
+describe('hit_rate', () => {
+  it('is null where no request consulted the cache', () => {
+    const statistics = createStatistics(0)
+    statistics.record(finished({ route: '/a', cache: null }), 200)
+    statistics.record(finished({ route: '/a', cache: 'bypass' }), 200)
+    expect(statistics.snapshot(0).since_start.total.hit_rate).toBeNull()
+  })
+
+  it('counts stale answers as hits, and leaves bypasses out', () => {
+    const statistics = createStatistics(0)
+    for (const cache of ['hit', 'stale', 'miss', 'collapsed', 'revalidated', 'bypass', 'bypass'] as const) {
+      statistics.record(finished({ route: '/a', cache }), 200)
+    }
+    expect(statistics.snapshot(0).since_start.total.hit_rate).toBe(0.4)
+  })
+})
+
+describe('the last minute', () => {
+  const requestsAt = (nowMs: number) => {
+    const statistics = createStatistics(0)
+    for (const endedAtMs of [1, 30, 58, 62, 90]) {
+      // A request belongs to the moment at which it ended.
+      statistics.record(finished({ route: '/a', receivedAtMs: (endedAtMs - 1) * SECOND, durationMs: SECOND }), 200)
+    }
+    return statistics.snapshot(nowMs).last_minute.total.requests
+  }
+
+  it.each([
+    // At 90 s the ring reaches back to 35 s: the newest slice has just begun, so the minute is 55 s long.
+    [90, 3],
+    [94.9, 3],
+    [114.9, 3],
+    [115, 2],
+    [120, 1],
+    [145, 1],
+    [150, 0],
+    [10_000, 0],
+  ])('at %d s holds %i of the requests that ended at 1, 30, 58, 62 and 90 s', (atSeconds, requests) => {
+    expect(requestsAt(atSeconds * SECOND)).toBe(requests)
+  })
+
+  it('forgets nothing of what happened since start', () => {
+    const statistics = createStatistics(0)
+    statistics.record(finished({ route: '/a' }), 200)
+    const { since_start, last_minute } = statistics.snapshot(600 * SECOND)
+    expect(since_start.routes['/a']?.requests).toBe(1)
+    expect(last_minute.routes).toEqual({})
+    expect(last_minute.total.latency_ms).toEqual({ mean: 0, p50: 0, p95: 0, p99: 0, max: 0 })
+  })
+
+  it('has quantiles over all its slices', () => {
+    const statistics = createStatistics(0)
+    for (let second = 0; second < 60; second++) {
+      statistics.record(finished({ route: '/a', receivedAtMs: second * SECOND, durationMs: 10 }), 200)
+    }
+    const row = statistics.snapshot(59 * SECOND).last_minute.routes['/a']
+    expect(row?.requests).toBe(60)
+    expect(row?.latency_ms.mean).toBe(10)
+  })
+})
+
+describe('bounds and reload', () => {
+  it('counts routes beyond the bound as (other)', () => {
+    const statistics = createStatistics(0, 2)
+    for (const route of ['/a', '/b', '/c', '/d', '/a']) statistics.record(finished({ route }), 200)
+    const { routes, total } = statistics.snapshot(0).since_start
+    expect(Object.fromEntries(Object.entries(routes).map(([name, row]) => [name, row.requests]))).toEqual({
+      '/a': 2,
+      '/b': 1,
+      '(other)': 2,
+    })
+    expect(total.requests).toBe(5)
+  })
+
+  it('forgets routes that are gone after a reload, but not what they had counted in the total', () => {
+    const statistics = createStatistics(0)
+    for (const route of ['/kept', '/gone', null]) statistics.record(finished({ route }), 200)
+    statistics.keepRoutes(new Set(['/kept']))
+    const { routes, total } = statistics.snapshot(0).since_start
+    expect(Object.keys(routes).toSorted()).toEqual(['(none)', '/kept'])
+    expect(total.requests).toBe(3)
+  })
+
+  it('tells whole seconds since start', () => {
+    expect(createStatistics(2 * SECOND).snapshot(12.4 * SECOND).uptime_s).toBe(10)
+  })
+})
