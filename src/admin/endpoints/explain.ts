@@ -1,0 +1,40 @@
+// What would become of a request that is not sent: route, limits, cache.
+
+import { z } from 'zod'
+import { later } from '../../core/decode.ts'
+import { isFieldValue, isToken } from '../../http/headers.ts'
+import { decoded, json } from './endpoint.ts'
+import type { Endpoint } from './endpoint.ts'
+import { url } from './url.ts'
+
+const fieldValue = z.string().refine(isFieldValue, { error: 'expected a header value without control characters' })
+
+const explainRequest = z.strictObject({
+  method: z
+    .string({ error: 'expected a method such as "GET"' })
+    .refine(isToken, { error: 'expected a method such as "GET"' }),
+  url: url(),
+  headers: z
+    .record(
+      z.string().refine(isToken),
+      z.union([fieldValue.transform((value) => [value]), z.array(fieldValue)], {
+        error: 'expected a header value, or a list of them',
+      }),
+      { error: (issue) => (issue.code === 'invalid_key' ? 'expected a header name' : 'expected {name: value}') },
+    )
+    .prefault({}),
+  body: later(),
+})
+
+export const EXPLAIN: readonly Endpoint[] = [
+  {
+    method: 'POST',
+    path: '/api/explain',
+    summary: 'what would become of {method, url, headers?}; nothing is sent, counted or charged',
+    run: (control, body) =>
+      decoded(explainRequest, body, ({ method, url, headers }) => {
+        const list = Object.entries(headers).flatMap(([name, values]) => values.flatMap((value) => [name, value]))
+        return json(control.explain({ method, url, headers: list }))
+      }),
+  },
+]

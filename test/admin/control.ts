@@ -1,0 +1,76 @@
+// A gateway for the tests of this folder: answers with fixed values and remembers what was asked of it.
+
+import type { Control, Explanation, HealthReport, Stats, StatsRow } from '../../src/core/control.ts'
+
+export const HEALTH: HealthReport = {
+  status: 'ok',
+  redis: 'off',
+  upstreams: { presentation: 'ok' },
+  config: { loaded_at: '2026-01-01T00:00:00.000Z', error: null },
+  version: '0.1.0',
+  uptime_s: 5,
+}
+
+const ROW: StatsRow = {
+  requests: 2,
+  errors: 0,
+  limited: 0,
+  cache: { hit: 1, miss: 1 },
+  hit_rate: 0.5,
+  bytes: 100,
+  latency_ms: { mean: 1, p50: 1, p95: 2, p99: 2, max: 2 },
+}
+
+export const STATS: Stats = {
+  uptime_s: 5,
+  since_start: { total: ROW, routes: { '/a': ROW } },
+  last_minute: { total: ROW, routes: {} },
+  cache: { entries: 1, bytes: 50, max_bytes: 1000 },
+}
+
+export const EXPLANATION: Explanation = {
+  method: 'GET',
+  host: 'gateway.test',
+  target: '/a',
+  client_ip: '127.0.0.1',
+  route: '/a',
+  upstream: 'presentation',
+  upstream_target: '/a',
+  limits: [],
+  cache: null,
+  refused: null,
+}
+
+/** asked: every call with an argument, in order. */
+export function controlWith(parts: Partial<Control> = {}): { control: Control; asked: [string, unknown][] } {
+  const asked: [string, unknown][] = []
+  const control: Control = {
+    health: () => HEALTH,
+    metrics: () => 'up 1\n',
+    stats: () => STATS,
+    routes: () => [
+      { route: '/a', host: null, path: '/a', methods: ['GET'], upstream: 'presentation', cache: 'ttl 1h', limits: [] },
+    ],
+    upstreams: () => [
+      {
+        upstream: 'presentation',
+        targets: [{ url: 'http://127.0.0.1:8000', open_connections: 1, in_flight: 0, queued: 0 }],
+      },
+    ],
+    config: () => ({ admin: { token: '***' } }),
+    explain(request) {
+      asked.push(['explain', request])
+      return EXPLANATION
+    },
+    purge(urls) {
+      asked.push(['purge', urls])
+      return { purged: 3 }
+    },
+    reload() {
+      asked.push(['reload', null])
+      return Promise.resolve({ ok: true, loaded_at: '2026-01-02T00:00:00.000Z' })
+    },
+    ...parts,
+  }
+  return { control, asked }
+}
