@@ -1,0 +1,47 @@
+// What a rate-limit algorithm is: pure rules over a few numbers per subject. This file alone knows their contract; each
+// algorithm is one file in algorithms/, registered in quota.ts.
+//
+// The numbers lie in a Float64Array that the store owns, `cells` of them from `at` on, so a request makes no object.
+// All zeros is a subject that has never been seen. Time is a parameter: whole milliseconds of a wall clock. A clock
+// that steps back must not lock anybody out, so fits() and measure() first pull a state that lies in the future back
+// to now and write it down; nothing else is written before charge().
+
+/** What a policy allows. */
+export interface Rate {
+  /** Units per window; at least 1. */
+  readonly limit: number
+  /** Whole milliseconds; at least 1. */
+  readonly windowMs: number
+  /** Units that fit at once when nothing has been used: the capacity. At least 1. */
+  readonly burst: number
+}
+
+/** How one subject stands with one policy. Filled in place, so that a request makes no object. */
+export interface Standing {
+  /** False where this policy refuses the request. */
+  admitted: boolean
+  /** Whole units left, after the charge where there was one. */
+  remaining: number
+  /** Milliseconds until the cost fits; 0 where it fits now. Waiting exactly that long is enough. */
+  waitMs: number
+  /** Milliseconds until one unit more is left; 0 where nothing is used. */
+  nextMs: number
+  /** Milliseconds until nothing counts as used. */
+  fullMs: number
+}
+
+export interface Algorithm {
+  readonly name: string
+  /** Numbers per subject. */
+  readonly cells: number
+  /** True when `cost` fits now. cost: whole units, 1 to the capacity. */
+  fits(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number): boolean
+  /** Takes `cost`, which fits. Separate from fits(), so that several policies are charged all or nothing. */
+  charge(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number): void
+  /** Fills everything but `admitted`. cost: what waitMs is about. */
+  measure(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number, standing: Standing): void
+  /** The time from which on this state says no more than zeros would. */
+  fullAtMs(cells: Float64Array, at: number, rate: Rate): number
+}
+
+export const blankStanding = (): Standing => ({ admitted: true, remaining: 0, waitMs: 0, nextMs: 0, fullMs: 0 })

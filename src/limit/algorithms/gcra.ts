@@ -1,0 +1,49 @@
+// GCRA (ITU-T I.371, annex A), a steady rate of `limit` per window with `burst` at once: in any span of s windows at
+// most burst + limit * s are admitted. In the form of the continuous-state leaky bucket, which decides as the better
+// known form with a theoretical arrival time does, but counts use rather than time: a limit that changes on reload
+// keeps what was used, and a small rate is not lost in the last bits of an epoch time.
+//
+// Cells: the level, and the time it was taken at. The level is in units x windowMs, so that it falls by exactly
+// `limit` every millisecond and all arithmetic is in whole numbers (below 2^53): a wait is exact to the millisecond.
+
+import type { Algorithm, Rate, Standing } from '../algorithm.ts'
+
+export const gcra: Algorithm = {
+  name: 'gcra',
+  cells: 2,
+
+  fits(cells, at, rate, cost, nowMs) {
+    return levelAt(cells, at, rate, nowMs) + cost * rate.windowMs <= rate.burst * rate.windowMs
+  },
+
+  charge(cells, at, rate, cost, nowMs) {
+    cells[at] = levelAt(cells, at, rate, nowMs) + cost * rate.windowMs
+    cells[at + 1] = nowMs
+  },
+
+  measure(cells, at, rate, cost, nowMs, standing: Standing) {
+    const { limit, windowMs } = rate
+    const capacity = rate.burst * windowMs
+    const level = levelAt(cells, at, rate, nowMs)
+    const remaining = Math.floor((capacity - level) / windowMs)
+    standing.remaining = remaining
+    standing.waitMs = Math.max(0, Math.ceil((level + cost * windowMs - capacity) / limit))
+    standing.nextMs = level === 0 ? 0 : Math.ceil((level + (remaining + 1) * windowMs - capacity) / limit)
+    standing.fullMs = Math.ceil(level / limit)
+  },
+
+  fullAtMs(cells, at, rate) {
+    return (cells[at + 1] as number) + Math.ceil((cells[at] as number) / rate.limit)
+  },
+}
+
+/** The level now. One above the capacity (the burst was lowered) counts as full from the time it was taken at, or a
+ *  lowered daily limit would keep a client out for as long as its old use takes to drain. */
+function levelAt(cells: Float64Array, at: number, rate: Rate, nowMs: number): number {
+  const level = Math.min(cells[at] as number, rate.burst * rate.windowMs)
+  const passedMs = nowMs - (cells[at + 1] as number)
+  if (passedMs >= 0) return Math.max(0, level - passedMs * rate.limit)
+  // The clock stepped back. Written down, or the level would stand still until the old time comes again.
+  cells[at + 1] = nowMs
+  return level
+}

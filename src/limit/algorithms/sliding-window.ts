@@ -1,0 +1,85 @@
+// The strict sliding window: never more than `limit` in any span of one window. Time is cut into slices of a tenth of
+// the window, and all slices that touch (now - window, now] count in full. Two buckets with an estimate between them
+// are smaller and admit 1.95 times the limit to whoever hammers across their edge; the price of strictness is that a
+// hammering client gets its quota once per 1.1 windows at worst.
+//
+// Cells: the number of the newest slice, then the use of eleven slices by age, newest first. Ages rather than a ring,
+// so that a clock that steps back keeps them: the newest slice is renumbered and nobody waits for the old time.
+
+import type { Algorithm, Rate, Standing } from '../algorithm.ts'
+
+const SLICES = 10
+/** The window's ten, and the one that its beginning cuts. */
+const AGES = SLICES + 1
+
+export const slidingWindow: Algorithm = {
+  name: 'sliding-window',
+  cells: 1 + AGES,
+
+  fits(cells, at, rate, cost, nowMs) {
+    turn(cells, at, rate, nowMs)
+    return used(cells, at) + cost <= rate.limit
+  },
+
+  charge(cells, at, rate, cost, nowMs) {
+    turn(cells, at, rate, nowMs)
+    cells[at + 1] = (cells[at + 1] as number) + cost
+  },
+
+  measure(cells, at, rate, cost, nowMs, standing: Standing) {
+    const slice = turn(cells, at, rate, nowMs)
+    const inUse = used(cells, at)
+    const remaining = Math.max(0, rate.limit - inUse)
+    const neededForCost = inUse + cost - rate.limit
+    // Beyond the limit (it was lowered), more than one unit must leave before one more is left.
+    const neededForNext = inUse + remaining + 1 - rate.limit
+    let freed = 0
+    let waitMs = 0
+    let nextMs = 0
+    let fullMs = 0
+    for (let age = AGES - 1; age >= 0; age--) {
+      const count = cells[at + 1 + age] as number
+      if (count === 0) continue
+      const leavesMs = endMs(slice - age, rate) - nowMs
+      if (freed < neededForCost) waitMs = leavesMs
+      if (freed < neededForNext) nextMs = leavesMs
+      fullMs = leavesMs
+      freed += count
+    }
+    standing.remaining = remaining
+    standing.waitMs = waitMs
+    standing.nextMs = nextMs
+    standing.fullMs = fullMs
+  },
+
+  fullAtMs(cells, at, rate) {
+    for (let age = 0; age < AGES; age++) {
+      if (cells[at + 1 + age] !== 0) return endMs((cells[at] as number) - age, rate)
+    }
+    return 0
+  },
+}
+
+/** Brings the slices up to now; answers the number of the newest. */
+function turn(cells: Float64Array, at: number, rate: Rate, nowMs: number): number {
+  // Whole numbers below 2^53 on both sides of the division, so windows that ten does not divide stay exact.
+  const slice = Math.floor((nowMs * SLICES) / rate.windowMs)
+  const passed = slice - (cells[at] as number)
+  if (passed === 0) return slice
+  cells[at] = slice
+  if (passed > 0) {
+    const first = at + 1
+    if (passed < AGES) cells.copyWithin(first + passed, first, first + AGES - passed)
+    cells.fill(0, first, first + Math.min(passed, AGES))
+  }
+  return slice
+}
+
+function used(cells: Float64Array, at: number): number {
+  let sum = 0
+  for (let i = at + 1; i <= at + AGES; i++) sum += cells[i] as number
+  return sum
+}
+
+/** When the use in a slice stops counting: the first whole millisecond at which the window no longer touches it. */
+const endMs = (slice: number, rate: Rate): number => Math.ceil(((slice + AGES) * rate.windowMs) / SLICES)

@@ -1,0 +1,132 @@
+// Whose budget a request draws on: the parts of a policy's key as one text. This file alone knows how parts become a
+// subject: IPv6 clients by their /64 (a client owns all of it), parts joined with their lengths so that ("a", "bc") and
+// ("ab", "c") differ, long parts as a digest, so that no client chooses how much memory its name takes.
+
+import { hash } from 'node:crypto'
+import type { RequestContext } from '../core/context.ts'
+import { getCombined } from '../http/headers.ts'
+import { formatKeyPart, type KeyPart, type LimitOptions } from './options.ts'
+
+type OnMissing = LimitOptions['onMissing']
+type Read = (ctx: RequestContext) => string | null
+
+/** Characters of a part that are kept as they are; a longer one counts as its SHA-256. */
+const MAX_PART = 256
+
+/** The subject of a request, at most some 300 characters per part; null where a header is missing and onMissing is
+ *  `skip`: not limited. Subjects of one policy only are comparable. */
+export function compileKey(parts: readonly KeyPart[], onMissing: OnMissing): (ctx: RequestContext) => string | null {
+  const reads = parts.map(compileRead)
+  // The common case needs no new text: nothing else of this policy can look like it.
+  if (parts.length === 1 && parts[0]?.kind === 'ip') return (ctx) => addressBlock(ctx.clientAddress)
+  return (ctx) => {
+    let subject = ''
+    for (const read of reads) {
+      const value = read(ctx)
+      if (value !== null) subject += framed(value)
+      else if (onMissing === 'skip') return null
+      // Marked, or a client could name itself after somebody's address and use up their budget.
+      else subject += `@${framed(addressBlock(ctx.clientAddress))}`
+    }
+    return subject
+  }
+}
+
+/** The same key for people: `ip=192.0.2.7, route=/x`; null where compileKey gives null. */
+export function compileKeyText(
+  parts: readonly KeyPart[],
+  onMissing: OnMissing,
+): (ctx: RequestContext) => string | null {
+  const reads = parts.map((part) => ({ label: formatKeyPart(part), read: compileRead(part) }))
+  return (ctx) => {
+    const texts: string[] = []
+    for (const { label, read } of reads) {
+      const value = read(ctx)
+      if (value !== null) texts.push(`${label}=${value.length > MAX_PART ? `sha256:${digest(value)}` : value}`)
+      else if (onMissing === 'skip') return null
+      else texts.push(`ip=${addressBlock(ctx.clientAddress)}`)
+    }
+    return texts.join(', ')
+  }
+}
+
+/** The text that stands for a client's address: IPv4 as it is, IPv4-mapped IPv6 as IPv4, other IPv6 as its /64 without
+ *  zone. Unmapping comes first: masked, all of IPv4 would be one client (CVE-2026-30827). */
+export function addressBlock(address: string): string {
+  if (!address.includes(':')) return address
+  const groups = parseGroups(address)
+  if (groups === null) return address
+  const [a, b, c, d, e, f, g, h] = groups as [number, number, number, number, number, number, number, number]
+  if (f === 0xffff && (a | b | c | d | e) === 0) return `${g >> 8}.${g & 255}.${h >> 8}.${h & 255}`
+  return `${a.toString(16)}:${b.toString(16)}:${c.toString(16)}:${d.toString(16)}::/64`
+}
+
+const READ = {
+  ip: (ctx) => addressBlock(ctx.clientAddress),
+  route: (ctx) => ctx.route ?? '',
+  method: (ctx) => ctx.method,
+  host: (ctx) => ctx.host,
+} as const satisfies Record<Exclude<KeyPart['kind'], 'header'>, Read>
+
+const compileRead = (part: KeyPart): Read => (part.kind === 'header' ? compileHeaderRead(part.name) : READ[part.kind])
+
+/** All lines: whoever adds one is another subject, never the owner of the first line's budget. Empty is missing. */
+const compileHeaderRead =
+  (name: string): Read =>
+  (ctx) =>
+    getCombined(ctx.headers, name) || null
+
+const framed = (value: string): string => (value.length > MAX_PART ? `#${digest(value)}` : `${value.length}:${value}`)
+
+const digest = (value: string): string => hash('sha256', value, 'base64url')
+
+/** The eight groups of an IPv6 address (RFC 4291 §2.2); null for anything else. One pass, since it is run per request. */
+function parseGroups(address: string): number[] | null {
+  const groups: number[] = []
+  let gapAt = -1
+  let group = 0
+  let start = 0
+  let i = 0
+  for (; i < address.length; i++) {
+    const code = address.charCodeAt(i)
+    if (code === 0x25 /* % */) break
+    if (code === 0x2e /* . */) return withIPv4Tail(groups, gapAt, address.slice(start))
+    if (code !== 0x3a /* : */) {
+      const digit = hexDigit(code)
+      if (digit < 0 || i - start === 4) return null
+      group = group * 16 + digit
+      continue
+    }
+    if (i > start) groups.push(group)
+    else if (i > 0 && gapAt < 0) gapAt = groups.length
+    else if (i > 0 || address.charCodeAt(1) !== 0x3a) return null
+    group = 0
+    start = i + 1
+  }
+  if (i > start) groups.push(group)
+  else if (gapAt !== groups.length) return null
+  return expanded(groups, gapAt)
+}
+
+function withIPv4Tail(groups: number[], gapAt: number, tail: string): number[] | null {
+  const match = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:%|$)/.exec(tail)
+  if (match === null) return null
+  const [a, b, c, d] = match.slice(1).map(Number) as [number, number, number, number]
+  if (Math.max(a, b, c, d) > 255) return null
+  groups.push(a * 256 + b, c * 256 + d)
+  return expanded(groups, gapAt)
+}
+
+/** Puts the zeros where `::` stood. */
+function expanded(groups: number[], gapAt: number): number[] | null {
+  if (gapAt < 0) return groups.length === 8 ? groups : null
+  if (groups.length > 7) return null
+  const zeros = Array.from({ length: 8 - groups.length }, () => 0)
+  return [...groups.slice(0, gapAt), ...zeros, ...groups.slice(gapAt)]
+}
+
+function hexDigit(code: number): number {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30
+  const lower = code | 0x20
+  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1
+}

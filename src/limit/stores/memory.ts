@@ -1,0 +1,242 @@
+// Counters in this process. Exact for the first 100,000 subjects over all policies; an entry leaves when its state has
+// expired, found by a cursor that looks at a few entries whenever a stranger comes, so there is never a long scan.
+//
+// A stranger who finds no room shares one of 65,536 hashed counters of the policy with others. That is stricter for
+// strangers, and a flood of made-up subjects (one /64 of IPv6 after another) can never push out a live client, as it
+// could out of an LRU. The shared counters are GCRA, whatever the policy counts with, at a rate that keeps its promise
+// (`Quota.sharedRate`). Memory at most: 9.6 MB of cells, a table of 2 MB and 100,000 bounded texts, and 1 MiB for each
+// policy that overflows. The numbers of an entry are cells[entry * STRIDE ...].
+
+import { gcra } from '../algorithms/gcra.ts'
+import type { Standing } from '../algorithm.ts'
+import { ALGORITHMS, type Quota, type QuotaStore } from '../quota.ts'
+import { NO_ENTRY, SubjectTable } from './subject-table.ts'
+
+export const MAX_SUBJECTS = 100_000
+const OVERFLOW_SLOTS = 2 ** 16
+/** With four looked at for each that comes, expired entries are a quarter of all at most. */
+const SWEPT_PER_STRANGER = 4
+const STRIDE = Math.max(...ALGORITHMS.map((algorithm) => algorithm.cells))
+
+/** Where a subject is counted: an entry (0 and up), nowhere yet, or in overflow slot `OVERFLOW - place`. */
+const NOWHERE = -1
+const OVERFLOW = -2
+
+export interface MemoryStore extends QuotaStore {
+  /** Entries held, live or not yet swept; at most MAX_SUBJECTS. */
+  readonly subjects: number
+}
+
+/** Decides at once, for this process alone. Give it to each configuration in turn: what clients have used stays. */
+export const createMemoryStore = (): MemoryStore => new ProcessMemory()
+
+/** What one quota identity has counted. */
+class Ledger {
+  /** The one that used it last: after a reload, the new one. */
+  quota: Quota
+  readonly salt: number
+  entries = 0
+  overflow: Float64Array | null = null
+  /** From when on no overflow counter can matter. */
+  overflowIdleAtMs = 0
+
+  constructor(quota: Quota, salt: number) {
+    this.quota = quota
+    this.salt = salt
+  }
+}
+
+class ProcessMemory implements MemoryStore {
+  readonly #ledgers = new Map<string, Ledger>()
+  readonly #table = new SubjectTable<Ledger>(MAX_SUBJECTS)
+  // Reserved at once, since a growing array would have to be copied; untouched pages take no memory.
+  readonly #cells = new Float64Array(MAX_SUBJECTS * STRIDE)
+  readonly #blank = new Float64Array(STRIDE)
+  #ledgersMade = 0
+  #cursor = 0
+  /** Of the request at hand, by policy. */
+  readonly #ledgerOf: Ledger[] = []
+  readonly #placeOf: number[] = []
+  readonly #hashOf: number[] = []
+
+  get subjects(): number {
+    return this.#table.size
+  }
+
+  charge(
+    quotas: readonly Quota[],
+    subjects: readonly (string | null)[],
+    cost: number,
+    nowMs: number,
+    standings: readonly Standing[],
+  ): boolean {
+    const strangers = this.#locate(quotas, subjects, nowMs)
+    const admitted = this.#judge(quotas, subjects, cost, nowMs, standings)
+    if (admitted) this.#take(quotas, subjects, cost, nowMs)
+    this.#measure(quotas, subjects, cost, nowMs, standings)
+    // Last, since it may free an entry that this request has just been judged by.
+    if (strangers > 0) this.#sweep(strangers * SWEPT_PER_STRANGER, nowMs)
+    return admitted
+  }
+
+  peek(
+    quotas: readonly Quota[],
+    subjects: readonly (string | null)[],
+    cost: number,
+    nowMs: number,
+    standings: readonly Standing[],
+  ): void {
+    this.#locate(quotas, subjects, nowMs)
+    this.#judge(quotas, subjects, cost, nowMs, standings)
+    this.#measure(quotas, subjects, cost, nowMs, standings)
+  }
+
+  /** Nothing is held but memory, which goes with the store. */
+  close(): void {}
+
+  /** Finds where each subject is counted; answers how many have no entry. */
+  #locate(quotas: readonly Quota[], subjects: readonly (string | null)[], nowMs: number): number {
+    let strangers = 0
+    let entering = 0
+    for (let i = 0; i < quotas.length; i++) {
+      const subject = subjects[i] as string | null
+      if (subject === null) continue
+      const ledger = this.#ledger(quotas[i] as Quota)
+      const hash = this.#table.hash(subject, ledger.salt)
+      let place = this.#table.find(hash, ledger, subject)
+      if (place === NO_ENTRY) {
+        strangers++
+        place = this.#placeOfStranger(ledger, hash, entering, nowMs)
+        if (place === NOWHERE) entering++
+      }
+      this.#ledgerOf[i] = ledger
+      this.#placeOf[i] = place
+      this.#hashOf[i] = hash
+    }
+    return strangers
+  }
+
+  #ledger(quota: Quota): Ledger {
+    let ledger = this.#ledgers.get(quota.id)
+    if (ledger === undefined) {
+      ledger = new Ledger(quota, Math.imul(++this.#ledgersMade, 0x9e3779b1))
+      this.#ledgers.set(quota.id, ledger)
+    }
+    ledger.quota = quota
+    return ledger
+  }
+
+  /** A stranger gets an entry where there is room, unless its overflow counter still holds use of the last window: that
+   *  use may be its own, and a fresh entry would forget it. entering: strangers of this request before this one. */
+  #placeOfStranger(ledger: Ledger, hash: number, entering: number, nowMs: number): number {
+    const slot = (hash >>> 8) & (OVERFLOW_SLOTS - 1)
+    if (!this.#table.hasRoom(hash, entering + 1)) {
+      ledger.overflow ??= new Float64Array(OVERFLOW_SLOTS * gcra.cells)
+      return OVERFLOW - slot
+    }
+    if (ledger.overflow === null || ledger.overflowIdleAtMs <= nowMs) return NOWHERE
+    return idleAtMs(ledger, ledger.overflow, slot) <= nowMs ? NOWHERE : OVERFLOW - slot
+  }
+
+  #judge(
+    quotas: readonly Quota[],
+    subjects: readonly (string | null)[],
+    cost: number,
+    nowMs: number,
+    standings: readonly Standing[],
+  ): boolean {
+    let all = true
+    for (let i = 0; i < quotas.length; i++) {
+      if (subjects[i] === null) continue
+      const { algorithm, rate, sharedRate } = quotas[i] as Quota
+      const place = this.#placeOf[i] as number
+      let fits = true
+      if (place >= 0) {
+        fits = algorithm.fits(this.#cells, place * STRIDE, rate, cost, nowMs)
+      } else if (place !== NOWHERE) {
+        const overflow = (this.#ledgerOf[i] as Ledger).overflow as Float64Array
+        fits = gcra.fits(overflow, (OVERFLOW - place) * gcra.cells, sharedRate, cost, nowMs)
+      }
+      ;(standings[i] as Standing).admitted = fits
+      if (!fits) all = false
+    }
+    return all
+  }
+
+  #take(quotas: readonly Quota[], subjects: readonly (string | null)[], cost: number, nowMs: number): void {
+    for (let i = 0; i < quotas.length; i++) {
+      const subject = subjects[i] as string | null
+      if (subject === null) continue
+      const { algorithm, rate, sharedRate } = quotas[i] as Quota
+      const ledger = this.#ledgerOf[i] as Ledger
+      let place = this.#placeOf[i] as number
+      if (place <= OVERFLOW) {
+        const overflow = ledger.overflow as Float64Array
+        gcra.charge(overflow, (OVERFLOW - place) * gcra.cells, sharedRate, cost, nowMs)
+        ledger.overflowIdleAtMs = Math.max(ledger.overflowIdleAtMs, idleAtMs(ledger, overflow, OVERFLOW - place))
+        continue
+      }
+      if (place === NOWHERE) place = this.#placeOf[i] = this.#enter(this.#hashOf[i] as number, ledger, subject)
+      algorithm.charge(this.#cells, place * STRIDE, rate, cost, nowMs)
+    }
+  }
+
+  #measure(
+    quotas: readonly Quota[],
+    subjects: readonly (string | null)[],
+    cost: number,
+    nowMs: number,
+    standings: readonly Standing[],
+  ): void {
+    for (let i = 0; i < quotas.length; i++) {
+      if (subjects[i] === null) continue
+      const { algorithm, rate, sharedRate } = quotas[i] as Quota
+      const place = this.#placeOf[i] as number
+      const standing = standings[i] as Standing
+      if (place >= 0) {
+        algorithm.measure(this.#cells, place * STRIDE, rate, cost, nowMs, standing)
+      } else if (place === NOWHERE) {
+        algorithm.measure(this.#blank.fill(0), 0, rate, cost, nowMs, standing)
+      } else {
+        const overflow = (this.#ledgerOf[i] as Ledger).overflow as Float64Array
+        gcra.measure(overflow, (OVERFLOW - place) * gcra.cells, sharedRate, cost, nowMs, standing)
+      }
+    }
+  }
+
+  #enter(hash: number, ledger: Ledger, subject: string): number {
+    const entry = this.#table.add(hash, ledger, subject)
+    this.#cells.fill(0, entry * STRIDE, (entry + 1) * STRIDE)
+    ledger.entries++
+    return entry
+  }
+
+  /** Looks at the next `count` entries and lets the expired go. */
+  #sweep(count: number, nowMs: number): void {
+    for (let looked = 0; looked < count; looked++) {
+      if (this.#cursor >= this.#table.highWater) {
+        this.#cursor = 0
+        this.#dropIdleLedgers(nowMs)
+      }
+      const entry = this.#cursor++
+      const ledger = this.#table.ownerOf(entry)
+      if (ledger === null) continue
+      const { algorithm, rate } = ledger.quota
+      if (algorithm.fullAtMs(this.#cells, entry * STRIDE, rate) > nowMs) continue
+      this.#table.remove(entry, ledger.salt)
+      ledger.entries--
+    }
+  }
+
+  /** Once per round of the cursor: overflow counters that nothing depends on, and policies that no reload kept. */
+  #dropIdleLedgers(nowMs: number): void {
+    for (const [id, ledger] of this.#ledgers) {
+      if (ledger.overflowIdleAtMs <= nowMs) ledger.overflow = null
+      if (ledger.entries === 0 && ledger.overflow === null) this.#ledgers.delete(id)
+    }
+  }
+}
+
+/** When an overflow counter has been empty for a whole window, so that a fresh entry breaks no promise. */
+const idleAtMs = ({ quota }: Ledger, overflow: Float64Array, slot: number): number =>
+  gcra.fullAtMs(overflow, slot * gcra.cells, quota.sharedRate) + quota.rate.windowMs

@@ -1,0 +1,193 @@
+// What holds for every algorithm, over random histories. A new one is covered by being registered.
+
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { blankStanding, type Algorithm, type Rate } from '../../../src/limit/algorithm.ts'
+import { ALGORITHMS } from '../../../src/limit/quota.ts'
+
+const START_MS = 1_795_341_600_000
+/** Cells lie somewhere in the middle of a store's array. */
+const AT = 5
+
+const rates = fc.record({
+  limit: fc.integer({ min: 1, max: 40 }),
+  windowMs: fc.integer({ min: 100, max: 5000 }),
+  burst: fc.integer({ min: 1, max: 40 }),
+})
+const steps = fc.array(
+  fc.record({
+    afterMs: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 1500 })),
+    cost: fc.integer({ min: 1, max: 3 }),
+  }),
+  { maxLength: 120 },
+)
+
+class Subject {
+  readonly cells: Float64Array
+  readonly algorithm: Algorithm
+  readonly rate: Rate
+
+  constructor(algorithm: Algorithm, rate: Rate) {
+    this.algorithm = algorithm
+    // Only GCRA knows a burst apart from the limit.
+    this.rate = algorithm.name === 'gcra' ? rate : { ...rate, burst: rate.limit }
+    this.cells = new Float64Array(AT + algorithm.cells + 5)
+  }
+
+  fits(cost: number, nowMs: number): boolean {
+    return this.algorithm.fits(this.cells, AT, this.rate, cost, nowMs)
+  }
+
+  charge(cost: number, nowMs: number): boolean {
+    if (cost > this.rate.burst || !this.fits(cost, nowMs)) return false
+    this.algorithm.charge(this.cells, AT, this.rate, cost, nowMs)
+    return true
+  }
+
+  measure(cost: number, nowMs: number) {
+    const standing = blankStanding()
+    this.algorithm.measure(this.cells, AT, this.rate, cost, nowMs, standing)
+    return standing
+  }
+
+  /** Charges the whole history; answers the time after it. */
+  live(history: readonly { afterMs: number; cost: number }[]): number {
+    let nowMs = START_MS
+    for (const { afterMs, cost } of history) this.charge(cost, (nowMs += afterMs))
+    return nowMs
+  }
+
+  copy(): Subject {
+    const copy = new Subject(this.algorithm, this.rate)
+    copy.cells.set(this.cells)
+    return copy
+  }
+}
+
+describe.each(ALGORITHMS.map((algorithm) => ({ name: algorithm.name, algorithm })))('$name', ({ algorithm }) => {
+  const always = (check: (subject: Subject, nowMs: number) => void) =>
+    fc.assert(
+      fc.property(rates, steps, (rate, history) => {
+        const subject = new Subject(algorithm, rate)
+        check(subject, subject.live(history))
+      }),
+      { numRuns: 300 },
+    )
+
+  it('takes zeros for a subject that has used nothing', () => {
+    fc.assert(
+      fc.property(rates, (rate) => {
+        const subject = new Subject(algorithm, rate)
+        expect(subject.fits(subject.rate.burst, START_MS)).toBe(true)
+        expect(subject.measure(1, START_MS)).toMatchObject({
+          remaining: subject.rate.burst,
+          waitMs: 0,
+          nextMs: 0,
+          fullMs: 0,
+        })
+      }),
+    )
+  })
+
+  it('leaves exactly the cost less after a charge', () => {
+    always((subject, nowMs) => {
+      const before = subject.measure(1, nowMs).remaining
+      const charged = subject.charge(1, nowMs)
+      expect(charged).toBe(before > 0)
+      expect(subject.measure(1, nowMs).remaining).toBe(charged ? before - 1 : 0)
+    })
+  })
+
+  it('says the same however often it is asked', () => {
+    always((subject, nowMs) => {
+      const first = subject.measure(1, nowMs)
+      subject.fits(1, nowMs)
+      expect(subject.measure(1, nowMs)).toEqual(first)
+      expect(subject.copy().measure(1, nowMs)).toEqual(first)
+    })
+  })
+
+  it('fits a cost after exactly the wait it names, and not a millisecond sooner', () => {
+    fc.assert(
+      fc.property(rates, steps, fc.integer({ min: 1, max: 40 }), (rate, history, cost) => {
+        const subject = new Subject(algorithm, rate)
+        fc.pre(cost <= subject.rate.burst)
+        const nowMs = subject.live(history)
+        const { waitMs } = subject.measure(cost, nowMs)
+        expect(subject.fits(cost, nowMs)).toBe(waitMs === 0)
+        expect(subject.copy().fits(cost, nowMs + Math.max(0, waitMs - 1))).toBe(waitMs === 0)
+        expect(subject.copy().fits(cost, nowMs + waitMs)).toBe(true)
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  it('has one unit more after exactly the time it names', () => {
+    always((subject, nowMs) => {
+      subject.charge(1, nowMs)
+      const { remaining, nextMs } = subject.measure(1, nowMs)
+      expect(nextMs).toBeGreaterThan(0)
+      expect(subject.copy().measure(1, nowMs + nextMs - 1).remaining).toBe(remaining)
+      expect(subject.copy().measure(1, nowMs + nextMs).remaining).toBeGreaterThan(remaining)
+    })
+  })
+
+  it('is as good as new from exactly the time it names', () => {
+    always((subject, nowMs) => {
+      subject.charge(1, nowMs)
+      const { fullMs } = subject.measure(1, nowMs)
+      expect(subject.copy().measure(1, nowMs + fullMs)).toMatchObject({ remaining: subject.rate.burst, fullMs: 0 })
+      expect(subject.algorithm.fullAtMs(subject.cells, AT, subject.rate)).toBe(nowMs + fullMs)
+      expect(subject.copy().measure(1, nowMs + fullMs - 1).fullMs).toBe(1)
+    })
+  })
+
+  it('touches no cell but its own', () => {
+    always((subject) => {
+      expect([...subject.cells.subarray(0, AT)]).toEqual([0, 0, 0, 0, 0])
+      expect([...subject.cells.subarray(AT + algorithm.cells)]).toEqual([0, 0, 0, 0, 0])
+    })
+  })
+
+  it.each([1, 50, 1000, 3_600_000, START_MS - 1])(
+    'keeps nobody out for longer than a window and a slice when the clock steps back %i ms, however much they hammer',
+    (backMs) => {
+      const subject = new Subject(algorithm, { limit: 7, windowMs: 1000, burst: 3 })
+      for (let i = 0; i < 10; i++) subject.charge(1, START_MS)
+      const steppedMs = START_MS - backMs
+      let waitedMs = 0
+      while (waitedMs <= 1100 && !subject.fits(1, steppedMs + waitedMs)) waitedMs += 10
+      expect(waitedMs).toBeLessThanOrEqual(1100)
+    },
+  )
+
+  it('forgets no use when the clock steps back', () => {
+    const subject = new Subject(algorithm, { limit: 7, windowMs: 1000, burst: 3 })
+    for (let i = 0; i < 10; i++) subject.charge(1, START_MS)
+    expect(subject.fits(1, START_MS - 3_600_000)).toBe(false)
+    expect(subject.measure(1, START_MS - 3_600_000).remaining).toBe(0)
+  })
+
+  it('keeps what was used when the limit is raised, and is over it when the limit is lowered', () => {
+    const subject = new Subject(algorithm, { limit: 8, windowMs: 1000, burst: 8 })
+    for (let i = 0; i < 6; i++) subject.charge(1, START_MS)
+    const remaining = (limit: number) => {
+      const changed = new Subject(algorithm, { limit, windowMs: 1000, burst: limit })
+      changed.cells.set(subject.cells)
+      return changed.measure(1, START_MS).remaining
+    }
+    expect([8, 20, 4, 1].map(remaining)).toEqual([2, 14, 0, 0])
+  })
+
+  it('lets a subject over a lowered limit in again within a window and a slice', () => {
+    const before = new Subject(algorithm, { limit: 1000, windowMs: 1000, burst: 1000 })
+    for (let i = 0; i < 1000; i++) before.charge(1, START_MS)
+    const after = new Subject(algorithm, { limit: 2, windowMs: 1000, burst: 2 })
+    after.cells.set(before.cells)
+    const { waitMs } = after.measure(1, START_MS)
+    expect(waitMs).toBeGreaterThan(0)
+    expect(waitMs).toBeLessThanOrEqual(1100)
+    expect(after.copy().fits(1, START_MS + waitMs - 1)).toBe(false)
+    expect(after.fits(1, START_MS + waitMs)).toBe(true)
+  })
+})
