@@ -2,7 +2,9 @@
 
 import { z } from 'zod'
 import { count, decoded, duration, later, text, word } from '../core/decode.ts'
-import { isFieldValue, isToken } from '../http/headers.ts'
+import { GatewayError } from '../core/errors.ts'
+import { HOP_BY_HOP, isFieldValue, isToken } from '../http/headers.ts'
+import { normalizeTarget } from '../http/target.ts'
 
 /** An origin: scheme, host and port, no path. */
 function parseTarget(text: string): URL | null {
@@ -51,7 +53,9 @@ export const upstreamOptions = z.strictObject({
   timeouts: timeoutOptions.prefault({}).describe('how long each phase may take'),
   retries: count({ min: 0, max: 5 })
     .prefault(1)
-    .describe('further attempts where it is certain that no work is done twice: connection never made, or a GET or HEAD on a kept connection that broke before any answer'),
+    .describe(
+      'further attempts where it is certain that no work is done twice: connection never made, or a GET or HEAD on a kept connection that broke before any answer',
+    ),
   health: later(),
   breaker: later(),
   concurrency: later(),
@@ -59,7 +63,15 @@ export const upstreamOptions = z.strictObject({
 
 export type UpstreamOptions = z.output<typeof upstreamOptions>
 
-const fieldName = () => text('a header field name', (name) => (isToken(name) ? null : 'letters, digits and dashes'))
+/** These frame messages or concern one connection; an edit of them would break every request. */
+const isFraming = (lowerName: string): boolean =>
+  HOP_BY_HOP.has(lowerName) || lowerName === 'content-length' || lowerName === 'expect'
+
+const fieldName = () =>
+  text('a header field name', (name) => {
+    if (!isToken(name)) return 'letters, digits and dashes'
+    return isFraming(name.toLowerCase()) ? 'leave out what frames messages; the gateway writes it itself' : null
+  })
 const fieldValue = () =>
   text('a header field value', (value) => (isFieldValue(value) ? null : 'no line breaks or control characters'))
 
@@ -71,7 +83,16 @@ export const headerEditOptions = z.strictObject({
 export type HeaderEditOptions = z.output<typeof headerEditOptions>
 
 const path = (expected: string) =>
-  text(expected, (value) => (/^\/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*$/.test(value) && !value.includes('//') ? null : 'begin with / and keep to URL path characters'))
+  text(expected, (value) =>
+    isNormalPath(value) ? null : 'begin with / and keep to URL path characters, without "." and ".." segments',
+  )
+
+/** As a request's path is after normalisation: anything else would never match, or go out unchecked. */
+function isNormalPath(value: string): boolean {
+  if (!/^\/[A-Za-z0-9\-._~!$&'()*+,;=:@/]*$/.test(value)) return false
+  const target = normalizeTarget(value)
+  return !(target instanceof GatewayError) && target.path === value
+}
 
 export const rewriteOptions = z.strictObject({
   strip: path('a path prefix such as "/api"').optional().describe('prefix to take off the path'),

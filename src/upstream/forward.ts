@@ -1,0 +1,102 @@
+// What one route does with its upstream, compiled once: the head is rebuilt, the path rewritten, the request sent, the
+// answer cleaned. Gives FetchOrigin for the cache, and the stage that just forwards for routes without one.
+
+import type { FetchOrigin, OriginAnswer, RequestContext, Stage } from '../core/context.ts'
+import { GatewayError } from '../core/errors.ts'
+import type { AttemptAnswer } from './fetch.ts'
+import { compileEdit, compileRewrite, requestHead, responseHead } from './head.ts'
+import type { HeaderEditOptions, RewriteOptions, RouteTimeoutOptions, TimeoutOptions } from './options.ts'
+import { DEFAULT_TIMEOUTS, type Timeouts, type UpstreamPool } from './pool.ts'
+import { fetchUpstream } from './retry.ts'
+
+export interface ForwardOptions {
+  readonly pool: UpstreamPool
+  readonly timeouts: Timeouts
+  readonly retries: number
+  readonly maxBodyBytes: number
+  readonly rewrite: RewriteOptions | undefined
+  readonly requestEdits: HeaderEditOptions | null
+  readonly responseEdits: HeaderEditOptions | null
+  /** Lower-case names of answer fields that the gateway writes itself on this route. */
+  readonly replacedFields: ReadonlySet<string>
+  /** How this instance signs the Via field of requests. */
+  readonly viaToken: string
+}
+
+export interface Forwarder {
+  readonly fetch: FetchOrigin
+  readonly stage: Stage
+  /** The path as the upstream sees it. */
+  rewritePath(path: string): string
+}
+
+const NOTHING: ReadonlySet<string> = new Set()
+export const CLIENT_GONE = new GatewayError('client_gone', 'The client has gone.')
+
+export function compileForward(options: ForwardOptions): Forwarder {
+  const { pool, timeouts, retries, maxBodyBytes, replacedFields, viaToken } = options
+  const rewritePath = compileRewrite(options.rewrite)
+  const editRequest = compileEdit(options.requestEdits ?? undefined)
+  const editResponse = compileEdit(options.responseEdits ?? undefined)
+
+  const fetch: FetchOrigin = (ctx, drop) => {
+    const declaredBytes = ctx.body?.declaredBytes ?? 0
+    if (declaredBytes > maxBodyBytes) {
+      throw new GatewayError(
+        'body_too_large',
+        `The body may have ${maxBodyBytes} bytes, this one has ${declaredBytes}.`,
+      )
+    }
+    const sentAtMs = performance.now()
+    const sent = fetchUpstream(
+      pool,
+      {
+        method: ctx.method,
+        path: rewritePath(ctx.path) + ctx.query,
+        headers: requestHead(ctx, viaToken, editRequest, drop),
+        body: ctx.body,
+        maxBodyBytes,
+        relayInterim: ctx.relayInterim,
+      },
+      timeouts,
+      retries,
+    )
+    const abort = (reason: GatewayError) => sent.abort(reason)
+    return { answer: sent.answer.then((raw) => clean(ctx, raw, sentAtMs, abort)), abort }
+  }
+
+  function clean(
+    ctx: RequestContext,
+    raw: AttemptAnswer,
+    sentAtMs: number,
+    abort: (reason: GatewayError) => void,
+  ): OriginAnswer {
+    ctx.upstreamMs = performance.now() - sentAtMs
+    const headers = responseHead(raw.status, raw.headers, editResponse, replacedFields)
+    if (headers !== null) return { status: raw.status, headers, framed: raw.framed, takeBody: () => raw.takeBody() }
+    const error = new GatewayError('upstream_invalid', 'The upstream sent a header field that is not valid.')
+    abort(error)
+    throw error
+  }
+
+  const stage: Stage = async (ctx) => {
+    const origin = fetch(ctx, NOTHING)
+    ctx.whenAborted(() => origin.abort(CLIENT_GONE))
+    const answer = await origin.answer
+    return { status: answer.status, headers: answer.headers, body: answer.takeBody() }
+  }
+
+  return { fetch, stage, rewritePath }
+}
+
+/** The upstream's timeouts with the route's over them. */
+export function resolveTimeouts(upstream: TimeoutOptions, route: RouteTimeoutOptions = {}): Timeouts {
+  return {
+    connectMs: upstream.connect ?? DEFAULT_TIMEOUTS.connectMs,
+    queueMs: route.queue ?? upstream.queue ?? DEFAULT_TIMEOUTS.queueMs,
+    firstByteMs: route.firstByte ?? upstream.firstByte ?? DEFAULT_TIMEOUTS.firstByteMs,
+    idleMs: route.idle ?? upstream.idle ?? DEFAULT_TIMEOUTS.idleMs,
+    totalMs: route.total ?? upstream.total ?? DEFAULT_TIMEOUTS.totalMs,
+    streamTotalMs: route.streamTotal ?? upstream.streamTotal ?? DEFAULT_TIMEOUTS.streamTotalMs,
+  }
+}

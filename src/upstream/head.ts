@@ -1,0 +1,126 @@
+// The head of a request on its way upstream, and of an answer on its way back: what ends here (RFC 9110 §7.6.1), what
+// the gateway adds, what routes change. A request field that only the gateway may write never passes from a client.
+
+import type { HeaderList, RequestContext } from '../core/context.ts'
+import { GatewayError } from '../core/errors.ts'
+import { FORWARDING_FIELDS, UNTRUSTED_FIELDS, forwardingFields, hasOwnVia } from '../http/forwarded.ts'
+import { HOP_BY_HOP, connectionNames, isFieldValue, withoutHeaders } from '../http/headers.ts'
+import type { HeaderEditOptions, RewriteOptions } from './options.ts'
+
+/** Framing is computed anew, Expect is answered by the gateway (RFC 9110 §10.1.1), Host and the id are written first. */
+const REQUEST_ENDS_HERE: ReadonlySet<string> = new Set([
+  ...HOP_BY_HOP,
+  ...FORWARDING_FIELDS,
+  'host',
+  'expect',
+  'x-request-id',
+])
+
+/** Fields that Connection may not name: it would strip what frames, routes or authorises the request. */
+const NOT_HOP_BY_HOP: ReadonlySet<string> = new Set([
+  'host',
+  'content-length',
+  'authorization',
+  'cookie',
+  'x-request-id',
+  ...FORWARDING_FIELDS,
+])
+
+/** Alt-Svc would lead clients past the gateway; the id and the time are its own. */
+const RESPONSE_ENDS_HERE: ReadonlySet<string> = new Set([...HOP_BY_HOP, 'alt-svc', 'x-process-time', 'x-request-id'])
+
+/** Between a client and its proxy, which we are not. CGI makes HTTP_PROXY of `Proxy`, and libraries obey that. */
+const isProxyField = (lowerName: string): boolean => lowerName === 'proxy' || lowerName.startsWith('proxy-')
+
+const NONE: ReadonlySet<string> = new Set()
+
+/** Changes a head as a route says. Gives back the same list where it says nothing. */
+export type HeadEdit = (head: string[]) => string[]
+
+/** Fields to send upstream; drop: further lower-case names to leave out. Throws GatewayError for what must not pass. */
+export function requestHead(
+  ctx: RequestContext,
+  viaToken: string,
+  edit: HeadEdit,
+  drop: ReadonlySet<string> = NONE,
+): string[] {
+  if (hasOwnVia(ctx.headers, viaToken)) {
+    throw new GatewayError('loop_detected', 'This request has been through this gateway before.')
+  }
+  const named = new Set(connectionNames(ctx.headers))
+  for (const name of named) {
+    if (isProtected(name)) throw new GatewayError('bad_message', `Connection may not name ${name}.`)
+  }
+
+  const head: string[] = ctx.host === '' ? [] : ['Host', ctx.host]
+  for (let i = 0; i < ctx.headers.length; i += 2) {
+    const name = ctx.headers[i] as string
+    const lower = name.toLowerCase()
+    if (REQUEST_ENDS_HERE.has(lower) || isProxyField(lower) || drop.has(lower) || named.has(lower)) continue
+    if (!ctx.peerIsTrusted && UNTRUSTED_FIELDS.has(lower)) continue
+    if (lower.includes('_')) {
+      refuseDisguise(lower)
+      continue
+    }
+    head.push(name, ctx.headers[i + 1] as string)
+  }
+  head.push(...forwardingFields(ctx, viaToken), 'X-Request-Id', ctx.id)
+  return edit(head)
+}
+
+const isProtected = (lowerName: string): boolean => NOT_HOP_BY_HOP.has(lowerName) || UNTRUSTED_FIELDS.has(lowerName)
+
+/** Many servers read X_Real_IP as X-Real-IP, so an underscore is a way around all the rules above. */
+function refuseDisguise(lowerName: string): void {
+  const dashed = lowerName.replaceAll('_', '-')
+  if (!isProtected(dashed) && !HOP_BY_HOP.has(dashed)) return
+  throw new GatewayError('bad_message', `A backend could take ${lowerName} for ${dashed}.`)
+}
+
+/** Fields of an answer that go on to the client or the store; null where one is not valid. replaced: lower-case names of
+ *  fields that the gateway writes itself on this route. */
+export function responseHead(
+  status: number,
+  raw: HeaderList,
+  edit: HeadEdit,
+  replaced: ReadonlySet<string> = NONE,
+): string[] | null {
+  const named = new Set(connectionNames(raw))
+  const head: string[] = []
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] as string
+    const value = raw[i + 1] as string
+    const lower = name.toLowerCase()
+    if (!isFieldValue(value)) return null
+    if (RESPONSE_ENDS_HERE.has(lower) || isProxyField(lower) || lower.startsWith('surrogate-')) continue
+    if (named.has(lower) || replaced.has(lower)) continue
+    // RFC 9110 §8.6: a 204 has none.
+    if (status === 204 && lower === 'content-length') continue
+    head.push(name, value)
+  }
+  return edit(head)
+}
+
+/** Compiles `headers.request` or `headers.response`. */
+export function compileEdit({ set, remove }: HeaderEditOptions = { set: {}, remove: [] }): HeadEdit {
+  // Of two spellings of one name the last counts.
+  const fields = new Map(Object.entries(set).map(([name, value]) => [name.toLowerCase(), [name, value]]))
+  const gone = new Set([...remove.map((name) => name.toLowerCase()), ...fields.keys()])
+  if (gone.size === 0) return (head) => head
+  const added = [...fields.values()].flat()
+  return (head) => [...withoutHeaders(head, gone), ...added]
+}
+
+/** Compiles `rewrite` to a function of the normalised path. */
+export function compileRewrite(rewrite: RewriteOptions | undefined): (path: string) => string {
+  const strip = trimSlash(rewrite?.strip ?? '')
+  const prefix = trimSlash(rewrite?.prefix ?? '')
+  if (strip === '' && prefix === '') return (path) => path
+  return (path) => {
+    // Only at a segment's border: /apiary does not begin with /api.
+    if (path === strip) return prefix === '' ? '/' : prefix
+    return prefix + (path.startsWith(`${strip}/`) ? path.slice(strip.length) : path)
+  }
+}
+
+const trimSlash = (path: string): string => (path.endsWith('/') ? path.slice(0, -1) : path)
