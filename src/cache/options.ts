@@ -4,7 +4,9 @@ import { z } from 'zod'
 import { decoded, duration, flag, later, size, word } from '../core/decode.ts'
 
 export const memoryOptions = z.strictObject({
-  memory: size({ minBytes: 1024 ** 2 }).prefault('256MiB').describe('bytes that stored responses may take'),
+  memory: size({ minBytes: 1024 ** 2 })
+    .prefault('256MiB')
+    .describe('bytes that stored responses may take'),
   maxObject: size({ minBytes: 1024 }).prefault('8MiB').describe('largest response that is stored'),
   disk: later(),
 })
@@ -16,16 +18,19 @@ const statusCode = () =>
 
 const ttl = z.union([
   duration().transform((ms) => ({ every: ms, byStatus: null })),
-  z
-    .record(statusCode(), duration())
-    .transform((byStatus) => ({ every: null, byStatus: new Map(Object.entries(byStatus).map(([s, ms]) => [Number(s), ms])) })),
+  z.record(statusCode(), duration()).transform((byStatus) => ({
+    every: null,
+    byStatus: new Map(Object.entries(byStatus).map(([s, ms]) => [Number(s), ms])),
+  })),
 ])
 
 export const routeCacheOptions = z.strictObject({
   ttl: ttl
     .optional()
     .describe('freshness lifetime of a response that carries none of its own; a mapping gives it per status'),
-  override: flag().prefault(false).describe("true: ttl wins over the origin's own freshness (never over no-store or private)"),
+  override: flag()
+    .prefault(false)
+    .describe("true: ttl wins over the origin's own freshness (never over no-store or private)"),
   clamp: z
     .strictObject({
       min: duration().prefault('0s').describe('shortest freshness lifetime'),
@@ -36,9 +41,11 @@ export const routeCacheOptions = z.strictObject({
   scope: word(['auto', 'public'], ['user'])
     .prefault('auto')
     .describe(
-      'auto: requests with Authorization or Cookie share nothing unless the origin allows it (RFC 9111 §3.5); public: they share as all others do',
+      'auto: requests with Authorization, an API key or Cookie share nothing unless the origin allows it (RFC 9111 §3.5); public: they share as all others do',
     ),
-  maxObject: size({ minBytes: 1 }).optional().describe('largest response that this route stores; default cache.maxObject'),
+  maxObject: size({ minBytes: 1 })
+    .optional()
+    .describe('largest response that this route stores; default cache.maxObject'),
   collapse: flag().prefault(true).describe('concurrent misses of one key share one fetch'),
   clientControl: word(['ignore'], ['honor'])
     .prefault('ignore')
@@ -53,4 +60,3 @@ export const routeCacheOptions = z.strictObject({
 })
 
 export type RouteCacheOptions = z.output<typeof routeCacheOptions>
-

@@ -1,0 +1,180 @@
+// One fetch per key. A flight is a fetch that several requests wait for: it belongs to none of them, and is given up
+// only when the last has gone. It lands in one of three ways: with an answer to read along, with nothing to share (then
+// each asks for itself), or with a failure that all of them get, so that a dead origin is asked once.
+//
+//   open -> landed (its answer streams, others may still join) -> closed: stored, passed on, failed or deserted
+//
+// A key whose answer could not be shared is remembered, so that nobody queues on it again in vain.
+
+import type { OriginFetch, ReplyBody } from '../core/context.ts'
+import { GatewayError } from '../core/errors.ts'
+import type { StoredHead } from './entry.ts'
+
+/** How long an unshareable key is remembered, and how much memory all of them may take. */
+const UNSHAREABLE_MS = 120_000
+const MAX_UNSHAREABLE_BYTES = 2 * 1024 ** 2
+
+/** An answer that a flight's waiters may read along. */
+export interface SharedAnswer {
+  readonly head: StoredHead
+  /** A view of the body from its beginning; left is called once, when that reader is through. Null: too late to join. */
+  open(left: () => void): { readonly body: ReplyBody } | null
+}
+
+export interface Flight {
+  readonly key: string
+  /** Answers of another epoch are not for those who join. */
+  readonly epoch: string
+  /** null: nothing to share, each asks for itself. Rejects with the GatewayError that every waiter gets. */
+  readonly landed: Promise<SharedAnswer | null>
+  /** The answer, once it has landed with one. */
+  readonly answer: SharedAnswer | null
+  /** True when what it fetches was changed meanwhile, so that its answer must not be stored. */
+  readonly isSpoiled: boolean
+  /** Somebody waits. The answer is called when that one has all or has gone; with the last one the fetch is given up,
+   *  where it still runs. Further calls do nothing. */
+  join(): () => void
+  share(answer: SharedAnswer): void
+  /** Its answer is the leader's alone. */
+  pass(): void
+  fail(error: unknown): void
+  /** Nobody can join any more. */
+  close(): void
+}
+
+export interface Flights {
+  /** The flight that waits for others at a place. */
+  at(place: string): Flight | undefined
+  /** Starts a flight. place: where others find it, in place of the one that was there; null: nobody shall join. */
+  open(key: string, epoch: string, place: string | null, fetch: OriginFetch): Flight
+  /** Keeps what is being fetched for these keys from being joined and stored. */
+  spoil(matches: (key: string) => boolean): void
+  readonly unshareable: KeyMemory
+  /** Flights that are not closed. */
+  readonly size: number
+}
+
+export function createFlights(): Flights {
+  const joinable = new Map<string, OpenFlight>()
+  const open = new Set<OpenFlight>()
+
+  function hide(flight: OpenFlight): void {
+    if (flight.place !== null && joinable.get(flight.place) === flight) joinable.delete(flight.place)
+  }
+
+  return {
+    at: (place) => joinable.get(place),
+    open(key, epoch, place, fetch) {
+      const flight = new OpenFlight(key, epoch, place, fetch, () => {
+        hide(flight)
+        open.delete(flight)
+      })
+      open.add(flight)
+      if (place !== null) joinable.set(place, flight)
+      return flight
+    },
+    spoil(matches) {
+      for (const flight of open) {
+        if (!matches(flight.key)) continue
+        flight.isSpoiled = true
+        hide(flight)
+      }
+    },
+    unshareable: createKeyMemory(UNSHAREABLE_MS, MAX_UNSHAREABLE_BYTES),
+    get size() {
+      return open.size
+    },
+  }
+}
+
+class OpenFlight implements Flight {
+  readonly key: string
+  readonly epoch: string
+  readonly place: string | null
+  readonly landed: Promise<SharedAnswer | null>
+  answer: SharedAnswer | null = null
+  isSpoiled = false
+  readonly close: () => void
+  readonly #fetch: OriginFetch
+  readonly #landing = Promise.withResolvers<SharedAnswer | null>()
+  #present = 0
+
+  constructor(key: string, epoch: string, place: string | null, fetch: OriginFetch, closed: () => void) {
+    this.key = key
+    this.epoch = epoch
+    this.place = place
+    this.#fetch = fetch
+    this.close = closed
+    this.landed = this.#landing.promise
+    // Whoever waits sees a failure; without anybody waiting it is nobody's.
+    this.landed.catch(() => {})
+  }
+
+  join(): () => void {
+    this.#present++
+    let isPresent = true
+    return () => {
+      if (!isPresent) return
+      isPresent = false
+      if (--this.#present > 0) return
+      this.close()
+      this.#fetch.abort(DESERTED)
+    }
+  }
+
+  share(answer: SharedAnswer): void {
+    this.answer = answer
+    this.#landing.resolve(answer)
+  }
+
+  pass(): void {
+    this.close()
+    this.#landing.resolve(null)
+  }
+
+  fail(error: unknown): void {
+    this.close()
+    this.#landing.reject(error)
+  }
+}
+
+const DESERTED = new GatewayError('client_gone', 'Every client of this fetch has gone.')
+
+/** Keys that are remembered for a while, the latest the longest. nowMs: any clock, the same in all calls. */
+export interface KeyMemory {
+  add(key: string, nowMs: number): void
+  has(key: string, nowMs: number): boolean
+  delete(key: string): void
+}
+
+/** What a key takes beside its text. */
+const KEY_OVERHEAD_BYTES = 100
+
+export function createKeyMemory(forMs: number, maxBytes: number): KeyMemory {
+  const untilMs = new Map<string, number>()
+  let bytes = 0
+
+  function forget(key: string): void {
+    if (untilMs.delete(key)) bytes -= key.length + KEY_OVERHEAD_BYTES
+  }
+
+  return {
+    add(key, nowMs) {
+      forget(key)
+      untilMs.set(key, nowMs + forMs)
+      bytes += key.length + KEY_OVERHEAD_BYTES
+      for (const oldest of untilMs.keys()) {
+        if (bytes <= maxBytes) return
+        forget(oldest)
+      }
+    },
+    has(key, nowMs) {
+      const until = untilMs.get(key)
+      if (until === undefined) return false
+      if (until > nowMs) return true
+      forget(key)
+      return false
+    },
+    delete: forget,
+  }
+}

@@ -1,0 +1,80 @@
+// What is stored: one response with everything precomputed that a hit compares or sends. Times are wall clock in
+// milliseconds, floored to seconds only at output (RFC 9111 §5.1). Bodies are exact buffers: a slice of a socket's
+// read buffer would keep 64 KiB alive for 200 bytes.
+
+import type { HeaderList } from '../core/context.ts'
+import { getCombined } from '../http/headers.ts'
+
+/** What selects a response among those under one key (RFC 9111 §4.1). */
+export interface Selector {
+  /** What a trusted proxy said beside the URL; see claimsOf. */
+  readonly claims: string
+  /** Lower-case request field names, sorted, and their values then; null is absent. */
+  readonly varyNames: readonly string[]
+  readonly varyValues: readonly (string | null)[]
+}
+
+/** The part of a stored response that is known before its body has ended. */
+export interface StoredHead extends Selector {
+  readonly status: number
+  /** End-to-end fields, without Age and what belongs to one exchange. */
+  readonly headers: HeaderList
+  /** When the response came, less the age it had then: now - bornAtMs is its age. */
+  readonly bornAtMs: number
+}
+
+export interface StoredResponse extends StoredHead {
+  /** The URL it answers: scheme, host, path and query. */
+  readonly key: string
+  /** Identity of what the route forwards and shares; an entry of another epoch is not used. */
+  readonly epoch: string
+  readonly body: Buffer
+  readonly freshUntilMs: number
+  /** Until when it is fresh by the origin's own word, without the route's ttl or a heuristic; 0 where that says
+   *  nothing. Counts beside freshUntilMs, not in its place. */
+  readonly originFreshUntilMs: number
+  /** RFC 9111 §3.5: the origin allows it for requests with Authorization. */
+  readonly sharedDespiteAuthorization: boolean
+  /** Bytes of memory it takes, overhead counted. */
+  readonly sizeBytes: number
+  /** The store's mark for eviction; nobody else sets it. */
+  used: boolean
+}
+
+/** What an entry takes beside its text and body: objects, arrays, its places in maps, and what V8 and the allocator keep
+ *  for its buffer. Measured by bench/cache-memory.ts: 650-720 bytes on the heap and about 200 outside. */
+const ENTRY_OVERHEAD_BYTES = 900
+/** What a string takes beside its characters: header, padding and a reference to it. */
+const STRING_OVERHEAD_BYTES = 32
+
+/** Memory that an entry takes. Strings are one byte a character: header text is latin1. */
+export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'>): number {
+  const { key, claims, headers, varyNames, varyValues, body } = entry
+  let bytes = ENTRY_OVERHEAD_BYTES + key.length + claims.length + body.length
+  for (const text of [...headers, ...varyNames, ...varyValues]) bytes += (text?.length ?? 0) + STRING_OVERHEAD_BYTES
+  return bytes
+}
+
+/** What a request with these fields selects by. varyNames: sorted, lower case. */
+export const selectorOf = (request: HeaderList, claims: string, varyNames: readonly string[]): Selector => ({
+  claims,
+  varyNames,
+  varyValues: varyNames.map((name) => selectingValue(request, name)),
+})
+
+/** True when a request with these fields selects this response. */
+export function isSelected(
+  request: HeaderList,
+  claims: string,
+  { claims: theirs, varyNames, varyValues }: Selector,
+): boolean {
+  if (claims !== theirs) return false
+  for (let i = 0; i < varyNames.length; i++) {
+    if (selectingValue(request, varyNames[i] as string) !== varyValues[i]) return false
+  }
+  return true
+}
+
+/** A field's lines joined, outer space gone; null when absent, which is not the same as empty. */
+const selectingValue = (request: HeaderList, lowerName: string): string | null =>
+  getCombined(request, lowerName)?.trim() ?? null

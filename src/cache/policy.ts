@@ -1,0 +1,252 @@
+// What RFC 9111 and the route say of storing and reusing, as pure functions: fields and a clock in, a verdict with its
+// reason out. Storability is §3, freshness §4.2, shared caches and Authorization §3.5. No I/O here, so every rule is a
+// row in test/cache/policy.test.ts.
+//
+// The rule above the rules: nothing is shared that belongs to one user. What only the route says (ttl, clamp) makes no
+// answer shareable with requests that carry credentials, neither theirs with others nor others' with them, unless its
+// scope is public.
+
+import type { HeaderList, OriginAnswer, RequestContext } from '../core/context.ts'
+import { type CacheControl, parseAge, parseCacheControl } from '../http/cache-control.ts'
+import { parseHttpDate } from '../http/date.ts'
+import {
+  HOP_BY_HOP,
+  connectionNames,
+  getCombined,
+  getHeader,
+  getHeaders,
+  hasHeader,
+  listMembers,
+} from '../http/headers.ts'
+import type { StoredResponse } from './entry.ts'
+import type { RouteCacheOptions } from './options.ts'
+import type { Reason } from './reasons.ts'
+
+/** A route's rules, compiled. */
+export interface CachePolicy {
+  readonly ttl: { readonly everyMs: number | null; readonly byStatusMs: ReadonlyMap<number, number> | null } | null
+  readonly override: boolean
+  readonly minMs: number
+  readonly maxMs: number
+  readonly isPublic: boolean
+  readonly storeSetCookie: boolean
+  readonly maxObjectBytes: number
+}
+
+export function compilePolicy(options: RouteCacheOptions, maxObjectBytes: number): CachePolicy {
+  const ttl = options.ttl
+  return {
+    ttl: ttl === undefined ? null : { everyMs: ttl.every, byStatusMs: ttl.byStatus },
+    override: options.override,
+    minMs: options.clamp?.min ?? 0,
+    maxMs: options.clamp?.max ?? Infinity,
+    isPublic: options.scope === 'public',
+    storeSetCookie: options.storeSetCookie,
+    maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
+  }
+}
+
+/** The parts of an answer by which it is judged. */
+export type Storable = Pick<OriginAnswer, 'status' | 'headers' | 'framed'>
+
+export type StoreVerdict =
+  | {
+      readonly store: true
+      /** How old it was when it came. */
+      readonly ageMs: number
+      /** For how long from now it is fresh; more than 0. */
+      readonly freshMs: number
+      /** The same by the origin's own word; 0 where it said nothing, or nothing good. */
+      readonly originFreshMs: number
+      readonly sharedDespiteAuthorization: boolean
+    }
+  | { readonly store: false; readonly reason: Reason }
+
+/** RFC 9110 §15.1: statuses that may be stored on a heuristic. 206 is left out: parts are not stored. */
+const HEURISTICALLY_CACHEABLE: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501])
+/** Statuses that a single `ttl` covers. An error or a missing page is kept only where the route says so by status. */
+const COVERED_BY_TTL: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308])
+/** RFC 9111 §5.2.2.3: statuses whose caching requirements are known here, so that must-understand is kept. */
+const UNDERSTOOD: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 501])
+
+const HEURISTIC_SHARE = 0.1
+const MAX_HEURISTIC_MS = 86_400_000
+
+/** Why a request is not looked up at all; null when it is. */
+export function lookupRefusal(method: string, request: HeaderList): Reason | null {
+  if (method !== 'GET' && method !== 'HEAD') return 'method'
+  return method === 'GET' && hasHeader(request, 'range') ? 'range' : null
+}
+
+/** Why the answer to this request may be another than others get for the same fields; null when it is not.
+ *  A field that Connection names does not reach the upstream, yet Vary would select by it. */
+export function fillRefusal(request: HeaderList): Reason | null {
+  return connectionNames(request).every((name) => name === 'close' || HOP_BY_HOP.has(name)) ? null : 'connection'
+}
+
+/** What a request carries that may make its answer one user's alone; the stronger of two. An API key in a field of its
+ *  own counts as Authorization, which is what it is. */
+export function credentialOf(request: HeaderList): 'authorization' | 'cookie' | null {
+  let hasCookie = false
+  for (let i = 0; i < request.length; i += 2) {
+    const name = request[i] as string
+    // Every hit comes by here, and most names are settled by their length.
+    if (name.length < 6 || name.length > 20) continue
+    const lower = name.toLowerCase()
+    if (AUTHORIZING.has(lower)) return 'authorization'
+    hasCookie ||= lower === 'cookie'
+  }
+  return hasCookie ? 'cookie' : null
+}
+
+/** 6 to 20 characters. */
+const AUTHORIZING: ReadonlySet<string> = new Set([
+  'authorization',
+  'api-key',
+  'apikey',
+  'x-api-key',
+  'x-apikey',
+  'x-auth-token',
+  'x-access-token',
+  'x-goog-api-key',
+  'x-amz-security-token',
+])
+
+/** Why a stored response must not answer this request; null when it may. nowMs: wall clock; the response is fresh. */
+export function reuseRefusal(
+  request: HeaderList,
+  stored: Pick<StoredResponse, 'originFreshUntilMs' | 'sharedDespiteAuthorization'>,
+  policy: CachePolicy,
+  nowMs: number,
+): Reason | null {
+  const credential = policy.isPublic ? null : credentialOf(request)
+  if (credential === null) return null
+  if (credential === 'authorization' && !stored.sharedDespiteAuthorization) return credential
+  return stored.originFreshUntilMs <= nowMs ? credential : null
+}
+
+/** Decides whether the answer to a GET may be stored for others (RFC 9111 §3). nowMs: wall clock when its head came;
+ *  delayMs: how long the exchange took, by which Age is corrected (§4.2.3). */
+export function decideStore(
+  request: Pick<RequestContext, 'headers' | 'path'>,
+  response: Storable,
+  policy: CachePolicy,
+  nowMs: number,
+  delayMs: number,
+): StoreVerdict {
+  const { status, headers } = response
+  const control = parseCacheControl(getCombined(headers, 'cache-control') ?? '')
+  if (control === null) return no('invalid-cache-control')
+  const refusal = storeRefusal(response, control, policy)
+  if (refusal !== null) return no(refusal)
+
+  const sharedDespiteAuthorization = control.isPublic || control.sMaxAgeSeconds !== null || control.mustRevalidate
+  const credential = policy.isPublic ? null : credentialOf(request.headers)
+  if (credential === 'authorization' && !sharedDespiteAuthorization) return no(credential)
+  if (credential !== null && isDisguised(request.path, headers)) return no('disguised')
+
+  const dateMs = parseHttpDate(getHeader(headers, 'date') ?? '') ?? nowMs
+  const ageMs = correctedAgeMs(headers, dateMs, nowMs, delayMs)
+  const explicitMs = explicitLifetimeMs(headers, control, dateMs)
+  const originFreshMs = explicitMs === null ? 0 : Math.max(0, Math.min(explicitMs - ageMs, policy.maxMs))
+
+  let freshMs: number
+  if (credential !== null) {
+    if (explicitMs === null) return no(credential)
+    freshMs = originFreshMs
+  } else {
+    const routeMs = routeFreshMs(status, policy)
+    const heuristicMs = heuristicLifetimeMs(status, headers, control, dateMs)
+    if (routeMs !== null && (policy.override || explicitMs === null)) freshMs = routeMs
+    else if (explicitMs !== null) freshMs = explicitMs - ageMs
+    else if (policy.ttl === null && heuristicMs !== null) freshMs = heuristicMs - ageMs
+    else return no(HEURISTICALLY_CACHEABLE.has(status) ? 'no-freshness' : 'status')
+    freshMs = Math.min(Math.max(freshMs, policy.minMs), policy.maxMs)
+  }
+  if (freshMs <= 0) return no('not-fresh')
+  return { store: true, ageMs, freshMs, originFreshMs, sharedDespiteAuthorization }
+}
+
+/** The names that Vary lists, lower case, sorted; null when they cannot be compared: `*` anywhere (RFC 9110 §12.5.5), or
+ *  a field that the gateway writes into each request itself, whatever the client sent. */
+export function varyNames(headers: HeaderList): readonly string[] | null {
+  const value = getCombined(headers, 'vary')
+  if (value === null) return []
+  const names = [...new Set(listMembers(value.toLowerCase()))].toSorted()
+  return names.some((name) => name === '*' || WRITTEN_FOR_EACH.has(name)) ? null : names
+}
+
+/** Scheme and host, which the gateway writes too, are in the key. */
+const WRITTEN_FOR_EACH: ReadonlySet<string> = new Set(['x-forwarded-for', 'forwarded', 'via', 'x-request-id'])
+
+const no = (reason: Reason): StoreVerdict => ({ store: false, reason })
+
+function storeRefusal(
+  { status, headers, framed }: Storable,
+  control: CacheControl,
+  policy: CachePolicy,
+): Reason | null {
+  if (status === 206) return 'partial'
+  if (status < 200 || status === 304) return 'status'
+  if (control.mustUnderstand && !UNDERSTOOD.has(status)) return 'status'
+  if (control.noStore && !isForOthers(control)) return 'no-store'
+  if (control.isPrivate) return 'private'
+  // Stored responses are not validated yet, so one that must be each time is of no use.
+  if (control.noCache) return 'no-cache'
+  if (varyNames(headers) === null) return 'vary-star'
+  if (!policy.storeSetCookie && hasHeader(headers, 'set-cookie')) return 'set-cookie'
+  if (!framed) return 'no-length'
+  const length = getHeader(headers, 'content-length')
+  return length !== null && Number(length) > policy.maxObjectBytes ? 'too-large' : null
+}
+
+/** RFC 9111 §5.2.2.3: no-store beside must-understand is for caches that do not know the status. Only where the rest of
+ *  the field asks for storing, or a route's ttl would undo a no-store. */
+const isForOthers = ({ mustUnderstand, maxAgeSeconds, sMaxAgeSeconds }: CacheControl): boolean =>
+  mustUnderstand && (maxAgeSeconds !== null || sMaxAgeSeconds !== null)
+
+const ASSET = /\.(?:css|m?js|png|jpe?g|gif|webp|avif|svg|ico|bmp|woff2?|ttf|otf|eot)$/i
+const PAGE = /^\s*(?:text\/html|application\/(?:xhtml\+xml|(?:[\w.-]+\+)?json))\b/i
+
+/** A page of a user's own under a name like /account/x.css is how web cache deception looks: origins that ignore the end
+ *  of a path, behind rules that mark whatever ends like an asset as public. */
+const isDisguised = (path: string, headers: HeaderList): boolean =>
+  ASSET.test(path) && PAGE.test(getHeader(headers, 'content-type') ?? '')
+
+/** RFC 9111 §4.2.1: s-maxage, then max-age, then Expires; an invalid Expires is in the past (§5.3). */
+function explicitLifetimeMs(headers: HeaderList, control: CacheControl, dateMs: number): number | null {
+  const seconds = control.sMaxAgeSeconds ?? control.maxAgeSeconds
+  if (seconds !== null) return seconds * 1000
+  const lines = getHeaders(headers, 'expires')
+  if (lines.length === 0) return null
+  const expiresMs = lines.length === 1 ? parseHttpDate(lines[0] as string) : null
+  return expiresMs === null ? 0 : expiresMs - dateMs
+}
+
+/** The route's ttl counts from the moment when the answer came: a backend whose clock is wrong does not shorten it. */
+function routeFreshMs(status: number, { ttl }: CachePolicy): number | null {
+  if (ttl === null) return null
+  if (ttl.byStatusMs !== null) return ttl.byStatusMs.get(status) ?? null
+  return COVERED_BY_TTL.has(status) ? ttl.everyMs : null
+}
+
+/** RFC 9111 §4.2.2: a tenth of the time since the last change, at most a day. */
+function heuristicLifetimeMs(
+  status: number,
+  headers: HeaderList,
+  control: CacheControl,
+  dateMs: number,
+): number | null {
+  if (!HEURISTICALLY_CACHEABLE.has(status) && !control.isPublic) return null
+  const changedMs = parseHttpDate(getHeader(headers, 'last-modified') ?? '')
+  if (changedMs === null || changedMs >= dateMs) return null
+  return Math.min((dateMs - changedMs) * HEURISTIC_SHARE, MAX_HEURISTIC_MS)
+}
+
+/** RFC 9111 §4.2.3: the larger of what Age and what Date say. Without Age the origin itself answered, and its Date says
+ *  when: the time that it took to make the answer does not make the answer old. */
+function correctedAgeMs(headers: HeaderList, dateMs: number, nowMs: number, delayMs: number): number {
+  const ageSeconds = parseAge(getHeaders(headers, 'age'))
+  const apparentMs = Math.max(0, nowMs - dateMs)
+  return ageSeconds === null ? apparentMs : Math.max(apparentMs, ageSeconds * 1000 + delayMs)
+}

@@ -1,0 +1,41 @@
+// Why a request was not a hit, as a closed set: the `detail` of Cache-Status, the log's cache_reason, the metric's
+// label and the words of `explain`. A user never has to ask why it missed. Each is a token of RFC 9651.
+
+/** What each reason means, for people. */
+export const REASONS = {
+  // the lookup
+  absent: 'nothing is stored under this key',
+  expired: 'what is stored is not fresh any more',
+  vary: 'what is stored was selected by other request fields',
+  'not-shared': 'another request for it was waited for, but its answer was not for sharing',
+  'config-changed': 'what is stored came from this route before its upstream or rewriting changed',
+  // requests that are not looked up
+  method: 'only GET and HEAD are answered from the cache',
+  range: 'a part was asked for',
+  connection:
+    'the request takes header fields off by naming them in Connection, so its answer may not be what others get',
+  authorization:
+    'the request carries Authorization or an API key, and the answer is not marked as shareable (RFC 9111 §3.5); `scope: public` shares it all the same',
+  cookie:
+    'the request carries Cookie, and the answer has no freshness of its own; `scope: public` shares it all the same',
+  disguised:
+    'the request carries credentials, and the answer is a page where its path promises an image, a script or a style sheet',
+  // answers that are not stored
+  'no-store': 'the origin forbids storing',
+  private: 'the origin says that the answer is for one user',
+  'no-cache': 'the origin wants each use validated',
+  'invalid-cache-control': 'Cache-Control cannot be read, which counts as no-store',
+  'set-cookie': 'the answer sets a cookie; `storeSetCookie: true` stores it all the same',
+  'vary-star':
+    'the answer varies by more than the request (Vary: *), or by a field that each request gets from the gateway',
+  status: 'answers with this status are not stored without explicit freshness',
+  partial: 'a partial answer is not stored',
+  'no-freshness': 'neither the origin nor the route gives a freshness lifetime',
+  'not-fresh': 'the answer was stale when it came',
+  'too-large': 'the answer is larger than maxObject',
+  'no-length': 'the end of the answer cannot be proved: neither Content-Length nor chunks',
+  'fill-budget': 'too many bytes are being stored at this moment',
+  failed: 'the fetch failed',
+} as const
+
+export type Reason = keyof typeof REASONS

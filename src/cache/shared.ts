@@ -1,0 +1,22 @@
+// What all routes' caches share, and what outlives a reload: the store, the fetches in flight, and the bytes that are on
+// their way into the store.
+
+import { type Flights, createFlights } from './collapse.ts'
+import type { CacheStore } from './store.ts'
+
+export interface SharedCache {
+  readonly store: CacheStore
+  readonly flights: Flights
+  /** Wall clock, milliseconds. */
+  readonly now: () => number
+  /** Bytes of all bodies that are being recorded; back at 0 when none is. */
+  fillBytes: number
+}
+
+/** now: wall clock, milliseconds. */
+export const createSharedCache = (store: CacheStore, now: () => number): SharedCache => ({
+  store,
+  flights: createFlights(),
+  now,
+  fillBytes: 0,
+})

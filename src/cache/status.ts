@@ -1,0 +1,61 @@
+// What the cache tells the client of itself: X-Cache, Cache-Status (RFC 9211) and Age (RFC 9111 §5.1).
+
+import type { CacheOutcome, RequestContext } from '../core/context.ts'
+import type { Reason } from './reasons.ts'
+
+/** Why a request went forward, in the words of RFC 9211 §2.2. */
+export type ForwardReason = 'bypass' | 'method' | 'miss' | 'stale' | 'vary-miss'
+
+/** Notes the verdict of the lookup, for log and metrics; answers null, as a stage that passes on. */
+export function note(ctx: RequestContext, outcome: CacheOutcome, reason: Reason): null {
+  ctx.cache = outcome
+  ctx.cacheReason = reason
+  return null
+}
+
+/** Why this request goes forward. Ask before the answer is there: its own reason then takes the place of the lookup's. */
+export function forwardReason({ cache, cacheReason }: RequestContext): ForwardReason {
+  if (cacheReason === ('method' satisfies Reason)) return 'method'
+  if (cache === 'bypass') return 'bypass'
+  if (cacheReason === ('expired' satisfies Reason)) return 'stale'
+  return cacheReason === ('vary' satisfies Reason) ? 'vary-miss' : 'miss'
+}
+
+/** Answered from the store. ttlMs: for how long it stays fresh. */
+export function sayHit(ctx: RequestContext, ageMs: number, ttlMs: number): void {
+  ctx.cache = 'hit'
+  ctx.fields.push(
+    'Age',
+    String(wholeSeconds(ageMs)),
+    'X-Cache',
+    'HIT',
+    'Cache-Status',
+    `weirgate; hit; ttl=${wholeSeconds(ttlMs)}`,
+  )
+}
+
+/** Answered along with another request's fetch. */
+export function sayCollapsed(ctx: RequestContext, forward: ForwardReason, ageMs: number): void {
+  ctx.cache = 'collapsed'
+  ctx.fields.push('Age', String(wholeSeconds(ageMs)))
+  say(ctx, forward, '; collapsed')
+}
+
+/** Answered by the upstream, or not at all. */
+export function sayForwarded(ctx: RequestContext, forward: ForwardReason, stored: boolean): void {
+  say(ctx, forward, stored ? '; stored' : '')
+}
+
+function say(ctx: RequestContext, forward: ForwardReason, parameters: string): void {
+  const { cache, cacheReason } = ctx
+  const detail = cacheReason === null ? '' : `; detail=${cacheReason}`
+  ctx.fields.push(
+    'X-Cache',
+    (cache ?? 'miss').toUpperCase(),
+    'Cache-Status',
+    `weirgate; fwd=${forward}${parameters}${detail}`,
+  )
+}
+
+/** Rounded down, as ages are; a clock that was set back makes no negative one. */
+export const wholeSeconds = (ms: number): number => Math.max(0, Math.floor(ms / 1000))

@@ -1,0 +1,25 @@
+// The contract of a cache store: entries by key, several variants a key, bounded in bytes. A store decides nothing
+// about HTTP: freshness, Vary and epochs are the cache's (policy.ts, cache.ts). Every store passes
+// test/cache/store-contract.ts.
+
+import type { StoredResponse } from './entry.ts'
+
+export interface CacheStore {
+  /** All variants under a key, newest first; null when there is none. The list is the store's: read it at once. */
+  get(key: string): readonly StoredResponse[] | null
+  /** Notes that an entry was of use, for eviction. Cheap: called on every hit. */
+  touch(entry: StoredResponse): void
+  /** Stores an entry in place of those that its own selecting fields select. False when it does not fit at all; what was there
+   *  then stays. */
+  put(entry: StoredResponse): boolean
+  /** Removes all variants of a key; answers how many. */
+  delete(key: string): number
+  /** Removes every key that `matches` accepts; answers how many variants. Walks all keys. */
+  deleteWhere(matches: (key: string) => boolean): number
+  readonly entries: number
+  /** Sum of the entries' sizeBytes; never more than maxBytes. */
+  readonly bytes: number
+  readonly maxBytes: number
+  /** Changes the bound; entries that no longer fit are evicted. */
+  resize(maxBytes: number): void
+}

@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest'
+import { createFlights, createKeyMemory } from '../../src/cache/collapse.ts'
+import type { OriginFetch } from '../../src/core/context.ts'
+import { BROKEN } from '../support/body.ts'
+
+const KEY = 'http://gateway.test/'
+
+/** A fetch that counts how often it was given up. */
+function startFetch() {
+  const fetch = { answer: new Promise<never>(() => {}), aborts: 0, abort: () => void fetch.aborts++ }
+  return fetch satisfies OriginFetch
+}
+
+describe('a flight', () => {
+  it('is given up when the last who waits has left, each counted once', () => {
+    const flights = createFlights()
+    const fetch = startFetch()
+    const flight = flights.open(KEY, 'epoch', KEY, fetch)
+    const [first, second] = [flight.join(), flight.join()]
+    first()
+    first()
+    expect([fetch.aborts, flights.at(KEY)]).toEqual([0, flight])
+    second()
+    expect([fetch.aborts, flights.at(KEY), flights.size]).toEqual([1, undefined, 0])
+    second()
+    expect(fetch.aborts).toBe(1)
+  })
+
+  it.each(['pass', 'fail', 'close'] as const)('cannot be joined after %s, though others still wait', (end) => {
+    const flights = createFlights()
+    const flight = flights.open(KEY, 'epoch', KEY, startFetch())
+    flight.join()
+    flight[end](BROKEN)
+    expect([flights.at(KEY), flights.size]).toEqual([undefined, 0])
+  })
+
+  it('that ends does not hide the one that took its place', () => {
+    const flights = createFlights()
+    const old = flights.open(KEY, 'epoch', KEY, startFetch())
+    const next = flights.open(KEY, 'epoch', KEY, startFetch())
+    old.close()
+    expect([flights.at(KEY), flights.size]).toEqual([next, 1])
+  })
+
+  it('that has no place is found by nobody, but can be spoilt', () => {
+    const flights = createFlights()
+    const flight = flights.open(KEY, 'epoch', null, startFetch())
+    const other = flights.open('http://other.test/', 'epoch', 'there', startFetch())
+    flights.spoil((key) => key === KEY)
+    expect([flight.isSpoiled, other.isSpoiled]).toEqual([true, false])
+    expect([flights.at(KEY), flights.at('there')]).toEqual([undefined, other])
+  })
+
+  it('that fails fails for nobody when nobody waits', async () => {
+    const flight = createFlights().open(KEY, 'epoch', KEY, startFetch())
+    flight.fail(BROKEN)
+    await expect(flight.landed).rejects.toBe(BROKEN)
+  })
+})
+
+describe('a memory of keys', () => {
+  it('forgets a key when its time is over, or when told to', () => {
+    const memory = createKeyMemory(1000, 10_000)
+    memory.add('a', 0)
+    memory.add('b', 0)
+    memory.delete('b')
+    expect([memory.has('a', 999), memory.has('a', 1000), memory.has('b', 0), memory.has('c', 0)]).toEqual([
+      true,
+      false,
+      false,
+      false,
+    ])
+  })
+
+  it('begins anew when a key is added again', () => {
+    const memory = createKeyMemory(1000, 10_000)
+    memory.add('a', 0)
+    memory.add('a', 900)
+    expect(memory.has('a', 1800)).toBe(true)
+  })
+
+  it('forgets the oldest when it is full, long keys counting for more', () => {
+    const memory = createKeyMemory(1000, 1000)
+    for (const key of ['a', 'b', 'c']) memory.add(key, 0)
+    memory.add('a', 1)
+    memory.add('x'.repeat(700), 2)
+    expect(['a', 'b', 'c', 'x'.repeat(700)].map((key) => memory.has(key, 3))).toEqual([true, false, false, true])
+    memory.add('y'.repeat(2000), 4)
+    expect(memory.has('y'.repeat(2000), 5)).toBe(false)
+    memory.add('z', 6)
+    expect(memory.has('z', 7)).toBe(true)
+  })
+})

@@ -1,0 +1,136 @@
+// The wrong answer to the wrong person is the worst that a cache can do. Random clients, some with credentials, ask
+// side by side and one after another for the same URL; random answers come in random order while time goes by. Every
+// answer names whom it was made for, so it can be checked whether somebody else was allowed to get it.
+
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { HeaderList } from '../../src/core/context.ts'
+import { type Asking, createBench, settle } from '../support/cache.ts'
+
+const CLIENTS: Readonly<Record<string, HeaderList>> = {
+  nobody: [],
+  'cookie-a': ['Cookie', 'sid=a'],
+  'cookie-b': ['Cookie', 'sid=b'],
+  'bearer-a': ['Authorization', 'Bearer a'],
+  'bearer-b': ['Authorization', 'Bearer b'],
+  'key-a': ['X-Api-Key', 'a'],
+}
+
+const ANSWERS: readonly HeaderList[] = [
+  [],
+  ['Cache-Control', 'max-age=60'],
+  ['Cache-Control', 'max-age=0'],
+  ['Cache-Control', 'public'],
+  ['Cache-Control', 'public, max-age=60'],
+  ['Cache-Control', 's-maxage=60'],
+  ['Cache-Control', 'must-revalidate, max-age=60'],
+  ['Cache-Control', 'private, max-age=60'],
+  ['Cache-Control', 'no-store'],
+  ['Cache-Control', 'public, max-age=60', 'Set-Cookie', 'sid=c'],
+  ['Cache-Control', 'public, max-age=60', 'Vary', 'Cookie, Authorization, X-Api-Key'],
+  ['Vary', 'Cookie'],
+  ['Last-Modified', 'Sun, 01 Nov 2026 00:00:00 GMT'],
+]
+
+const ROUTES: readonly Record<string, unknown>[] = [
+  {},
+  { ttl: '1h' },
+  { ttl: '1h', override: true },
+  { clamp: { min: '10m' } },
+  { ttl: '1h', override: true, clamp: { min: '10m' }, collapse: false },
+]
+
+const step = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({ do: fc.constant('ask' as const), who: fc.constantFrom(...Object.keys(CLIENTS)) }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      do: fc.constant('answer' as const),
+      which: fc.nat(3),
+      with: fc.nat(ANSWERS.length - 1),
+      streamed: fc.boolean(),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), seconds: fc.constantFrom(1, 59, 61, 700) }) },
+)
+
+interface Made {
+  readonly for: string
+  readonly headers: HeaderList
+  readonly atMs: number
+}
+
+/** Why `asker`, who asked at that time, must not get what was made for somebody else; null when that is allowed. */
+function complaint(asker: string, made: Made, askedAtMs: number): string | null {
+  const control = made.headers.join(' ')
+  if (/no-store|private|Set-Cookie/.test(control)) return 'the origin forbids it'
+  const involved = [asker, made.for]
+  if (/Vary Cookie/.test(control) && involved.some((who) => who.startsWith('cookie'))) return 'a cookie selected it'
+  if (/Vary .*X-Api-Key/.test(control) && involved.some((who) => who !== 'nobody')) return 'credentials selected it'
+  if (involved.every((who) => who === 'nobody')) return null
+  const isExplicitlyFresh = /(?:max-age|s-maxage)=60/.test(control) && askedAtMs < made.atMs + 60_000
+  if (!isExplicitlyFresh) return 'the origin does not call it fresh'
+  const isAuthorized = involved.some((who) => who.startsWith('bearer') || who.startsWith('key'))
+  return isAuthorized && !/public|s-maxage|must-revalidate/.test(control)
+    ? 'the origin does not share it with who is authorized'
+    : null
+}
+
+describe('a route that is not public', () => {
+  it.each(ROUTES)('never gives an answer to somebody it is not for: %j', async (route) => {
+    let shared = 0
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40, size: 'max' }), async (steps) => {
+        const bench = createBench(route)
+        const askings: { asking: Asking; who: string; atMs: number }[] = []
+        const made: Made[] = []
+        let pending: number[] = []
+        let seen = 0
+        for (const each of steps) {
+          if (each.do === 'ask') {
+            askings.push({ asking: bench.ask({ headers: CLIENTS[each.who] ?? [] }), who: each.who, atMs: bench.nowMs })
+          } else if (each.do === 'wait') bench.nowMs += each.seconds * 1000
+          else if (pending.length > 0) {
+            const index = pending[each.which % pending.length] as number
+            pending = pending.filter((other) => other !== index)
+            const asked = bench.asked[index]
+            if (asked === undefined) throw new Error('nothing asked')
+            const owner = Object.keys(CLIENTS).find((who) => CLIENTS[who] === asked.ctx.headers) as string
+            const headers = ANSWERS[each.with] as HeaderList
+            const body = String(made.push({ for: owner, headers, atMs: bench.nowMs }) - 1)
+            if (each.streamed) {
+              const stream = asked.stream(headers)
+              await settle()
+              stream.send(body)
+              stream.end()
+            } else asked.reply(headers, body)
+          }
+          await settle()
+          while (seen < bench.asked.length) pending.push(seen++)
+        }
+        for (const index of pending) bench.asked[index]?.reply(['Cache-Control', 'no-store'], 'late')
+        await settle()
+        while (seen < bench.asked.length) bench.asked[seen++]?.reply(['Cache-Control', 'no-store'], 'late')
+
+        for (const { asking, who, atMs } of askings) {
+          const outcome = await asking.outcome()
+          if (outcome === '200 late') continue
+          const answer = made[Number(outcome.slice('200 '.length))]
+          if (answer === undefined) throw new Error(`no such answer: ${outcome}`)
+          if (answer.for === who) continue
+          shared++
+          expect(
+            complaint(who, answer, atMs),
+            `${who} got what was made for ${answer.for}: ${answer.headers.join(' ')}`,
+          ).toBeNull()
+        }
+      }),
+      { numRuns: 150 },
+    )
+    // Else nothing was tried.
+    expect(shared).toBeGreaterThan(100)
+  })
+})

@@ -1,0 +1,31 @@
+// Stored responses for tests of stores.
+
+import { type StoredResponse, entrySizeBytes, selectorOf } from '../../src/cache/entry.ts'
+import type { HeaderList } from '../../src/core/context.ts'
+
+export interface EntryParts {
+  readonly key?: string
+  readonly body?: string | Buffer
+  readonly headers?: HeaderList
+  readonly claims?: string
+  readonly vary?: readonly string[]
+  /** The fields of the request that it answered. */
+  readonly request?: HeaderList
+}
+
+export function entryOf(parts: EntryParts = {}): StoredResponse {
+  const entry = {
+    key: parts.key ?? 'http://gateway.test/',
+    epoch: 'epoch',
+    status: 200,
+    headers: parts.headers ?? ['Content-Type', 'text/plain'],
+    body: Buffer.from(parts.body ?? 'body'),
+    ...selectorOf(parts.request ?? [], parts.claims ?? '', parts.vary ?? []),
+    bornAtMs: 0,
+    freshUntilMs: 60_000,
+    originFreshUntilMs: 0,
+    sharedDespiteAuthorization: false,
+    used: false,
+  }
+  return { ...entry, sizeBytes: entrySizeBytes(entry) }
+}
