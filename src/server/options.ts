@@ -35,7 +35,9 @@ const listenMapping = z.strictObject({
   requestsPerConnection: count({ min: 1, max: 1_000_000_000 })
     .prefault(1000)
     .describe('requests on one connection before it is closed'),
-  headBytes: size({ minBytes: 1024 }).prefault('16KiB').describe('request line and header fields together; more is a 431'),
+  headBytes: size({ minBytes: 1024 })
+    .prefault('16KiB')
+    .describe('request line and header fields together; more is a 431'),
   headLine: size({ minBytes: 256 }).prefault('8KiB').describe('one header field; more is a 431'),
   headFields: count({ min: 10, max: 10_000 }).prefault(100).describe('header fields of a request; more is a 431'),
   target: size({ minBytes: 256 }).prefault('8KiB').describe('request target; more is a 414'),

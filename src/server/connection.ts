@@ -1,0 +1,247 @@
+// One client's connection: its requests take turns, what cannot be read is refused once and after the answers before
+// it, and the end never destroys an answer on its way. node:http hands over every request that it finds in what it has
+// read, hundreds at a time, so the turns are kept here (RFC 9112 §9.3.2): while one is answered the others wait unread,
+// and nothing behind an answer that closes is ever looked at (§9.6).
+//
+// Promise: a socket that is here is destroyed in bounded time after its last answer, whatever the client does.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { RequestContext } from '../core/context.ts'
+import { GatewayError } from '../core/errors.ts'
+import { MAX_UNWANTED_BYTES } from './client-body.ts'
+import { type Door, type Exchange, type FullLane, type Peer, nextRequestId } from './full-lane.ts'
+import type { ListenOptions } from './options.ts'
+import { explainParseError, isTruncation } from './parse-error.ts'
+import { refuseSocket } from './respond.ts'
+
+/** Requests that may wait behind the one that is answered. What node:http has read before it can be stopped may hold
+ *  thousands; nobody who means well sends them. */
+const MAX_WAITING = 100
+
+/** How long a client may take to end its side after ours, and to send a body that nobody reads. */
+const MAX_LINGER_MS = 1000
+
+/** How long a kept connection is left open while shutting down: its client may just be sending. */
+const RETIRE_AFTER_MS = 200
+
+/** When a client that has ended its side is probed, each time from the one before, while its answer is not complete. */
+const PROBES_AFTER_MS = [100, 250, 1000]
+
+interface Turn {
+  readonly message: IncomingMessage
+  readonly response: ServerResponse
+}
+
+export class ClientConnection implements Peer {
+  readonly address: string
+  readonly #socket: Socket
+  readonly #options: ListenOptions
+  readonly #door: Door
+  readonly #lane: FullLane
+  #current: Exchange | null = null
+  readonly #waiting: Turn[] = []
+  /** Why what follows the waiting requests cannot be read. */
+  #refusal: GatewayError | null = null
+  #requests = 0
+  /** Bytes received when the last answer ended: more than these mean that a request has begun. */
+  #bytesAtRest = 0
+  /** True from the moment on that no further request is looked at. */
+  #ending = false
+
+  constructor(socket: Socket, address: string, options: ListenOptions, door: Door, lane: FullLane) {
+    this.address = address
+    this.#socket = socket
+    this.#options = options
+    this.#door = door
+    this.#lane = lane
+    // A socket without a listener would end the process; what the error means, 'close' says as well.
+    socket.on('error', () => {})
+    socket.once('end', () => this.#probe(0, socket.bytesWritten))
+    socket.once('close', () => this.#onClose())
+    // node:http ends a connection with this after the last answer, at once and with a reset where bytes are unread.
+    socket.destroySoon = () => this.hangUp()
+  }
+
+  mayReuse(): boolean {
+    const { keepAlive, requestsPerConnection } = this.#options
+    if (keepAlive === 0 || this.#requests >= requestsPerConnection || !this.#door.mayReuseConnections()) return false
+    return !this.#socket.readableEnded || this.#waiting.length > 0
+  }
+
+  /** The head of a request has come. */
+  take(turn: Turn): void {
+    if (this.#ending) return
+    if (this.#current === null) return this.#begin(turn)
+    if (this.#waiting.length === MAX_WAITING) return this.#cutOff()
+    this.#waiting.push(turn)
+    this.#socket.pause()
+  }
+
+  #begin({ message, response }: Turn): void {
+    this.#requests++
+    const exchange = this.#lane(message, response, this)
+    this.#current = exchange
+    // After the lane's own listener: what comes next is recorded behind this request.
+    response.once('close', () => this.#onAnswered(exchange))
+    if (this.#socket.readableEnded) this.#probe(0, this.#socket.bytesWritten)
+  }
+
+  #onAnswered({ message, breakBody }: Exchange): void {
+    this.#current = null
+    this.#bytesAtRest = this.#socket.bytesRead
+    // Whoever still reads the body reads for nobody.
+    if (!message.complete) breakBody(new GatewayError('client_gone', 'The request is answered already.'))
+    if (this.#ending || this.#socket.destroyed) return
+    if (!message.complete) return this.#awaitRest(message)
+    const next = this.#waiting.shift()
+    if (next === undefined) return this.#rest()
+    if (this.#waiting.length === 0 && this.#refusal === null) this.#socket.resume()
+    this.#begin(next)
+  }
+
+  /** Nothing is left to answer. */
+  #rest(): void {
+    if (this.#refusal !== null) this.#refuse(this.#refusal)
+    else if (!this.#door.mayReuseConnections()) this.retire()
+  }
+
+  /** The answer has said that the connection stays, so a body that nobody read has to go first. */
+  #awaitRest(message: IncomingMessage): void {
+    const timer = setTimeout(() => this.hangUp(), MAX_LINGER_MS)
+    message.once('close', () => {
+      clearTimeout(timer)
+      if (this.#current !== null) return
+      this.#bytesAtRest = this.#socket.bytesRead
+      this.#rest()
+    })
+    message.resume()
+  }
+
+  /** What has come cannot be read, or has not come in time. */
+  onParseError(error: Error): void {
+    if (this.#ending || this.#socket.destroyed) return
+    const current = this.#current
+    if (current !== null && !current.message.complete) {
+      // A client that ends its side in the middle of a body has given it up.
+      if (isTruncation(error)) this.#socket.destroy()
+      else current.breakBody(explainParseError(error, this.#options))
+      return
+    }
+    this.#refusal ??= explainParseError(error, this.#options)
+    if (current !== null) this.#socket.pause()
+    else if (isTruncation(error) || this.#socket.bytesRead === this.#bytesAtRest) this.#socket.destroy()
+    else this.#refuse(this.#refusal)
+  }
+
+  /** CONNECT. node:http has let go of the socket by now, so an answer that is on its way could not be finished. */
+  onConnect(message: IncomingMessage): void {
+    if (this.#current !== null) return this.#cutOff()
+    const error = new GatewayError('method_not_allowed', 'CONNECT is not for a gateway.')
+    this.#refuse(error, 'CONNECT', (message.url ?? '').slice(0, this.#options.target))
+  }
+
+  /** Nothing has moved for a while, or the time between two requests is over. */
+  onTimeout(): void {
+    if (this.#current === null) {
+      // Before its first request a connection is bounded by the time for a head.
+      if (this.#requests > 0) this.#socket.destroy()
+    } else if (this.#socket.writableLength > 0) {
+      // A client that takes nothing of what waits for it. One that waits for us is not idle.
+      this.#cutOff()
+    }
+  }
+
+  /** Shutting down: ends the connection if nothing comes on it for a moment. A request that was on its way is answered,
+   *  and told that it was the last. */
+  retire(): void {
+    setTimeout(() => {
+      // After a turn of the loop, so that what has come meanwhile has been read.
+      setImmediate(() => {
+        if (this.#current === null && this.#socket.bytesRead === this.#bytesAtRest) this.hangUp()
+      })
+    }, RETIRE_AFTER_MS)
+  }
+
+  /** Ends our side, then waits for the client to end its own: a close with unread bytes is a reset, which can destroy
+   *  an answer on its way (RFC 9112 §9.6). */
+  hangUp(): void {
+    if (this.#ending) return
+    this.#ending = true
+    const socket = this.#socket
+    if (socket.destroyed) return
+    socket.end()
+    const timer = setTimeout(() => socket.destroy(), MAX_LINGER_MS)
+    socket.once('close', () => clearTimeout(timer))
+    let leftBytes = MAX_UNWANTED_BYTES
+    socket.removeAllListeners('data')
+    socket.on('data', (chunk: Buffer) => {
+      leftBytes -= chunk.length
+      if (leftBytes < 0) socket.pause()
+    })
+    socket.resume()
+  }
+
+  #cutOff(): void {
+    this.#ending = true
+    this.#socket.resetAndDestroy()
+  }
+
+  /** A client that ends its side may wait for its answer or be gone, which looks the same until something is sent: what
+   *  reaches one that has gone comes back as a reset, and the next write meets that. Before the head an interim answer
+   *  is what can be sent; after it the answer itself is, and one that has nothing to send for all that time is given up.
+   *  sentBytes: how much had been sent when the client ended its side, or this answer began. */
+  #probe(step: number, sentBytes: number): void {
+    const response = this.#current?.response
+    const delayMs = PROBES_AFTER_MS[step]
+    if (response === undefined || delayMs === undefined) return
+    setTimeout(() => {
+      const socket = this.#socket
+      if (this.#current?.response !== response || socket.destroyed) return
+      if (!response.headersSent) {
+        // RFC 9110 §15.2: HTTP/1.0 knows no interim answers. Any other client has to skip them.
+        if (response.req.httpVersion !== '1.0') response.writeContinue()
+      } else if (socket.bytesWritten > sentBytes) {
+        socket.write('')
+      } else if (socket.writableLength === 0 && step === PROBES_AFTER_MS.length - 1) {
+        return this.#cutOff()
+      }
+      this.#probe(step + 1, sentBytes)
+    }, delayMs)
+  }
+
+  #onClose(): void {
+    this.#waiting.length = 0
+    if (this.#ending || this.#current !== null || this.#socket.bytesRead === this.#bytesAtRest) return
+    const ctx = this.#unreadRequest('-', '-')
+    ctx.error = new GatewayError('client_gone', 'The client went before its request was whole.')
+    ctx.abort()
+    this.#door.record(ctx)
+  }
+
+  #refuse(error: GatewayError, method = '-', path = '-'): void {
+    const ctx = this.#unreadRequest(method, path)
+    refuseSocket(this.#socket, ctx, error)
+    this.hangUp()
+    this.#door.record(ctx)
+  }
+
+  /** Stands for a request that never came to be one. */
+  #unreadRequest(method: string, path: string): RequestContext {
+    return new RequestContext(
+      {
+        method,
+        scheme: 'http',
+        host: '',
+        path,
+        query: '',
+        version: '1.1',
+        headers: [],
+        body: null,
+        peerAddress: this.address,
+        receivedAtMs: performance.now(),
+      },
+      nextRequestId(),
+    )
+  }
+}

@@ -1,0 +1,138 @@
+// The public listener: which connections there are, how many there may be, and how all of them end. What one client
+// does on its connection is connection.ts. Node's own limit on the number of header fields is off on purpose: it hides
+// fields from us that it still frames by (CVE-2026-58044); full-lane.ts counts them. Leniency of its parser is off
+// whatever the command line says.
+
+import http from 'node:http'
+import net, { type AddressInfo, type Socket } from 'node:net'
+import { unmapAddress } from '../http/forwarded.ts'
+import { ClientConnection } from './connection.ts'
+import { type Door, createFullLane } from './full-lane.ts'
+import type { Address, ListenOptions } from './options.ts'
+
+/** How often Node looks for heads that are late: the precision of headTimeout. */
+const CHECK_INTERVAL_MS = 1000
+
+export interface ListenerDoor extends Door {
+  /** Trusted proxies carry many clients; the bound per address is not for them. */
+  isTrusted(address: string): boolean
+}
+
+export interface Listener {
+  /** Answers with the address in use. Rejects when it is taken. */
+  listen(): Promise<Address>
+  readonly openConnections: number
+  /** Connections refused because of a bound. */
+  readonly refusedConnections: number
+  /** Accepts no more; resolves when every answer in flight has ended, or after deadlineMs, when the rest is cut off. */
+  drain(deadlineMs: number): Promise<void>
+  /** Cuts everything off. */
+  destroy(): void
+}
+
+export function createListener(options: ListenOptions, door: ListenerDoor): Listener {
+  const lane = createFullLane(options, door)
+  const connections = new Map<Socket, ClientConnection>()
+  const perNetwork = new Map<string, number>()
+  let refusedConnections = 0
+  let whenEmpty: (() => void) | null = null
+
+  const server = http.createServer({
+    maxHeaderSize: options.headBytes,
+    headersTimeout: options.headTimeout,
+    // A whole request is bounded by its body's gaps and by the route's total timeout.
+    requestTimeout: 0,
+    connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, options.headTimeout),
+    keepAliveTimeout: options.keepAlive,
+    requireHostHeader: false,
+    insecureHTTPParser: false,
+  })
+  server.maxHeadersCount = 0
+  server.maxConnections = options.connections
+  // A client that ends its side after its request still gets its answer. Node has no other way to say so.
+  Object.assign(server, { httpAllowHalfOpen: true })
+
+  server.on('connection', (socket: Socket) => {
+    // A connection that was reset before it was accepted has no address; there is nobody to answer.
+    if (socket.remoteAddress === undefined) {
+      socket.destroy()
+      return
+    }
+    const address = unmapAddress(socket.remoteAddress)
+    const network = networkOf(address)
+    const count = (perNetwork.get(network) ?? 0) + 1
+    if (count > options.connectionsPerAddress && !door.isTrusted(address)) {
+      refusedConnections++
+      socket.destroy()
+      return
+    }
+    perNetwork.set(network, count)
+    connections.set(socket, new ClientConnection(socket, address, options, door, lane))
+    socket.once('close', () => {
+      connections.delete(socket)
+      if (connections.size === 0) whenEmpty?.()
+      const left = (perNetwork.get(network) ?? 1) - 1
+      if (left === 0) perNetwork.delete(network)
+      else perNetwork.set(network, left)
+    })
+  })
+  server.on('drop', () => refusedConnections++)
+
+  const take: http.RequestListener = (message, response) => connections.get(message.socket)?.take({ message, response })
+  server.on('request', take)
+  server.on('checkContinue', take)
+  server.on('checkExpectation', take)
+  server.on('clientError', (error, socket) => connections.get(socket as Socket)?.onParseError(error))
+  server.on('connect', (message: http.IncomingMessage) => connections.get(message.socket)?.onConnect(message))
+  server.setTimeout(options.writeStall, (socket: Socket) => connections.get(socket)?.onTimeout())
+
+  const cutOff = () => {
+    for (const socket of connections.keys()) socket.destroy()
+  }
+  return {
+    listen: () =>
+      new Promise((resolve, reject) => {
+        server.once('error', reject)
+        server.listen(options.address.port, options.address.host, () => {
+          server.off('error', reject)
+          // Out of descriptors, say: that connection is lost, the others are not.
+          server.on('error', () => refusedConnections++)
+          const { address, port } = server.address() as AddressInfo
+          resolve({ host: address, port })
+        })
+      }),
+    get openConnections() {
+      return connections.size
+    },
+    get refusedConnections() {
+      return refusedConnections
+    },
+    drain: (deadlineMs) =>
+      new Promise((resolve) => {
+        const timer = setTimeout(cutOff, deadlineMs)
+        // Not the close() of http.Server: it destroys connections whose last bytes are still on their way out, and stops
+        // looking for late heads.
+        net.Server.prototype.close.call(server, () => {
+          clearTimeout(timer)
+          server.close()
+          // Node counts a connection as gone before its 'close', with which the last requests are recorded.
+          if (connections.size === 0) resolve()
+          else whenEmpty = resolve
+        })
+        for (const connection of connections.values()) connection.retire()
+      }),
+    destroy() {
+      server.close()
+      cutOff()
+    },
+  }
+}
+
+/** What counts as one client: an IPv4 address, or the first four groups of IPv6, since a client has all of its /64.
+ *  address: canonical (RFC 5952). */
+export function networkOf(address: string): string {
+  if (!address.includes(':')) return address
+  const [head = [], tail = []] = address.split('::').map((half) => (half === '' ? [] : half.split(':')))
+  const zeros = Array.from({ length: 8 - head.length - tail.length }, () => '0')
+  return [...head, ...zeros, ...tail].slice(0, 4).join(':')
+}

@@ -1,0 +1,112 @@
+// The only place where bytes go to a client. An answer ends in exactly one of two ways: whole, or visibly broken; what
+// failed after its head was sent is cut off with a reset, so that it can never be taken for a whole one. Framing is
+// node:http's own: the length where it is known, chunks where it is not, the end of the connection for HTTP/1.0.
+
+import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { BodySink, BodyStream, HeaderList, Reply, RequestContext } from '../core/context.ts'
+import type { GatewayError } from '../core/errors.ts'
+import { formatHttpDate } from '../http/date.ts'
+import { getHeaders, hasHeader } from '../http/headers.ts'
+import { METHODS } from '../http/methods.ts'
+import { problemReply } from '../http/problem.ts'
+
+/** How the gateway signs the Via field of answers (RFC 9110 §7.6.3). */
+const VIA = '1.1 weirgate'
+
+/** RFC 9110 §15.5.6: what is allowed in place of a method that is not. */
+const ALLOW: HeaderList = ['Allow', METHODS.join(', ')]
+
+/** Sends an answer; close: the connection ends with it. Throws where the head is not valid, before any byte is sent. */
+export function respond(response: ServerResponse, ctx: RequestContext, reply: Reply, close: boolean): void {
+  if (response.destroyed) return discard(reply)
+  const { body } = reply
+  ctx.status = reply.status
+  ctx.headMs = performance.now() - ctx.receivedAtMs
+
+  const fields = [...reply.headers, ...ctx.fields]
+  if (Buffer.isBuffer(body) && !hasHeader(reply.headers, 'content-length'))
+    fields.push('Content-Length', String(body.length))
+  fields.push('Via', VIA, 'X-Request-Id', ctx.id, 'X-Process-Time', `${ctx.headMs.toFixed(2)}ms`)
+  if (close) fields.push('Connection', 'close')
+  response.writeHead(reply.status, fields)
+
+  if (body === null || ctx.method === 'HEAD') {
+    discard(reply)
+    response.end()
+  } else if (Buffer.isBuffer(body)) {
+    ctx.bytesSent = body.length
+    response.end(body)
+  } else {
+    stream(response, ctx, body)
+  }
+}
+
+function stream(response: ServerResponse, ctx: RequestContext, body: BodyStream): void {
+  const sink: BodySink = {
+    write(chunk) {
+      ctx.bytesSent += chunk.length
+      return response.write(chunk)
+    },
+    end() {
+      response.end()
+    },
+    fail(error) {
+      ctx.error = error
+      breakOff(response)
+    },
+  }
+  response.on('drain', () => body.resume())
+  response.on('close', () => {
+    if (!response.writableFinished) body.cancel()
+  })
+  body.pipeTo(sink)
+  // Whoever waits for the first event of a stream wants to know that it has begun.
+  if (ctx.bytesSent === 0) response.flushHeaders()
+}
+
+/** Lets go of a body that nobody will read. */
+export function discard({ body }: Reply): void {
+  if (body !== null && !Buffer.isBuffer(body)) body.cancel()
+}
+
+/** Ends an answer so that nobody takes it for whole: a plain close would be the proper end of one without length or
+ *  chunks. */
+export function breakOff(response: ServerResponse): void {
+  const { socket } = response
+  if (socket !== null && !socket.destroyed) socket.resetAndDestroy()
+  response.destroy()
+}
+
+/** Passes an interim answer on (RFC 9110 §15.2): 102, and 103 with its links. Others say nothing to a client of ours. */
+export function relayInterim(response: ServerResponse, status: number, headers: HeaderList): void {
+  if (response.headersSent || response.destroyed) return
+  if (status === 102) return response.writeProcessing()
+  if (status !== 103) return
+  const link = getHeaders(headers, 'link').flatMap((line) => line.split(/\s*,\s*(?=<)/))
+  try {
+    if (link.length > 0) response.writeEarlyHints({ link })
+  } catch {
+    // node:http takes only what it holds for a link. A hint may be lost at any hop (RFC 8297 §2).
+  }
+}
+
+/** The answer for a request that was refused before any route was asked. */
+export function refusal(ctx: RequestContext, error: GatewayError): Reply {
+  ctx.error = error
+  return problemReply(error, ctx.id, {}, error.code === 'method_not_allowed' ? ALLOW : [])
+}
+
+/** Answers, on the bare socket, bytes that never became a request. The caller closes it. */
+export function refuseSocket(socket: Socket, ctx: RequestContext, error: GatewayError): void {
+  const reply = refusal(ctx, error)
+  ctx.status = reply.status
+  ctx.headMs = ctx.durationMs = performance.now() - ctx.receivedAtMs
+  const fields = [...reply.headers, 'Date', formatHttpDate(Date.now()), 'Via', VIA, 'X-Request-Id', ctx.id]
+  fields.push('X-Process-Time', `${ctx.headMs.toFixed(2)}ms`, 'Connection', 'close')
+  let head = `HTTP/1.1 ${reply.status} ${error.kind.title}\r\n`
+  for (let i = 0; i < fields.length; i += 2) head += `${fields[i]}: ${fields[i + 1]}\r\n`
+  const body = reply.body as Buffer
+  ctx.bytesSent = body.length
+  socket.write(Buffer.concat([Buffer.from(`${head}\r\n`, 'latin1'), body]))
+}
