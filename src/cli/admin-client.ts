@@ -1,0 +1,40 @@
+// Asks a running gateway through its admin port, as the configuration names it.
+
+import type { AdminOptions } from '../admin/options.ts'
+import { formatAddress } from '../server/options.ts'
+
+/** A gateway that listens answers at once; this bounds the wait for one that does not. */
+const TIMEOUT_MS = 10_000
+
+/** No gateway answers at the admin address. */
+export class NotRunning extends Error {}
+
+/** The JSON answer of an admin endpoint. Throws NotRunning, or an Error with the gateway's own words. */
+export async function askAdmin(
+  admin: AdminOptions,
+  method: 'GET' | 'POST',
+  path: string,
+  body?: unknown,
+): Promise<unknown> {
+  const { listen, token } = admin
+  const host = listen.host === '0.0.0.0' || listen.host === '::' ? '127.0.0.1' : listen.host
+  const url = `http://${formatAddress({ host, port: listen.port })}${path}`
+  const headers: Record<string, string> = token === '' ? {} : { authorization: `Bearer ${token}` }
+  const request: RequestInit = { method, headers, signal: AbortSignal.timeout(TIMEOUT_MS) }
+  if (body !== undefined) {
+    headers['content-type'] = 'application/json'
+    request.body = JSON.stringify(body)
+  }
+  let response: Response
+  try {
+    response = await fetch(url, request)
+  } catch (cause) {
+    throw new NotRunning(`No gateway answers at ${url}; weirgate run starts one.`, { cause })
+  }
+  const answer: unknown = await response.json().catch(() => {
+    throw new Error(`What answers at ${url} is not a gateway; admin.listen names its address.`)
+  })
+  if (response.ok) return answer
+  const detail = typeof answer === 'object' && answer !== null && 'detail' in answer ? String(answer.detail) : ''
+  throw new Error(`The gateway answered ${response.status}: ${detail}`)
+}

@@ -1,0 +1,32 @@
+// `weirgate check`: is the route table valid, and what does it come to?
+
+import { Command } from 'commander'
+import { readConfig } from '../config/load.ts'
+import type { RouteRow } from '../core/control.ts'
+import { createGateway } from '../gateway.ts'
+import { configOption, jsonOption } from './files.ts'
+import { formatTable } from './table.ts'
+
+export const checkCommand = () =>
+  new Command('check')
+    .description('validate a route table and print what it comes to')
+    .addOption(configOption())
+    .addOption(jsonOption())
+    .action(async ({ config, json }: { config: string; json?: boolean }) => {
+      const gateway = createGateway({ load: () => readConfig(config, process.env) })
+      const rows = gateway.routes()
+      await gateway.destroy()
+      console.log(json === true ? JSON.stringify(rows, null, 2) : formatRoutes(rows))
+    })
+
+const formatRoutes = (rows: readonly RouteRow[]): string =>
+  formatTable(
+    ['ROUTE', 'METHODS', 'UPSTREAM', 'CACHE', 'LIMITS'],
+    rows.map(({ host, path, methods, upstream, cache, limits }) => [
+      `${host ?? ''}${path}`,
+      methods?.join(' ') ?? 'all',
+      upstream,
+      cache ?? '-',
+      limits.join(' ') || '-',
+    ]),
+  )

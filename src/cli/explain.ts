@@ -1,0 +1,83 @@
+// `weirgate explain`: what would become of a request, without sending it. Asks the running gateway, whose cache and
+// counters are real; where none runs, tells what the route table alone says.
+
+import { Command } from 'commander'
+import { readConfig } from '../config/load.ts'
+import type { Explanation } from '../core/control.ts'
+import { createGateway } from '../gateway.ts'
+import { NotRunning, askAdmin } from './admin-client.ts'
+import { UsageError, configOf, configOption, jsonOption } from './files.ts'
+
+interface Options {
+  readonly config: string
+  readonly json?: boolean
+  readonly header: readonly string[]
+}
+
+export const explainCommand = () =>
+  new Command('explain')
+    .description('tell what would become of a request, without sending it')
+    .argument('<method>')
+    .argument('<url>', 'absolute, or a path')
+    .option('-H, --header <field>', 'a header field, as `Name: value`; may come several times', collect, [])
+    .addOption(configOption())
+    .addOption(jsonOption())
+    .action(async (method: string, url: string, options: Options) => {
+      const headers = options.header.flatMap(splitField)
+      const { explanation, live } = await explain(options.config, method.toUpperCase(), url, headers)
+      if (options.json === true) console.log(JSON.stringify(explanation, null, 2))
+      else console.log(describe(explanation, live))
+    })
+
+const collect = (field: string, fields: readonly string[]): readonly string[] => [...fields, field]
+
+function splitField(field: string): [string, string] {
+  const colon = field.indexOf(':')
+  if (colon < 1) throw new UsageError(`expected a header field such as "Accept: text/html", got "${field}"`)
+  return [field.slice(0, colon).trim(), field.slice(colon + 1).trim()]
+}
+
+async function explain(
+  file: string,
+  method: string,
+  url: string,
+  headers: readonly string[],
+): Promise<{ explanation: Explanation; live: boolean }> {
+  const { admin } = configOf(file)
+  const fields: Record<string, string[]> = {}
+  for (let i = 0; i < headers.length; i += 2) (fields[headers[i] as string] ??= []).push(headers[i + 1] as string)
+  try {
+    const answer = await askAdmin(admin, 'POST', '/api/explain', { method, url, headers: fields })
+    return { explanation: answer as Explanation, live: true }
+  } catch (error) {
+    if (!(error instanceof NotRunning)) throw error
+    const gateway = createGateway({ load: () => readConfig(file, process.env) })
+    const explanation = gateway.explain({ method, url, headers })
+    await gateway.destroy()
+    return { explanation, live: false }
+  }
+}
+
+function describe(e: Explanation, live: boolean): string {
+  const noRoute = e.refused === null ? 'none: the gateway answers its health path itself' : 'none'
+  const lines: [string, string][] = [
+    ['request', `${e.method} ${e.host}${e.target} from ${e.client_ip}`],
+    ['route', e.route ?? noRoute],
+  ]
+  if (e.refused !== null) lines.push(['refused', `${e.refused.status} ${e.refused.code}: ${e.refused.detail}`])
+  if (e.upstream !== null) lines.push(['upstream', `${e.upstream} ${e.upstream_target}`])
+  for (const limit of e.limits) {
+    const verdict = limit.admitted ? 'admitted' : `refused, try again in ${limit.retry_after_s} s`
+    lines.push([
+      'limit',
+      `${limit.policy}: ${verdict}; ${limit.remaining} of ${limit.limit} per ${limit.window_s} s left for ${limit.key}`,
+    ])
+  }
+  if (e.cache !== null) {
+    const age = e.cache.age_s === null ? '' : `, age ${e.cache.age_s} s, fresh for ${e.cache.ttl_s} s`
+    lines.push(['cache', `${e.cache.outcome}${age}${e.cache.reason === null ? '' : `: ${e.cache.reason}`}`])
+    lines.push(['key', e.cache.key])
+  }
+  if (!live) lines.push(['note', 'no gateway runs at the admin address, so its cache and counters are taken as empty'])
+  return lines.map(([name, value]) => `${name.padEnd(9)} ${value}`).join('\n')
+}

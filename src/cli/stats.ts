@@ -1,0 +1,34 @@
+// `weirgate stats`: what a running gateway has counted, route by route.
+
+import { Command } from 'commander'
+import type { Stats, StatsRow } from '../core/control.ts'
+import { askAdmin } from './admin-client.ts'
+import { configOf, configOption, jsonOption } from './files.ts'
+import { formatTable } from './table.ts'
+
+export const statsCommand = () =>
+  new Command('stats')
+    .description('print what a running gateway has counted since its start')
+    .addOption(configOption())
+    .addOption(jsonOption())
+    .action(async ({ config, json }: { config: string; json?: boolean }) => {
+      const stats = (await askAdmin(configOf(config).admin, 'GET', '/api/stats')) as Stats
+      console.log(json === true ? JSON.stringify(stats, null, 2) : formatStats(stats))
+    })
+
+function formatStats({ since_start: { total, routes }, cache }: Stats): string {
+  const row = (name: string, r: StatsRow): string[] => [
+    name,
+    String(r.requests),
+    String(r.errors),
+    String(r.limited),
+    r.hit_rate === null ? '-' : `${(100 * r.hit_rate).toFixed(1)} %`,
+    r.latency_ms.p50.toFixed(2),
+    r.latency_ms.p99.toFixed(2),
+  ]
+  const table = formatTable(
+    ['ROUTE', 'REQUESTS', 'ERRORS', 'LIMITED', 'HITS', 'P50 MS', 'P99 MS'],
+    [row('total', total), ...Object.entries(routes).map(([name, r]) => row(name, r))],
+  )
+  return `${table}\n\ncache: ${cache.entries} entries, ${cache.bytes} of ${cache.max_bytes} bytes`
+}

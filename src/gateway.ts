@@ -1,0 +1,284 @@
+// Owns the life of everything: start, reload (compile, swap, retire), drain, destroy; and implements Control, what the
+// admin port and the command line may ask. What survives a reload is made here once: the store, the counters, the log,
+// the sockets. A request ends under the plan it began with.
+
+import { randomBytes } from 'node:crypto'
+import { createAdminServer } from './admin/server.ts'
+import { createSharedCache } from './cache/shared.ts'
+import { createMemoryStore } from './cache/stores/memory.ts'
+import { type ConfigIssue, formatIssue } from './config/issues.ts'
+import type { LoadResult } from './config/load.ts'
+import type { GatewayConfig } from './config/schema.ts'
+import type { Reply } from './core/context.ts'
+import type { Control, HealthReport, ReloadResult } from './core/control.ts'
+import { VERSION } from './core/version.ts'
+import { compileTrust } from './http/forwarded.ts'
+import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
+import { type LogDestination, createLog } from './observe/log.ts'
+import { createMetrics } from './observe/metrics.ts'
+import { createRecorder } from './observe/record.ts'
+import { createStatistics } from './observe/statistics.ts'
+import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
+import { explainRequest } from './plan/explain.ts'
+import type { PlannedPool } from './plan/pools.ts'
+import { purgeUrls } from './plan/purge.ts'
+import { createListener } from './server/listener.ts'
+import { type Address, formatAddress } from './server/options.ts'
+
+/** Of the time to drain, what is kept for telling those whose answer will not come. */
+const MAX_LAST_WORDS_MS = 500
+
+export interface GatewaySetup {
+  /** Reads the configuration, at the start and at every reload. */
+  readonly load: () => LoadResult
+  /** Takes the log in place of stdout. */
+  readonly logDestination?: LogDestination
+}
+
+/** Where a running gateway answers. */
+export interface Addresses {
+  readonly listen: Address
+  readonly admin: Address
+}
+
+export interface Gateway extends Control {
+  /** Opens both ports. Rejects where that cannot be; then nothing is held any more. Once. */
+  start(): Promise<Addresses>
+  /** Not ready at once; resolves when every answer in flight has ended, at the latest after `listen.drain`. */
+  drain(): Promise<void>
+  /** Cuts everything off and lets go of all that is held. */
+  destroy(): Promise<void>
+  /** Logs a fault of the process that nobody caught and takes no more connections; resolves when every answer in flight
+   *  has ended, at the latest after graceMs. */
+  fail(error: unknown, graceMs: number): Promise<void>
+}
+
+/** The configuration is not valid. `issues` are all that is wrong with it. */
+export class InvalidConfig extends Error {
+  readonly issues: readonly ConfigIssue[]
+
+  constructor(issues: readonly ConfigIssue[]) {
+    super(formatIssues(issues))
+    this.name = 'InvalidConfig'
+    this.issues = issues
+  }
+}
+
+/** Compiles a gateway; nothing is opened yet. Throws InvalidConfig. */
+export function createGateway(setup: GatewaySetup): Gateway {
+  const loaded = setup.load()
+  if (!loaded.ok) throw new InvalidConfig(loaded.issues)
+  const { config: initial } = loaded
+
+  const startedAtMs = performance.now()
+  const log = createLog(initial.log, setup.logDestination)
+  const store = createMemoryStore(initial.cache.memory)
+  const quotas = createQuotaMemory()
+  const statistics = createStatistics(startedAtMs)
+  const metrics = createMetrics({
+    openConnections: () => listener.openConnections,
+    cacheEntries: () => store.entries,
+    cacheBytes: () => store.bytes,
+    droppedLogLines: () => log.droppedLines,
+  })
+  const recorder = createRecorder({ log, metrics, statistics }, initial.log)
+  const shared: Shared = {
+    cache: createSharedCache(store, Date.now),
+    quotas,
+    now: Date.now,
+    // Its own for each instance: two gateways in a row are no loop.
+    viaToken: `weirgate-${randomBytes(4).toString('hex')}`,
+    health: () => healthReply(health()),
+  }
+
+  let plan: GatewayPlan = compilePlan(initial, shared, null)
+  let raw = loaded.raw
+  let loadedAt = new Date()
+  let configError: string | null = null
+  let isTrusted = compileTrust(initial.trustedProxies)
+  let address = initial.listen.address
+  let draining = false
+  /** Pools of former plans whose last requests are still under way. */
+  const retiring = new Set<PlannedPool>()
+  metrics.reloaded(true, loadedAt.getTime())
+
+  const listener = createListener(initial.listen, {
+    answer: (ctx) => plan.answer(ctx),
+    record: (ctx) => recorder.record(ctx),
+    mayReuseConnections: () => !draining,
+    isTrusted: (peer) => isTrusted(peer),
+  })
+
+  function health(): HealthReport {
+    return {
+      // A refused file is served around, but what runs is not what was asked for.
+      status: draining ? 'draining' : configError === null ? 'ok' : 'degraded',
+      redis: 'off',
+      upstreams: Object.fromEntries([...plan.pools.keys()].map((name) => [name, 'ok' as const])),
+      config: { loaded_at: loadedAt.toISOString(), error: configError },
+      version: VERSION,
+      uptime_s: Math.floor((performance.now() - startedAtMs) / 1000),
+    }
+  }
+
+  /** Never rejects: a signal or a changed file has nobody to tell. */
+  async function reload(): Promise<ReloadResult> {
+    if (draining) return { ok: false, error: 'The gateway is shutting down.' }
+    const next = setup.load()
+    const refusal = next.ok ? needsRestart(plan.config, next.config) : formatIssues(next.issues)
+    if (!next.ok || refusal !== null) return refuse(refusal ?? '')
+    try {
+      adopt(compilePlan(next.config, shared, plan), next.raw)
+    } catch (error) {
+      log.error({ error }, 'Configuration could not be compiled')
+      return refuse('The configuration is valid and could not be compiled; the log says why.')
+    }
+    return { ok: true, loaded_at: loadedAt.toISOString() }
+  }
+
+  function refuse(error: string): ReloadResult {
+    configError = error
+    metrics.reloaded(false, Date.now())
+    log.error({ error }, 'Configuration refused, the old one stays')
+    return { ok: false, error }
+  }
+
+  function adopt(next: GatewayPlan, nextRaw: unknown): void {
+    const previous = plan
+    plan = next
+    raw = nextRaw
+    isTrusted = compileTrust(next.config.trustedProxies)
+    loadedAt = new Date()
+    configError = null
+    store.resize(next.config.cache.memory)
+    log.setLevel(next.config.log.level)
+    recorder.configure(next.config.log)
+    const live = new Set(next.routes.map(({ row }) => row.route))
+    statistics.keepRoutes(live)
+    metrics.keepRoutes(live)
+    metrics.reloaded(true, loadedAt.getTime())
+    for (const [name, pool] of previous.pools) if (next.pools.get(name) !== pool) retire(name, pool)
+    log.info({ routes: next.routes.length }, 'Configuration loaded')
+  }
+
+  function retire(upstream: string, pool: PlannedPool): void {
+    retiring.add(pool)
+    pool
+      .retire()
+      .catch((error: unknown) => log.warn({ upstream, error }, 'Retired connections did not close'))
+      .finally(() => retiring.delete(pool))
+  }
+
+  const control: Control = {
+    health,
+    metrics: () => metrics.text(),
+    stats: () => ({
+      ...statistics.snapshot(performance.now()),
+      cache: { entries: store.entries, bytes: store.bytes, max_bytes: store.maxBytes },
+    }),
+    routes: () => plan.routes.map(({ row }) => row),
+    upstreams: () => [...plan.pools.values()].map(({ pool }) => pool.status()),
+    config: () => raw,
+    explain: (request) => explainRequest(plan, request, reachableHost(address)),
+    purge: (urls) => ({ purged: purgeUrls(shared.cache, urls) }),
+    reload,
+  }
+  const admin = createAdminServer(control, initial.admin, log)
+
+  async function start(): Promise<Addresses> {
+    try {
+      // The admin port first: clients come only once all stands.
+      const adminAddress = await admin.listen().catch(refusedAddress('admin.listen', initial.admin.listen))
+      address = await listener.listen().catch(refusedAddress('listen', address))
+      return { listen: address, admin: adminAddress }
+    } catch (error) {
+      await destroy()
+      throw error
+    }
+  }
+
+  /** Takes no more, and waits for the answers in flight. What is left a moment before the end is given up, which may
+   *  still be told: 503 where an answer has not begun, a visible break where it has. */
+  async function finish(deadlineMs: number): Promise<void> {
+    draining = true
+    const lastWordsMs = Math.min(MAX_LAST_WORDS_MS, deadlineMs / 10)
+    const timer = setTimeout(() => void destroyPools(), deadlineMs - lastWordsMs)
+    await listener.drain(deadlineMs)
+    clearTimeout(timer)
+  }
+
+  async function destroyPools(): Promise<void> {
+    await Promise.all([...plan.pools.values(), ...retiring].map(({ pool }) => pool.destroy()))
+  }
+
+  async function destroy(): Promise<void> {
+    draining = true
+    listener.destroy()
+    await admin.close()
+    await destroyPools()
+    await quotas.close()
+    metrics.close()
+    log.close()
+  }
+
+  return {
+    ...control,
+    start,
+    async drain() {
+      log.info({ open_connections: listener.openConnections }, 'Shutting down')
+      await finish(plan.config.listen.drain)
+      await destroy()
+    },
+    destroy,
+    async fail(error, graceMs) {
+      log.fatal({ error }, 'Uncaught fault, ending')
+      log.flush()
+      await finish(graceMs)
+    },
+  }
+}
+
+const formatIssues = (issues: readonly ConfigIssue[]): string => issues.map(formatIssue).join('\n')
+
+function healthReply(report: HealthReport): Reply {
+  const body = Buffer.from(JSON.stringify(report))
+  return {
+    status: report.status === 'draining' ? 503 : 200,
+    headers: ['Content-Type', 'application/json', 'Content-Length', String(body.length), 'Cache-Control', 'no-store'],
+    body,
+  }
+}
+
+/** Which options of a new configuration cannot take effect while running; null when all can. Names only: one of them
+ *  is the admin token. */
+function needsRestart(running: GatewayConfig, next: GatewayConfig): string | null {
+  const changed: string[] = []
+  for (const part of ['listen', 'admin'] as const) {
+    const [before, after] = [new Map(Object.entries(running[part])), new Map(Object.entries(next[part]))]
+    for (const [name, value] of after) {
+      if (JSON.stringify(value) !== JSON.stringify(before.get(name))) changed.push(`${part}.${name}`)
+    }
+  }
+  if (changed.length === 0) return null
+  return `${changed.join(', ')}: cannot change while the gateway runs; restart it, or put the old value back`
+}
+
+/** The Host that a client on this machine sends. */
+const reachableHost = ({ host, port }: Address): string =>
+  formatAddress({ host: host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host, port })
+
+/** What the system's refusals mean to somebody who has just typed a command. */
+const CANNOT_LISTEN: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another program listens there; stop that one, or choose another port',
+  EACCES: 'this user may not; ports below 1024 need more rights than others',
+  EADDRNOTAVAIL: 'this machine has no such address; 0.0.0.0 is all it has',
+  ENOTFOUND: 'no address is known for this name; 0.0.0.0 is all that this machine has',
+}
+
+const refusedAddress =
+  (option: string, wanted: Address) =>
+  (cause: unknown): never => {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
+    const why = CANNOT_LISTEN[code] ?? (cause instanceof Error ? cause.message : String(cause))
+    throw new Error(`${option}: cannot listen on ${formatAddress(wanted)}: ${why}`, { cause })
+  }

@@ -1,0 +1,186 @@
+// GatewayConfig -> GatewayPlan: everything that can be known before the first request is worked out here. A reload
+// compiles a new plan and swaps it in; a request ends under the plan it began with. What must survive a reload comes in
+// from outside (Shared): the store, the counters, and pools whose options are unchanged.
+
+import { hash } from 'node:crypto'
+import { compileCache, type RouteCache } from '../cache/cache.ts'
+import { compilePolicy } from '../cache/policy.ts'
+import { invalidate } from '../cache/purge.ts'
+import type { SharedCache } from '../cache/shared.ts'
+import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
+import type { Reply, RequestContext } from '../core/context.ts'
+import type { RouteRow } from '../core/control.ts'
+import { GatewayError, asGatewayError } from '../core/errors.ts'
+import { compileTrust, resolveClient } from '../http/forwarded.ts'
+import { getHeader } from '../http/headers.ts'
+import { problemReply } from '../http/problem.ts'
+import { SINGLE_FIELDS } from '../limit/fields.ts'
+import { type Limiter, compileLimiter } from '../limit/limiter.ts'
+import type { QuotaStore } from '../limit/quota.ts'
+import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
+import { type Pipeline, compilePipeline } from './pipeline.ts'
+import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'
+import { bySpecificity, compileRouter } from './router.ts'
+import { describeRoute } from './table.ts'
+
+/** What outlives a plan. */
+export interface Shared {
+  readonly cache: SharedCache
+  readonly quotas: QuotaStore
+  /** Wall clock, milliseconds. */
+  readonly now: () => number
+  /** How this instance signs the Via field of the requests it forwards. */
+  readonly viaToken: string
+  /** The answer on the health path. */
+  readonly health: () => Reply
+}
+
+export interface RoutePlan {
+  readonly row: RouteRow
+  readonly pool: PlannedPool
+  readonly pipeline: Pipeline
+  readonly limiter: Limiter | null
+  readonly cache: RouteCache | null
+  readonly forwarder: Forwarder
+}
+
+export interface GatewayPlan {
+  readonly config: GatewayConfig
+  /** Most specific first. */
+  readonly routes: readonly RoutePlan[]
+  readonly pools: PlannedPools
+  /** Answers every request; never throws, never rejects. */
+  answer(ctx: RequestContext): Reply | Promise<Reply>
+  /** Sets whose request it is, and finds its route, or that it asks for the gateway's own health. Throws GatewayError
+   *  where there is none. */
+  resolve(ctx: RequestContext): RoutePlan | 'health'
+}
+
+/** Compiles a checked configuration. previous: the running plan, whose unchanged pools are kept. */
+export function compilePlan(config: GatewayConfig, shared: Shared, previous: GatewayPlan | null): GatewayPlan {
+  const pools = compilePools(config, previous?.pools ?? null)
+  const routes = config.routes
+    .map((options) => compileRoute(options, config, pools, shared))
+    .toSorted((a, b) => bySpecificity(a.row, b.row))
+  const router = compileRouter(routes.map((route) => ({ ...route.row, route })))
+  const isTrusted = compileTrust(config.trustedProxies)
+
+  function identify(ctx: RequestContext): void {
+    ctx.peerIsTrusted = isTrusted(ctx.peerAddress)
+    if (!ctx.peerIsTrusted) return
+    ctx.clientAddress = resolveClient(ctx.peerAddress, ctx.headers, isTrusted)
+    const id = getHeader(ctx.headers, 'x-request-id')
+    if (id !== null && REQUEST_ID.test(id)) ctx.id = id
+  }
+
+  function resolve(ctx: RequestContext): RoutePlan | 'health' {
+    identify(ctx)
+    if (ctx.path === config.health) {
+      if (ctx.method !== 'GET' && ctx.method !== 'HEAD') throw new MethodNotAllowed(['GET', 'HEAD'])
+      return 'health'
+    }
+    const found = router.match(ctx.host, ctx.method, ctx.path)
+    if ('route' in found) {
+      ctx.route = found.route.row.route
+      ctx.params = found.params
+      return found.route
+    }
+    if (!router.knowsHost(ctx.host)) throw new GatewayError('unknown_host', 'No route is for this host.')
+    if (found.length === 0) throw new GatewayError('no_route', 'No route is for this path.')
+    throw new MethodNotAllowed(found)
+  }
+
+  function answer(ctx: RequestContext): Reply | Promise<Reply> {
+    try {
+      const route = resolve(ctx)
+      if (route === 'health') return shared.health()
+      const reply = route.pipeline(ctx)
+      if (!(reply instanceof Promise)) return reply
+      route.pool.enter()
+      return reply.then(
+        (answered) => {
+          route.pool.leave()
+          return answered
+        },
+        (error: unknown) => {
+          route.pool.leave()
+          return failed(ctx, error)
+        },
+      )
+    } catch (error) {
+      return failed(ctx, error)
+    }
+  }
+
+  return { config, routes, pools, answer, resolve }
+}
+
+/** An id that may go into a header and a log line as it is. */
+const REQUEST_ID = /^[A-Za-z0-9\-._~+/=:@]{1,128}$/
+
+class MethodNotAllowed extends GatewayError {
+  readonly allow: string
+
+  constructor(methods: readonly string[]) {
+    const allow = methods.join(', ')
+    super('method_not_allowed', `This path has: ${allow}.`)
+    this.allow = allow
+  }
+}
+
+function failed(ctx: RequestContext, cause: unknown): Reply {
+  const error = asGatewayError(cause)
+  ctx.error = error
+  return problemReply(error, ctx.id, {}, error instanceof MethodNotAllowed ? ['Allow', error.allow] : [])
+}
+
+function compileRoute(options: RouteOptions, config: GatewayConfig, pools: PlannedPools, shared: Shared): RoutePlan {
+  const names = options.limits ?? config.defaults.limits
+  const policies = names.map((name) => ({ name, options: required(config.limits[name], `limit ${name}`) }))
+  const limiter = policies.length === 0 ? null : compileLimiter(policies, shared.quotas, shared.now)
+  const upstream = options.upstream ?? config.defaults.upstream ?? ''
+  const pool = required(pools.get(upstream), `upstream ${upstream}`)
+  const { timeouts, retries } = required(config.upstreams[upstream], `upstream ${upstream}`)
+  const forwarder = compileForward({
+    pool: pool.pool,
+    timeouts: resolveTimeouts(timeouts, options.timeouts),
+    retries: options.retries ?? retries,
+    maxBodyBytes: options.maxBody,
+    rewrite: options.rewrite,
+    requestEdits: options.headers?.request ?? null,
+    responseEdits: options.headers?.response ?? null,
+    replacedFields: limiter === null ? NO_FIELDS : SINGLE_FIELDS,
+    viaToken: shared.viaToken,
+  })
+  const cache =
+    options.cache === undefined
+      ? null
+      : compileCache({
+          shared: shared.cache,
+          policy: compilePolicy(options.cache, config.cache.maxObject),
+          collapse: options.cache.collapse,
+          epoch: epochOf(options, upstream, config),
+          fetch: forwarder.fetch,
+        })
+  const pipeline = compilePipeline({
+    limits: limiter?.check ?? null,
+    lookup: cache?.lookup ?? null,
+    fetch: cache?.fill ?? forwarder.stage,
+    invalidate: (ctx, status) => invalidate(shared.cache, ctx, status),
+  })
+  return { row: describeRoute(options, upstream, names), pool, pipeline, limiter, cache, forwarder }
+}
+
+const NO_FIELDS: ReadonlySet<string> = new Set()
+
+/** Stands for all that decides what a URL of this route is answered by the upstream. */
+function epochOf(options: RouteOptions, upstream: string, config: GatewayConfig): string {
+  const forwarded = [upstream, config.upstreams[upstream]?.targets, options.rewrite, options.headers]
+  return hash('sha256', JSON.stringify(forwarded)).slice(0, 16)
+}
+
+/** config/references.ts has checked it; this tells the compiler, and whoever breaks that. */
+function required<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(`The configuration was compiled unchecked: there is no ${what}.`)
+  return value
+}

@@ -1,0 +1,101 @@
+// What would become of a request that nobody sends: the same route, limits and look-up that a real one meets, asked
+// without charging or storing. Whatever a client would be refused with is part of the answer, never an error.
+
+import type { ExplainRequest, Explanation } from '../core/control.ts'
+import { type RequestFacts, RequestContext } from '../core/context.ts'
+import { GatewayError, asGatewayError } from '../core/errors.ts'
+import { getHeaders } from '../http/headers.ts'
+import { METHODS, isKnownMethod } from '../http/methods.ts'
+import { normalizeHost, normalizeTarget } from '../http/target.ts'
+import type { GatewayPlan } from './compile.ts'
+
+/** defaultHost: the host of a request that names none, `name:port`. */
+export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defaultHost: string): Explanation {
+  const { ctx, fault } = imagine(request, defaultHost)
+  const nothing: Explanation = {
+    method: ctx.method,
+    host: ctx.host,
+    target: ctx.path + ctx.query,
+    client_ip: ctx.clientAddress,
+    route: null,
+    upstream: null,
+    upstream_target: null,
+    limits: [],
+    cache: null,
+    refused: null,
+  }
+  try {
+    if (fault !== null) throw fault
+    const route = plan.resolve(ctx)
+    if (route === 'health') return { ...nothing, client_ip: ctx.clientAddress }
+    const limits = route.limiter?.explain(ctx) ?? []
+    return {
+      ...nothing,
+      client_ip: ctx.clientAddress,
+      route: route.row.route,
+      upstream: route.row.upstream,
+      upstream_target: route.forwarder.rewritePath(ctx.path) + ctx.query,
+      limits,
+      cache: route.cache?.explain(ctx) ?? null,
+      refused: overLimit(limits),
+    }
+  } catch (cause) {
+    const { code, detail, kind } = asGatewayError(cause)
+    return { ...nothing, client_ip: ctx.clientAddress, refused: { status: kind.status, code, detail } }
+  }
+}
+
+/** The refusal of the policy with the longest wait, as a client meets it; null when all admit. */
+function overLimit(limits: Explanation['limits']): Explanation['refused'] {
+  const waits = limits.flatMap(({ policy, retry_after_s }) =>
+    retry_after_s === null ? [] : [{ policy, retry_after_s }],
+  )
+  const [longest] = waits.toSorted((a, b) => b.retry_after_s - a.retry_after_s)
+  if (longest === undefined) return null
+  const error = new GatewayError(
+    'quota_exceeded',
+    `Policy ${longest.policy} is used up; it admits again in ${longest.retry_after_s} s.`,
+  )
+  return { status: error.kind.status, code: error.code, detail: error.detail }
+}
+
+/** A request that nobody sent, and what a lane would refuse it for. */
+function imagine(request: ExplainRequest, defaultHost: string): { ctx: RequestContext; fault: GatewayError | null } {
+  const { method, url, headers, client = '127.0.0.1' } = request
+  const facts: RequestFacts = {
+    method,
+    scheme: 'http',
+    host: '',
+    path: url,
+    query: '',
+    version: '1.1',
+    headers,
+    body: null,
+    peerAddress: client,
+    receivedAtMs: performance.now(),
+  }
+  const read = readTarget(request, defaultHost)
+  const unknown = isKnownMethod(method) ? null : methodFault(method)
+  const fault = unknown ?? (read instanceof GatewayError ? read : null)
+  return { ctx: new RequestContext(read instanceof GatewayError ? facts : { ...facts, ...read }, 'explain'), fault }
+}
+
+function readTarget(
+  { url, headers }: ExplainRequest,
+  defaultHost: string,
+): Pick<RequestFacts, 'host' | 'path' | 'query'> | GatewayError {
+  const target = normalizeTarget(url)
+  if (target instanceof GatewayError) return target
+  if (target.form === 'asterisk') return new GatewayError('bad_target', 'The gateway answers * itself; name a path.')
+  const named = getHeaders(headers, 'host')
+  if (named.length > 1) return new GatewayError('bad_host', 'Exactly one valid Host field is needed.')
+  // As with curl: the URL tells where to connect, and a Host field of one's own takes its place in the request.
+  const host = normalizeHost(named[0] ?? target.authority ?? defaultHost, target.scheme ?? 'http')
+  if (host === null) return new GatewayError('bad_host', 'Exactly one valid Host field is needed.')
+  return { host, path: target.path, query: target.query }
+}
+
+const methodFault = (method: string): GatewayError =>
+  method === 'TRACE' || method === 'CONNECT'
+    ? new GatewayError('method_not_allowed', `${method} is not forwarded.`)
+    : new GatewayError('method_unknown', `Known methods: ${METHODS.join(', ')}.`)

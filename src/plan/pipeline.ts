@@ -1,0 +1,47 @@
+// The stages of a request, and why in this order. This is the one place that says so.
+//
+//   limits       every request counts, hits too: a client cannot hide behind the cache. A refusal costs the least here.
+//   lookup       what is fresh is answered without waiting, what is being fetched is joined.
+//   fill         one fetch per key, stored while it streams; without a cache, the request is just forwarded.
+//   invalidate   after an unsafe request that succeeded, what is stored under its URL goes (RFC 9111 §4.4).
+//
+// A stage that a route does not use is absent, not empty. The walk awaits nothing that is not a promise, so a memory
+// hit has no await in it.
+
+import type { Reply, RequestContext, Stage } from '../core/context.ts'
+import { GatewayError } from '../core/errors.ts'
+
+export interface RouteStages {
+  readonly limits: Stage | null
+  readonly lookup: Stage | null
+  /** The last stage: always answers or throws. */
+  readonly fetch: Stage
+  /** Called with what an unsafe request was answered. */
+  readonly invalidate: (ctx: RequestContext, status: number) => void
+}
+
+/** One function from request to answer. Throws or rejects with GatewayError. */
+export type Pipeline = (ctx: RequestContext) => Reply | Promise<Reply>
+
+export function compilePipeline({ limits, lookup, fetch, invalidate }: RouteStages): Pipeline {
+  const last: Stage = (ctx) => {
+    const fetched = fetch(ctx)
+    if (ctx.method === 'GET' || !(fetched instanceof Promise)) return fetched
+    return fetched.then((reply) => {
+      if (reply !== null) invalidate(ctx, reply.status)
+      return reply
+    })
+  }
+  const stages = [limits, lookup, last].filter((stage) => stage !== null)
+  return (ctx) => walk(stages, ctx, 0)
+}
+
+function walk(stages: readonly Stage[], ctx: RequestContext, from: number): Reply | Promise<Reply> {
+  for (let i = from; i < stages.length; i++) {
+    const outcome = (stages[i] as Stage)(ctx)
+    if (outcome === null) continue
+    if (outcome instanceof Promise) return outcome.then((reply) => reply ?? walk(stages, ctx, i + 1))
+    return outcome
+  }
+  throw new GatewayError('internal', 'No stage answered this request.')
+}

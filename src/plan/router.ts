@@ -1,0 +1,188 @@
+// Which route answers a request: the most specific one that matches. Host first (exact over `*.`, longer over shorter,
+// none last), then path (segment by segment: static over `:name` over `*`), then a route with methods over one without.
+//
+// Routes are compiled to one trie per host, keyed by whole path segments, so a look-up costs the depth of its path and
+// the labels of its host, not the number of routes. A branch that leads nowhere is left again for the next less
+// specific one; a trie has no more nodes than its routes have segments, which bounds that. Ties are refused at load
+// (config/references.ts).
+
+export interface RoutePattern {
+  /** Lower case; `*.example.com` for all hosts below; null for any. */
+  readonly host: string | null
+  /** `/x`, `/x/*`, `/x/:name/y`. Its escapes are spelt as http/target.ts spells those of a request. */
+  readonly path: string
+  /** null: all. */
+  readonly methods: readonly string[] | null
+}
+
+export interface RouteMatch<R> {
+  readonly route: R
+  /** Values of `:name` segments, as they stand in the normalised path; null when the pattern has none. */
+  readonly params: ReadonlyMap<string, string> | null
+}
+
+export interface Router<R> {
+  /** The route, or the methods that the path would have (none: there is no such path here). */
+  match(host: string, method: string, path: string): RouteMatch<R> | readonly string[]
+  /** False when every route names a host and none of them is this one: the request is misdirected. */
+  knowsHost(host: string): boolean
+}
+
+interface Candidate<R> {
+  readonly route: R
+  readonly methods: ReadonlySet<string> | null
+  readonly paramNames: readonly string[]
+}
+
+interface Node<R> {
+  readonly statics: Map<string, Node<R>>
+  param: Node<R> | null
+  /** Routes that end here, and routes that end here with `/*`; those with methods first. */
+  exact: Candidate<R>[]
+  rest: Candidate<R>[]
+}
+
+const createNode = <R>(): Node<R> => ({ statics: new Map(), param: null, exact: [], rest: [] })
+
+export function compileRouter<R>(routes: readonly (RoutePattern & { readonly route: R })[]): Router<R> {
+  /** Tries by host; `*.example.com` stands under `.example.com`, which no host can be. */
+  const byHost = new Map<string, Node<R>>()
+  /** The trie of routes that name no host, alone. */
+  const anyHost: Node<R>[] = []
+
+  for (const { host, path, methods, route } of routes) {
+    insert(rootFor(host), path, methods === null ? null : new Set(methods), route)
+  }
+
+  function rootFor(host: string | null): Node<R> {
+    if (host === null) return (anyHost[0] ??= createNode<R>())
+    const key = host.startsWith('*.') ? host.slice(1) : host
+    const root = byHost.get(key) ?? createNode<R>()
+    byHost.set(key, root)
+    return root
+  }
+
+  /** The tries that may answer for a host, most specific first. The port, if any, does not count. */
+  function rootsFor(hostAndPort: string): readonly Node<R>[] {
+    if (byHost.size === 0) return anyHost
+    const host = hostAndPort.replace(/:\d+$/, '')
+    const roots: Node<R>[] = []
+    const exact = byHost.get(host)
+    if (exact !== undefined) roots.push(exact)
+    for (let dot = host.indexOf('.'); dot !== -1; dot = host.indexOf('.', dot + 1)) {
+      const above = byHost.get(host.slice(dot))
+      if (above !== undefined) roots.push(above)
+    }
+    return [...roots, ...anyHost]
+  }
+
+  return {
+    match(host, method, path) {
+      const roots = rootsFor(host)
+      for (const root of roots) {
+        const values: string[] = []
+        const found = walk(root, path, 1, method, values, null)
+        if (found !== null) return { route: found.route, params: paramsOf(found, values) }
+      }
+      const allowed = new Set<string>()
+      for (const root of roots) walk(root, path, 1, method, [], allowed)
+      return [...allowed]
+    },
+    knowsHost: (host) => rootsFor(host).length > 0,
+  }
+}
+
+/** Orders patterns for people: of two that match the same request, the one that answers it comes first. */
+export function bySpecificity(a: RoutePattern, b: RoutePattern): number {
+  return byHostSpecificity(a.host, b.host) || byPathSpecificity(a.path, b.path) || rankOfMethods(a) - rankOfMethods(b)
+}
+
+function byHostSpecificity(a: string | null, b: string | null): number {
+  const rank = (host: string | null): number => (host === null ? 2 : host.startsWith('*.') ? 1 : 0)
+  return rank(a) - rank(b) || (rank(a) === 1 ? (b ?? '').length - (a ?? '').length : 0)
+}
+
+function byPathSpecificity(a: string, b: string): number {
+  const [left, right] = [a.split('/'), b.split('/')]
+  for (let i = 1; i < Math.max(left.length, right.length); i++) {
+    const order = rankOfSegment(left[i]) - rankOfSegment(right[i])
+    if (order !== 0) return order
+  }
+  return 0
+}
+
+/** A pattern that has ended comes before one that goes on with `*`, which would match its path too. */
+const rankOfSegment = (segment: string | undefined): number =>
+  segment === undefined ? 2 : segment === '*' ? 3 : segment.startsWith(':') ? 1 : 0
+
+const rankOfMethods = ({ methods }: RoutePattern): number => (methods === null ? 1 : 0)
+
+function insert<R>(root: Node<R>, path: string, methods: ReadonlySet<string> | null, route: R): void {
+  const segments = path.slice(1).split('/')
+  const paramNames: string[] = []
+  let node = root
+  let list: 'exact' | 'rest' = 'exact'
+  for (const segment of segments) {
+    if (segment === '*') {
+      list = 'rest'
+      break
+    }
+    if (segment.startsWith(':')) {
+      paramNames.push(segment.slice(1))
+      node = node.param ??= createNode<R>()
+      continue
+    }
+    const next = node.statics.get(segment) ?? createNode<R>()
+    node.statics.set(segment, next)
+    node = next
+  }
+  const candidates = node[list]
+  candidates.push({ route, methods, paramNames })
+  candidates.sort((a, b) => Number(a.methods === null) - Number(b.methods === null))
+}
+
+/** from: where the next segment begins. values: the parameters so far, left as they were when nothing is found.
+ *  allowed: collects the methods of matching paths, where somebody wants to know. */
+function walk<R>(
+  node: Node<R>,
+  path: string,
+  from: number,
+  method: string,
+  values: string[],
+  allowed: Set<string> | null,
+): Candidate<R> | null {
+  // A path '/x' has ended when `from` is past its end; '/x/' still has an empty segment to come.
+  if (from > path.length) return pick(node.exact, method, allowed) ?? pick(node.rest, method, allowed)
+  const slash = path.indexOf('/', from)
+  const end = slash === -1 ? path.length : slash
+  const segment = path.slice(from, end)
+
+  const child = node.statics.get(segment)
+  const found = child === undefined ? null : walk(child, path, end + 1, method, values, allowed)
+  if (found !== null) return found
+
+  if (node.param !== null && segment !== '') {
+    values.push(segment)
+    const below = walk(node.param, path, end + 1, method, values, allowed)
+    if (below !== null) return below
+    values.pop()
+  }
+  return pick(node.rest, method, allowed)
+}
+
+function pick<R>(
+  candidates: readonly Candidate<R>[],
+  method: string,
+  allowed: Set<string> | null,
+): Candidate<R> | null {
+  for (const candidate of candidates) {
+    if (candidate.methods === null || candidate.methods.has(method)) return candidate
+    if (allowed !== null) for (const other of candidate.methods) allowed.add(other)
+  }
+  return null
+}
+
+function paramsOf<R>({ paramNames }: Candidate<R>, values: readonly string[]): ReadonlyMap<string, string> | null {
+  if (paramNames.length === 0) return null
+  return new Map(paramNames.map((name, i) => [name, values[i] as string]))
+}

@@ -1,0 +1,33 @@
+// The route table in words: one row per route, as `weirgate check`, `GET /api/routes` and every log line name it.
+
+import type { RouteOptions } from '../config/schema.ts'
+import type { RouteRow } from '../core/control.ts'
+import { formatDuration } from '../core/decode.ts'
+
+/** upstream, limits: what the route resolves to, defaults applied. */
+export function describeRoute(options: RouteOptions, upstream: string, limits: readonly string[]): RouteRow {
+  const { host = null, path, methods = null, cache } = options
+  return {
+    // Unique, since two routes that share host, path and a method are refused at load.
+    route: `${methods === null ? '' : `${methods.join(',')} `}${host ?? ''}${path}`,
+    host,
+    path,
+    methods,
+    upstream,
+    cache: cache === undefined ? null : describeCache(cache),
+    limits,
+  }
+}
+
+function describeCache({ ttl, override, clamp, scope, collapse }: NonNullable<RouteOptions['cache']>): string {
+  const words: string[] = []
+  if (ttl === undefined) words.push("origin's freshness")
+  else if (ttl.every !== null) words.push(`ttl ${formatDuration(ttl.every)}`)
+  else words.push(`ttl ${[...ttl.byStatus].map(([status, ms]) => `${status}: ${formatDuration(ms)}`).join(' ')}`)
+  if (override) words.push('override')
+  if (clamp !== undefined && clamp.min > 0) words.push(`at least ${formatDuration(clamp.min)}`)
+  if (clamp?.max !== undefined) words.push(`at most ${formatDuration(clamp.max)}`)
+  if (scope === 'public') words.push('public')
+  if (!collapse) words.push('not collapsed')
+  return words.join(', ')
+}
