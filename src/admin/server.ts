@@ -172,7 +172,7 @@ async function answer(request: IncomingMessage, control: Control, guard: Guard, 
     if (!body.ok) return refusal(body.status, body.detail)
     value = body.value
   }
-  const reply = await endpoint.run(control, value)
+  const reply = await endpoint.run(control, value, clientIp)
   if (reply.change !== undefined) {
     log.info({ client_ip: clientIp, method, path, status_code: reply.status, ...reply.change }, 'Admin change')
   }

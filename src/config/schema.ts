@@ -5,12 +5,14 @@ import { z } from 'zod'
 import { adminOptions } from '../admin/options.ts'
 import { memoryOptions, routeCacheOptions } from '../cache/options.ts'
 import { count, decoded, duration, later, size, text, word } from '../core/decode.ts'
+import { GatewayError } from '../core/errors.ts'
 import { limitOptions } from '../limit/options.ts'
 import { logOptions } from '../observe/options.ts'
 import { listenOptions } from '../server/options.ts'
 import { headerEditOptions, rewriteOptions, routeTimeoutOptions, upstreamOptions } from '../upstream/options.ts'
 import { METHODS } from '../http/methods.ts'
 import { parseCidr } from '../http/forwarded.ts'
+import { normalizeTarget } from '../http/target.ts'
 
 const name = (what: string) =>
   text(`a name for ${what}`, (value) =>
@@ -83,7 +85,11 @@ function checkPattern(pattern: string): string | null {
       return 'keep to URL path characters; percent-encode the rest'
   }
   const names = segments.filter((segment) => segment.startsWith(':'))
-  return new Set(names).size === names.length ? null : 'each :name once'
+  if (new Set(names).size < names.length) return 'each :name once'
+  // Requests are matched in one spelling (http/target.ts); a pattern in another would never match.
+  const normal = normalizeTarget(pattern)
+  if (normal instanceof GatewayError) return normal.detail
+  return normal.path === pattern ? null : `requests are matched in one spelling; write ${normal.path}`
 }
 
 export const gatewaySchema = z.strictObject({

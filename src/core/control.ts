@@ -95,7 +95,13 @@ export interface StatsRow {
   /** Hits per request that consulted the cache; null where none did. */
   readonly hit_rate: number | null
   readonly bytes: number
-  readonly latency_ms: { readonly mean: number; readonly p50: number; readonly p95: number; readonly p99: number; readonly max: number }
+  readonly latency_ms: {
+    readonly mean: number
+    readonly p50: number
+    readonly p95: number
+    readonly p99: number
+    readonly max: number
+  }
 }
 
 export interface Stats {
@@ -105,7 +111,9 @@ export interface Stats {
   readonly cache: { readonly entries: number; readonly bytes: number; readonly max_bytes: number }
 }
 
-export type ReloadResult = { readonly ok: true; readonly loaded_at: string } | { readonly ok: false; readonly error: string }
+export type ReloadResult =
+  | { readonly ok: true; readonly loaded_at: string }
+  | { readonly ok: false; readonly error: string }
 
 export interface Control {
   health(): HealthReport

@@ -108,7 +108,12 @@ export function size(range: { minBytes?: number } = {}) {
 export function count(range: { min: number; max: number }) {
   const { min, max } = range
   const expected = `a whole number from ${min} to ${max}`
-  const json = { anyOf: [{ type: 'integer', minimum: min, maximum: max }, { type: 'string', pattern: `^\\d+$|${ENV}` }] }
+  const json = {
+    anyOf: [
+      { type: 'integer', minimum: min, maximum: max },
+      { type: 'string', pattern: `^\\d+$|${ENV}` },
+    ],
+  }
   return scalar(expected, json, (value) => {
     const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value
     if (typeof number !== 'number' || !Number.isInteger(number)) return refuse()

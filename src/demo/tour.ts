@@ -38,6 +38,6 @@ Limit: 60 requests in any minute (RATE_LIMIT_PER_MINUTE). At the latest the 61st
 and Retry-After says in how many seconds to come back.
   ${head} ${gatewayUrl}/api/v1/themes
 
-Ctrl-C ends it. To put it before your own backends: config/weirgate.yaml.
+Ctrl-C ends it. LOG_LEVEL=info shows a line per request. To put it before your own backends: config/weirgate.yaml.
 `
 }

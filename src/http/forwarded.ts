@@ -108,8 +108,9 @@ export const FORWARDING_FIELDS: ReadonlySet<string> = new Set([
   'via',
 ])
 
-const CLAIMS: ReadonlySet<string> = new Set([
-  // Who the client is.
+/** Claims of where a client is. Lower case. */
+export const CLIENT_CLAIMS: ReadonlySet<string> = new Set([
+  'x-forwarded-for',
   'forwarded',
   'forwarded-for',
   'x-forwarded',
@@ -132,6 +133,10 @@ const CLAIMS: ReadonlySet<string> = new Set([
   'fastly-client-ip',
   'fly-client-ip',
   'wl-proxy-client-ip',
+])
+
+/** Claims of what is asked for. */
+const TARGET_CLAIMS: ReadonlySet<string> = new Set([
   // Which resource and host are meant.
   'x-original-url',
   'x-original-uri',
@@ -153,7 +158,8 @@ const CLAIMS: ReadonlySet<string> = new Set([
 /** Claims that only a proxy may make: dropped when the peer is not trusted, because backends believe them. Holds every
  *  `x-forwarded-*`, which no list could, hence no Set. Names in lower case. */
 export const UNTRUSTED_FIELDS: { has(lowerName: string): boolean } = {
-  has: (lowerName) => lowerName.startsWith('x-forwarded-') || CLAIMS.has(lowerName),
+  has: (lowerName) =>
+    lowerName.startsWith('x-forwarded-') || CLIENT_CLAIMS.has(lowerName) || TARGET_CLAIMS.has(lowerName),
 }
 
 const MAX_HOPS = 20

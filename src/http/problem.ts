@@ -18,7 +18,14 @@ export function problemReply(
   const body = Buffer.from(
     JSON.stringify({ type, title, status, code: error.code, detail: error.detail, request_id: requestId, ...extra }),
   )
-  const fields = ['Content-Type', 'application/problem+json', 'Content-Length', String(body.length), 'Cache-Control', 'no-store']
+  const fields = [
+    'Content-Type',
+    'application/problem+json',
+    'Content-Length',
+    String(body.length),
+    'Cache-Control',
+    'no-store',
+  ]
   if (error.retryAfterSeconds !== null) fields.push('Retry-After', String(error.retryAfterSeconds))
   return { status, headers: [...fields, ...headers], body, close }
 }

@@ -38,36 +38,48 @@ export interface LogDestination {
 /** Bytes of lines that may wait for a slow reader; further lines are dropped and counted. */
 const MAX_WAITING_BYTES = 8 * 1024 ** 2
 
-const LABELS: Readonly<Record<string, string>> = {
+const LABELS = {
   trace: 'TRACE',
   debug: 'DEBUG',
   info: 'INFO',
   warn: 'WARNING',
   error: 'ERROR',
   fatal: 'CRITICAL',
-}
+} as const satisfies Record<Exclude<LogLevel, 'silent'>, string>
 
 export function createLog(options: Pick<LogOptions, 'level'>, destination?: LogDestination): Log {
   const sink = destination === undefined ? createSink(1, MAX_WAITING_BYTES) : null
+  const timestamp = createTimestamp()
+  let label = ''
   const logger = pino(
     {
       level: options.level,
       base: null,
       messageKey: 'message',
       errorKey: 'error',
-      formatters: { level: (label) => ({ level: LABELS[label] ?? label }) },
-      timestamp: createTimestamp(),
+      // pino has the level first and then the time. A line begins with its time here, so the level comes with that.
+      formatters: { level: () => ({}) },
+      timestamp: () => `${timestamp()},"level":"${label}"`,
     },
     sink ?? { write: (line) => void destination?.write(line) },
   )
+  const write =
+    (level: keyof typeof LABELS): WriteLine =>
+    (fields, message) => {
+      label = LABELS[level]
+      logger[level](fields, message)
+    }
   return {
-    trace: (fields, message) => logger.trace(fields, message),
-    debug: (fields, message) => logger.debug(fields, message),
-    info: (fields, message) => logger.info(fields, message),
-    warn: (fields, message) => logger.warn(fields, message),
-    error: (fields, message) => logger.error(fields, message),
-    fatal: (fields, message) => logger.fatal(fields, message),
-    line: (level, fields) => logger[level](fields),
+    trace: write('trace'),
+    debug: write('debug'),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+    fatal: write('fatal'),
+    line(level, fields) {
+      label = LABELS[level]
+      logger[level](fields)
+    },
     isEnabled: (level) => logger.isLevelEnabled(level),
     setLevel(level) {
       logger.level = level
@@ -80,7 +92,7 @@ export function createLog(options: Pick<LogOptions, 'level'>, destination?: LogD
   }
 }
 
-/** The member that pino puts into each line; the text is made once per millisecond. */
+/** The first member of each line; the text is made once per millisecond. */
 function createTimestamp(): () => string {
   let epochMs = Number.NaN
   let member = ''
@@ -88,7 +100,7 @@ function createTimestamp(): () => string {
     const nowMs = Date.now()
     if (nowMs !== epochMs) {
       epochMs = nowMs
-      member = `,"timestamp":"${new Date(nowMs).toISOString()}"`
+      member = `"timestamp":"${new Date(nowMs).toISOString()}"`
     }
     return member
   }

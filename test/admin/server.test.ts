@@ -342,6 +342,7 @@ describe('POST /api/explain', () => {
           method: 'GET',
           url: 'http://gateway.test/a?b=1',
           headers: ['Accept', 'text/html', 'X-Tag', 'one', 'X-Tag', 'two'],
+          client: '127.0.0.1',
         },
       ],
     ])

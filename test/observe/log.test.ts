@@ -11,7 +11,7 @@ function logTo(level: LogLevel = 'trace'): { log: Log; texts: string[]; lines: (
 }
 
 describe('a line', () => {
-  it('is one JSON object with level, ISO time in milliseconds, the fields and the message', () => {
+  it('is one JSON object with ISO time in milliseconds, level, the fields and the message', () => {
     const { log, texts, lines } = logTo()
     log.info({ file: 'config/weirgate.yaml' }, 'Configuration loaded')
     expect(texts[0]).toMatch(/^[^\n]*\n$/)
@@ -50,7 +50,7 @@ describe('a line', () => {
     const { log, lines } = logTo()
     const fields = { message: 'first', error: 'timeout_idle', last: 1 }
     log.line('info', fields)
-    expect(Object.keys(lines()[0] ?? {})).toEqual(['level', 'timestamp', 'message', 'error', 'last'])
+    expect(Object.keys(lines()[0] ?? {})).toEqual(['timestamp', 'level', 'message', 'error', 'last'])
   })
 
   it('tells an Error under `error` with its message and stack', () => {

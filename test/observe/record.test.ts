@@ -31,8 +31,8 @@ function recording(level: LogLevel = 'info') {
 }
 
 const FIELDS = [
-  'level',
   'timestamp',
+  'level',
   'message',
   'request_id',
   'user_id',

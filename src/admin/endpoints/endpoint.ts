@@ -11,8 +11,8 @@ export interface Endpoint {
   readonly summary: string
   /** True where no token is asked for. */
   readonly isOpen?: boolean
-  /** body: the JSON of a POST, of any shape; null for a GET. */
-  run(control: Control, body: unknown): Answer | Promise<Answer>
+  /** body: the JSON of a POST, of any shape; null for a GET. client: the address of who asks. */
+  run(control: Control, body: unknown, client: string): Answer | Promise<Answer>
 }
 
 export interface Answer {

@@ -31,10 +31,10 @@ export const EXPLAIN: readonly Endpoint[] = [
     method: 'POST',
     path: '/api/explain',
     summary: 'what would become of {method, url, headers?}; nothing is sent, counted or charged',
-    run: (control, body) =>
+    run: (control, body, client) =>
       decoded(explainRequest, body, ({ method, url, headers }) => {
         const list = Object.entries(headers).flatMap(([name, values]) => values.flatMap((value) => [name, value]))
-        return json(control.explain({ method, url, headers: list }))
+        return json(control.explain({ method, url, headers: list, client }))
       }),
   },
 ]
