@@ -1,0 +1,177 @@
+// Whether a service that the gateway can do without is there now: a breaker, the probes that feed it in the background,
+// and the news of each change. Knows no protocol; the owner brings the probe and tells what it sees of the connection.
+//
+// Its promise: isUp costs nothing to ask; a change is told once, by one log line and one call of each listener; a service
+// lost while nobody uses it shows within two heartbeats.
+
+import { Breaker } from './breaker.ts'
+import { Sweeper } from './deadlines.ts'
+
+/** Where changes are told. */
+export interface ChangeLog {
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+}
+
+export interface AvailabilityOptions {
+  /** Of the service, for the message: `Redis`. */
+  readonly service: string
+  /** For every line: who is meant. */
+  readonly fields: object
+  /** A good probe takes no longer. */
+  readonly probeLimitMs: number
+  /** Answers null when all is well, else what is wrong, in words. Never rejects. */
+  readonly probe: () => Promise<string | null>
+}
+
+/** Between probes while up. */
+const HEARTBEAT_MS = 1000
+/** A service that is not up after this long at the start is told to be down. */
+const START_MS = 1000
+
+export class Availability {
+  readonly #options: AvailabilityOptions
+  readonly #log: ChangeLog
+  readonly #breaker = new Breaker()
+  readonly #probes: Sweeper
+  readonly #listeners = new Set<(isUp: boolean) => void>()
+  /** Ends of whenUp. */
+  readonly #waiting = new Set<() => void>()
+  readonly #startedAtMs = performance.now()
+  #downSinceMs = this.#startedAtMs
+  #isUp = false
+  /** What the log said last. */
+  #told: 'up' | 'down' | null = null
+  /** The latest trouble, in words for the log. */
+  #trouble = 'not connected yet'
+  #probeTimer: NodeJS.Timeout | undefined
+  #isProbing = false
+  #isClosed = false
+
+  constructor(options: AvailabilityOptions, log: ChangeLog) {
+    this.#options = options
+    this.#log = log
+    this.#probes = new Sweeper(options.probeLimitMs, () => {})
+    this.#probeAfter(this.#breaker.nextProbeMs(Math.random()))
+  }
+
+  get isUp(): boolean {
+    return this.#isUp
+  }
+
+  /** See RedisConnection. */
+  onChange(listener: (isUp: boolean) => void): () => void {
+    this.#listeners.add(listener)
+    return () => void this.#listeners.delete(listener)
+  }
+
+  /** See RedisConnection. */
+  whenUp(maxMs: number): Promise<boolean> {
+    if (this.#isUp || this.#isClosed) return Promise.resolve(this.#isUp)
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer)
+        this.#waiting.delete(done)
+        resolve(this.#isUp)
+      }
+      const timer = setTimeout(done, maxMs)
+      this.#waiting.add(done)
+    })
+  }
+
+  /** There is a connection: looks at once. */
+  connected(): void {
+    this.#breaker.hasten()
+    this.#probeAfter(0)
+  }
+
+  /** There is none (any more): down at once. */
+  lost(trouble: string): void {
+    this.#trouble = trouble
+    this.#breaker.trip(performance.now())
+    this.#update()
+  }
+
+  /** A reply came in time. */
+  good(): void {
+    this.#breaker.good(performance.now())
+  }
+
+  /** The service answered that it cannot serve. */
+  unwell(trouble: string): void {
+    this.#trouble = trouble
+    this.#breaker.error(performance.now())
+    this.#update()
+  }
+
+  /** One sweep found this many waits past their deadline. */
+  missed(count: number): void {
+    this.#trouble = 'no reply by the deadline'
+    this.#breaker.missed(count, performance.now())
+    this.#update()
+  }
+
+  /** Down for good: listeners hear of it, the log does not. */
+  close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#update()
+    this.#listeners.clear()
+    for (const done of this.#waiting) done()
+    clearTimeout(this.#probeTimer)
+  }
+
+  /** Brings isUp in line with the breaker, and tells who wants to know. */
+  #update(): void {
+    const isUp = this.#breaker.state === 'closed' && !this.#isClosed
+    const nowMs = performance.now()
+    const hasChanged = isUp !== this.#isUp
+    this.#isUp = isUp
+    if (hasChanged && !isUp) {
+      this.#downSinceMs = nowMs
+      this.#probeAfter(this.#breaker.nextProbeMs(Math.random()))
+    }
+    this.#tell(nowMs)
+    if (!hasChanged) return
+    if (isUp) for (const done of this.#waiting) done()
+    for (const listener of this.#listeners) listener(isUp)
+  }
+
+  #tell(nowMs: number): void {
+    const news = this.#isUp ? 'up' : 'down'
+    const isStarting = this.#told === null && news === 'down' && nowMs - this.#startedAtMs < START_MS
+    if (news === this.#told || isStarting || this.#isClosed) return
+    this.#told = news
+    const { service, fields } = this.#options
+    if (this.#isUp) this.#log.info({ ...fields, down_ms: Math.round(nowMs - this.#downSinceMs) }, `${service} is up`)
+    else this.#log.warn({ ...fields, reason: this.#trouble }, `${service} is down`)
+  }
+
+  #probeAfter(delayMs: number): void {
+    if (this.#isClosed) return
+    clearTimeout(this.#probeTimer)
+    this.#probeTimer = setTimeout(() => void this.#look(), delayMs)
+  }
+
+  async #look(): Promise<void> {
+    if (this.#isProbing) return
+    this.#isProbing = true
+    const trouble = await this.#probeInTime()
+    this.#isProbing = false
+    if (trouble !== null) this.#trouble = trouble
+    if (!this.#isUp) this.#breaker.probed(trouble === null, performance.now())
+    else if (trouble === null) this.good()
+    else this.#breaker.missed(1, performance.now())
+    this.#update()
+    this.#probeAfter(this.#isUp ? HEARTBEAT_MS : this.#breaker.nextProbeMs(Math.random()))
+  }
+
+  #probeInTime(): Promise<string | null> {
+    return new Promise((resolve) => {
+      const wait = this.#probes.add(() => resolve('no reply to a probe'))
+      void this.#options.probe().then((trouble) => {
+        if (this.#probes.delete(wait)) resolve(trouble)
+      })
+    })
+  }
+}
