@@ -1,10 +1,12 @@
-// Cache-Control (RFC 9111 §5.2, stale-* RFC 5861, immutable RFC 8246) and Age (RFC 9111 §5.1), from text to values.
-// What the directives mean for storing and reuse is the cache's business; here is only what was said.
+// Cache-Control (RFC 9111 §5.2, stale-* RFC 5861, immutable RFC 8246), its targeted kin such as CDN-Cache-Control (RFC
+// 9213) and Age (RFC 9111 §5.1), from text to values. What the directives mean for storing and reuse is the cache's
+// business; here is only what was said.
 //
 // In doubt the reading that keeps less wins: a wrong number counts as 0, of two numbers the smaller counts, a directive
 // that forbids counts with any argument and one that allows only without, and text without grammar is null: no-store.
 
 import { listMembers } from './headers.ts'
+import { type Item, parseDictionary } from './structured.ts'
 
 export interface CacheControl {
   readonly maxAgeSeconds: number | null
@@ -41,78 +43,112 @@ const MEMBER =
 /** The directives of all Cache-Control lines of a message, joined by ", ". Unknown directives are passed over.
  *  null when the text is no list of directives (an open quote, a space before "="): treat it as no-store. */
 export function parseCacheControl(value: string): CacheControl | null {
-  const parsed = {
-    maxAgeSeconds: null as number | null,
-    sMaxAgeSeconds: null as number | null,
-    noStore: false,
-    noCache: false,
-    noCacheFields: [] as string[],
-    isPrivate: false,
-    privateFields: [] as string[],
-    isPublic: false,
-    mustRevalidate: false,
-    proxyRevalidate: false,
-    mustUnderstand: false,
-    immutable: false,
-    onlyIfCached: false,
-    noTransform: false,
-    staleWhileRevalidateSeconds: null as number | null,
-    staleIfErrorSeconds: null as number | null,
-  }
+  const said = nothingSaid()
   let end = 0
   for (const match of value.matchAll(MEMBER)) {
     end = match.index + match[0].length
     // Both spellings of an argument are taken, whichever the directive prefers (RFC 9111 §5.2).
-    const argument = match[2] ?? match[3]?.replaceAll(/\\(.)/gs, '$1') ?? null
-    switch ((match[1] ?? '').toLowerCase()) {
-      case 'max-age':
-        parsed.maxAgeSeconds = shorter(parsed.maxAgeSeconds, argument)
-        break
-      case 's-maxage':
-        parsed.sMaxAgeSeconds = shorter(parsed.sMaxAgeSeconds, argument)
-        break
-      case 'stale-while-revalidate':
-        parsed.staleWhileRevalidateSeconds = shorter(parsed.staleWhileRevalidateSeconds, argument)
-        break
-      case 'stale-if-error':
-        parsed.staleIfErrorSeconds = shorter(parsed.staleIfErrorSeconds, argument)
-        break
-      case 'no-store':
-        parsed.noStore = true
-        break
-      case 'no-cache':
-        parsed.noCache = true
-        parsed.noCacheFields.push(...fieldNames(argument))
-        break
-      case 'private':
-        parsed.isPrivate = true
-        parsed.privateFields.push(...fieldNames(argument))
-        break
-      case 'must-revalidate':
-        parsed.mustRevalidate = true
-        break
-      case 'proxy-revalidate':
-        parsed.proxyRevalidate = true
-        break
-      case 'no-transform':
-        parsed.noTransform = true
-        break
-      case 'only-if-cached':
-        parsed.onlyIfCached = true
-        break
-      case 'public':
-        parsed.isPublic ||= argument === null
-        break
-      case 'must-understand':
-        parsed.mustUnderstand ||= argument === null
-        break
-      case 'immutable':
-        parsed.immutable ||= argument === null
-        break
-      default:
-    }
+    say(said, (match[1] ?? '').toLowerCase(), match[2] ?? match[3]?.replaceAll(/\\(.)/gs, '$1') ?? null)
   }
-  return end === value.length ? parsed : null
+  return end === value.length ? said : null
+}
+
+/** The directives of a targeted field, its lines joined by ", " (RFC 9213 §2.1): a dictionary, where an unclear word is
+ *  not made to fit. null when the field is to be ignored, and the next one or Cache-Control counts in its place: it is
+ *  empty, no dictionary, or gives something else than an integer for seconds. */
+export function parseTargeted(value: string): CacheControl | null {
+  const members = parseDictionary(value)
+  if (members === null || members.size === 0) return null
+  const said = nothingSaid()
+  let isSound = true
+  for (const [name, item] of members) {
+    if (SECONDS.has(name) && item.value.type !== 'integer') isSound = false
+    else say(said, name, argumentOf(item))
+  }
+  // One that forbids is not undone by a slip beside it.
+  return isSound || said.noStore || said.noCache || said.isPrivate ? said : null
+}
+
+const SECONDS: ReadonlySet<string> = new Set(['max-age', 's-maxage', 'stale-while-revalidate', 'stale-if-error'])
+
+/** The argument as Cache-Control would have it (RFC 9213 §2.1): absent for true. Parameters mean nothing. */
+function argumentOf({ value: { type, value } }: Item): string | null {
+  if (type === 'boolean' && value) return null
+  return type === 'integer' || type === 'string' || type === 'token' ? String(value) : ''
+}
+
+type Said = {
+  -readonly [K in keyof CacheControl]: CacheControl[K] extends readonly string[] ? string[] : CacheControl[K]
+}
+
+const nothingSaid = (): Said => ({
+  maxAgeSeconds: null,
+  sMaxAgeSeconds: null,
+  noStore: false,
+  noCache: false,
+  noCacheFields: [],
+  isPrivate: false,
+  privateFields: [],
+  isPublic: false,
+  mustRevalidate: false,
+  proxyRevalidate: false,
+  mustUnderstand: false,
+  immutable: false,
+  onlyIfCached: false,
+  noTransform: false,
+  staleWhileRevalidateSeconds: null,
+  staleIfErrorSeconds: null,
+})
+
+/** Adds one directive. argument: null where it has none. */
+function say(said: Said, lowerName: string, argument: string | null): void {
+  switch (lowerName) {
+    case 'max-age':
+      said.maxAgeSeconds = shorter(said.maxAgeSeconds, argument)
+      break
+    case 's-maxage':
+      said.sMaxAgeSeconds = shorter(said.sMaxAgeSeconds, argument)
+      break
+    case 'stale-while-revalidate':
+      said.staleWhileRevalidateSeconds = shorter(said.staleWhileRevalidateSeconds, argument)
+      break
+    case 'stale-if-error':
+      said.staleIfErrorSeconds = shorter(said.staleIfErrorSeconds, argument)
+      break
+    case 'no-store':
+      said.noStore = true
+      break
+    case 'no-cache':
+      said.noCache = true
+      said.noCacheFields.push(...fieldNames(argument))
+      break
+    case 'private':
+      said.isPrivate = true
+      said.privateFields.push(...fieldNames(argument))
+      break
+    case 'must-revalidate':
+      said.mustRevalidate = true
+      break
+    case 'proxy-revalidate':
+      said.proxyRevalidate = true
+      break
+    case 'no-transform':
+      said.noTransform = true
+      break
+    case 'only-if-cached':
+      said.onlyIfCached = true
+      break
+    case 'public':
+      said.isPublic ||= argument === null
+      break
+    case 'must-understand':
+      said.mustUnderstand ||= argument === null
+      break
+    case 'immutable':
+      said.immutable ||= argument === null
+      break
+    default:
+  }
 }
 
 /** Age in seconds from the lines of the field: the first member counts, and nothing but digits; null otherwise. */

@@ -1,7 +1,7 @@
-// What a Cache-Control or Age field says: see src/http/cache-control.ts.
+// What a Cache-Control, a targeted or an Age field says: see src/http/cache-control.ts.
 
 import { describe, expect, it } from 'vitest'
-import { MAX_DELTA_SECONDS, parseAge, parseCacheControl } from '../../src/http/cache-control.ts'
+import { MAX_DELTA_SECONDS, parseAge, parseCacheControl, parseTargeted } from '../../src/http/cache-control.ts'
 import type { CacheControl } from '../../src/http/cache-control.ts'
 
 const NOTHING: CacheControl = {
@@ -167,6 +167,97 @@ describe('quoting', () => {
     expect(parseCacheControl(`${' '.repeat(100_000)};`)).toBeNull()
     expect(parseCacheControl(`a="${String.raw`\a`.repeat(50_000)}`)).toBeNull()
     expect(performance.now() - started).toBeLessThan(1000)
+  })
+})
+
+describe('targeted fields', () => {
+  it.each<[string, Partial<CacheControl>]>([
+    ['max-age=3600', { maxAgeSeconds: 3600 }],
+    ['max-age=0', { maxAgeSeconds: 0 }],
+    ['max-age=-1', { maxAgeSeconds: 0 }],
+    ['max-age=007', { maxAgeSeconds: 7 }],
+    ['max-age=2147483648', { maxAgeSeconds: MAX_DELTA_SECONDS }],
+    ['max-age=99999999999', { maxAgeSeconds: MAX_DELTA_SECONDS }],
+    ['s-maxage=1,max-age=60', { sMaxAgeSeconds: 1, maxAgeSeconds: 60 }],
+    ['stale-while-revalidate=30, stale-if-error=600', { staleWhileRevalidateSeconds: 30, staleIfErrorSeconds: 600 }],
+    ['no-store', { noStore: true }],
+    ['private, no-cache', { isPrivate: true, noCache: true }],
+    ['public, must-revalidate', { isPublic: true, mustRevalidate: true }],
+    ['proxy-revalidate, must-understand', { proxyRevalidate: true, mustUnderstand: true }],
+    ['immutable, no-transform', { immutable: true, noTransform: true }],
+    ['no-cache="Set-Cookie, X-A"', { noCache: true, noCacheFields: ['set-cookie', 'x-a'] }],
+    ['private=X-User', { isPrivate: true, privateFields: ['x-user'] }],
+    ['foobar, max-age=3600, foo="no-store", bar=(a b), baz=1.5', { maxAgeSeconds: 3600 }],
+    ['none', {}],
+  ])('[RFC 9213 §2.1] %j', (value, said) => {
+    expect(parseTargeted(value)).toEqual({ ...NOTHING, ...said })
+  })
+
+  it.each<[string, Partial<CacheControl>]>([
+    ['max-age=60;no-store;x="private"', { maxAgeSeconds: 60 }],
+    ['no-store;max-age=60', { noStore: true }],
+  ])('[RFC 9213 §2.1] parameters mean nothing: %s', (value, said) => {
+    expect(parseTargeted(value)).toEqual({ ...NOTHING, ...said })
+  })
+
+  it.each([
+    ['max-age=60, max-age=10', 10],
+    ['max-age=10, max-age=60', 60],
+  ])('[RFC 9651 §4.2.2] of duplicates the last counts: %s', (value, seconds) => {
+    expect(parseTargeted(value)?.maxAgeSeconds).toBe(seconds)
+  })
+
+  it.each([
+    '',
+    '  ',
+    'max-age=10000, &&&&&',
+    'max-age=60,',
+    'max-age=60, ',
+    'max-age =100',
+    'max-age= 100',
+    'MaX-aGe=3600',
+    'max-age="60',
+    'max-age: 60',
+    'max-age=60 public',
+    'max-age=9999999999999999',
+    'no-store, NO-CACHE',
+  ])('[RFC 9213 §2.1] %j is ignored: it is empty, or no dictionary', (value) => {
+    expect(parseTargeted(value)).toBeNull()
+  })
+
+  it.each([
+    'max-age="10000"',
+    'max-age=60.0',
+    'max-age=a60',
+    'max-age',
+    'max-age=?1',
+    'max-age=(60)',
+    'max-age=@60',
+    'max-age=:60==:',
+    'public, max-age="60"',
+    'max-age=60, s-maxage="1"',
+    'max-age=60, stale-if-error',
+    'max-age=60, stale-while-revalidate=1.5',
+  ])('[RFC 9213 §2.1] %j is ignored: seconds are integers, and nothing is made into one', (value) => {
+    expect(parseTargeted(value)).toBeNull()
+  })
+
+  it.each<[string, Partial<CacheControl>]>([
+    ['no-store, max-age="60"', { noStore: true }],
+    ['max-age="60", private', { isPrivate: true }],
+    ['max-age, no-cache, s-maxage=5', { noCache: true, sMaxAgeSeconds: 5 }],
+  ])('a directive that forbids is not undone by a slip beside it: %s', (value, said) => {
+    expect(parseTargeted(value)).toEqual({ ...NOTHING, ...said })
+  })
+
+  it.each<[string, Partial<CacheControl>]>([
+    ['no-store=1', { noStore: true }],
+    ['no-store=?0', { noStore: true }],
+    ['private=(a b), no-cache=2.5', { isPrivate: true, noCache: true }],
+    ['must-revalidate="x"', { mustRevalidate: true }],
+    ['public=?0, immutable=1, must-understand="x"', {}],
+  ])('what forbids counts however it is dressed, what allows only as it is defined: %s', (value, said) => {
+    expect(parseTargeted(value)).toEqual({ ...NOTHING, ...said })
   })
 })
 
