@@ -11,7 +11,7 @@ export interface Served {
   /** Requests that have ended, in this order. */
   readonly recorded: readonly RequestContext[]
   /** What the gateway does first when it shuts down. */
-  stopReuse(): void
+  readonly stopReuse: () => void
 }
 
 type Answer = (ctx: RequestContext) => Reply | Promise<Reply>
@@ -32,7 +32,7 @@ export async function serve(answer: Answer, options: Readonly<Record<string, str
     listener,
     port,
     recorded,
-    stopReuse() {
+    stopReuse: () => {
       mayReuse = false
     },
   }
