@@ -38,7 +38,6 @@ export class ClientBody implements RequestBody {
     this.#invite?.()
     this.#invite = null
     this.#stream = new BodyReader(this.#message, maxBytes, this.#idleMs)
-    if (this.#message.destroyed && !this.#message.complete) this.#failure ??= clientGone()
     if (this.#failure !== null) this.#stream.destroy(this.#failure)
     return this.#stream
   }
@@ -111,7 +110,7 @@ class BodyReader extends Readable {
   }
 
   readonly #onClose = (): void => {
-    if (!this.#message.complete) this.destroy(clientGone())
+    if (!this.#message.complete) this.destroy(new GatewayError('client_gone', 'The client has gone.'))
   }
 
   #onTimer(): void {
@@ -123,5 +122,3 @@ class BodyReader extends Readable {
     this.#timer = setTimeout(() => this.#onTimer(), restMs)
   }
 }
-
-const clientGone = (): GatewayError => new GatewayError('client_gone', 'The client has gone.')

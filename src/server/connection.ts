@@ -87,11 +87,12 @@ export class ClientConnection implements Peer {
     if (this.#socket.readableEnded) this.#probe(0, this.#socket.bytesWritten)
   }
 
-  #onAnswered({ message, breakBody }: Exchange): void {
+  #onAnswered(exchange: Exchange): void {
+    const { message } = exchange
     this.#current = null
     this.#bytesAtRest = this.#socket.bytesRead
     // Whoever still reads the body reads for nobody.
-    if (!message.complete) breakBody(new GatewayError('client_gone', 'The request is answered already.'))
+    if (!message.complete) exchange.breakBody(new GatewayError('client_gone', 'The request is answered already.'))
     if (this.#ending || this.#socket.destroyed) return
     if (!message.complete) return this.#awaitRest(message)
     const next = this.#waiting.shift()

@@ -47,8 +47,6 @@ export function createFullLane(options: ListenOptions, door: Door): FullLane {
     const ctx = new RequestContext(read.facts, nextRequestId())
     // RFC 9110 §15.2: HTTP/1.0 knows no interim answers.
     if (ctx.version === '1.1') ctx.relayInterim = (status, headers) => relayInterim(response, status, headers)
-    // What is written to an answer whose client has gone fails unheard.
-    response.on('error', () => {})
     response.once('close', () => {
       ctx.durationMs = performance.now() - ctx.receivedAtMs
       // A break that we made has its error; any other is the client's.

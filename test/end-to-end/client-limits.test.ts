@@ -510,34 +510,44 @@ describe('connections', () => {
 })
 
 describe('clients that end their side', () => {
+  /** Sends, ends its side at once, and reads to the end. */
+  function sendAndEnd(port: number, bytes: string): Promise<string> {
+    return new Promise((resolve) => {
+      let received = ''
+      const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true })
+      socket.end(bytes)
+      socket.on('data', (data: Buffer) => (received += data.toString('latin1')))
+      socket.on('end', () => resolve(received))
+    })
+  }
+  const finals = (received: string) => readAnswers(received).filter(({ status }) => status >= 200)
+
   it('get their answer all the same', async () => {
     const { gateway } = await startEdge({
       script: (_message, response) => void setTimeout(() => response.end('late'), 700),
     })
-    const received = await new Promise<string>((resolve) => {
-      let text = ''
-      const socket = net.connect({ port: gateway.port, host: '127.0.0.1', allowHalfOpen: true })
-      socket.end(GET)
-      socket.on('data', (data: Buffer) => (text += data.toString('latin1')))
-      socket.on('end', () => resolve(text))
-    })
-    const finals = readAnswers(received).filter(({ status }) => status >= 200)
-    expect(finals.map(({ status, body }) => [status, body])).toEqual([[200, 'late']])
+    const answers = finals(await sendAndEnd(gateway.port, GET))
+    expect(answers.map((answer) => [answer.status, answer.body, field(answer, 'connection')])).toEqual([
+      [200, 'late', 'close'],
+    ])
     expect(await gateway.requestLines(1)).toEqual([expect.objectContaining({ status_code: 200 })])
   })
 
   it('get all their answers when they have sent several requests', async () => {
     const { gateway } = await startEdge({
-      script: (message, response) => void setTimeout(() => response.end(message.url), 30),
+      script: (_message, response) => void setTimeout(() => response.end(), 30),
     })
-    const received = await new Promise<string>((resolve) => {
-      let text = ''
-      const socket = net.connect({ port: gateway.port, host: '127.0.0.1', allowHalfOpen: true })
-      socket.end(GET + GET + GET)
-      socket.on('data', (data: Buffer) => (text += data.toString('latin1')))
-      socket.on('end', () => resolve(text))
-    })
-    expect(readAnswers(received).filter(({ status }) => status >= 200)).toHaveLength(3)
+    const answers = finals(await sendAndEnd(gateway.port, GET + GET + GET))
+    expect(answers.map((answer) => [answer.status, field(answer, 'connection')])).toEqual([
+      [200, 'keep-alive'],
+      [200, 'keep-alive'],
+      [200, 'close'],
+    ])
+  })
+
+  it('are asked to look at no interim answer when the real one is quick', async () => {
+    const { gateway } = await startEdge()
+    expect(statuses(await sendAndEnd(gateway.port, GET))).toEqual([200])
   })
 
   it('and have gone do not keep the origin busy', async () => {
@@ -551,6 +561,23 @@ describe('clients that end their side', () => {
     expect(await edge.gateway.requestLines(1)).toEqual([expect.objectContaining({ status_code: 499 })])
     await settled(edge)
     await expectWorking(edge)
+  })
+
+  it.each([
+    ['a request', GET.replace('/x', '/quick')],
+    ['a request with a body', post('Content-Length: 5\r\n', 'hello').replace('/x', '/quick')],
+  ])('and have gone with a request waiting behind %s do not keep the origin busy either', async (_name, first) => {
+    const edge = await startEdge({
+      script(message, response) {
+        if (message.url === '/quick') message.resume().on('end', () => setTimeout(() => response.end('ok'), 50))
+      },
+    })
+    const client = await converse(edge.gateway.port, first + GET)
+    await until(() => edge.origin.seen.length === 1, 'the first request to arrive')
+    client.destroy()
+    await until(() => edge.origin.aborted === 1, 'the origin to see the break')
+    await settled(edge)
+    expect(edge.origin.seen.map(({ url }) => url)).toEqual(['/quick', '/x'])
   })
 
   it('in the middle of a body have given it up', async () => {

@@ -1,4 +1,5 @@
 import net from 'node:net'
+import type { Readable } from 'node:stream'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { GatewayError } from '../../src/core/errors.ts'
 import { networkOf } from '../../src/server/listener.ts'
@@ -126,6 +127,16 @@ describe('an answer that cannot be sent', () => {
     expect(recorded[0]?.error).toMatchObject({ code: 'internal', cause: expect.any(Error) })
   })
 
+  it('is a 500 as well when the fault is in what the request has gathered', async () => {
+    const { port } = await serve((ctx) => {
+      ctx.fields.push('X', '\n')
+      return text('ok')
+    })
+    const client = await converse(port, GET)
+    await client.end()
+    expect(readAnswers(client.received).map(({ status }) => status)).toEqual([500])
+  })
+
   it('lets go of the body that went with it', async () => {
     const tap = createTap()
     const { port } = await serve(() => ({ status: 200, headers: ['X', '\n'], body: tap.stream }))
@@ -206,6 +217,63 @@ describe('an answer that arrives over time', () => {
     expect(readAnswers(received).map(({ body, whole }) => [body, whole])).toEqual([['01234567', true]])
     await until(() => recorded.length === 1, 'the record')
     expect(recorded[0]?.aborted).toBe(false)
+  })
+})
+
+describe('the body of a request', () => {
+  const post = (length: number) => `POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: ${length}\r\n\r\n`
+
+  it('that was opened and not read is closed with the answer, and leaves the connection usable', async () => {
+    const opened: Readable[] = []
+    const { port } = await serve((ctx) => {
+      if (ctx.body !== null) opened.push(ctx.body.open(100))
+      return text('ok')
+    })
+    const client = await converse(port, post(10))
+    await client.expect('ok')
+    await until(() => opened[0]?.destroyed === true, 'the body to be closed')
+    client.send('helloworld')
+    // Longer than a body that nobody reads may take to come.
+    await new Promise((resolve) => setTimeout(resolve, 1200))
+    client.send(GET)
+    await client.expect(/ok[^]*ok/)
+    client.destroy()
+    expect(opened).toHaveLength(1)
+  })
+
+  it('fails in peace when nobody listens to it any more', async () => {
+    let failure: Error | null | undefined
+    const { port } = await serve(
+      async (ctx) => {
+        const body = ctx.body?.open(100)
+        body?.resume()
+        await new Promise((resolve) => body?.once('close', resolve))
+        failure = body?.errored
+        return text('ok')
+      },
+      { bodyIdle: '100ms' },
+    )
+    const client = await converse(port, post(10))
+    await client.expect('ok')
+    client.destroy()
+    expect(failure).toMatchObject({ code: 'timeout_body' })
+  })
+
+  it('that is opened after its client has gone fails at once', async () => {
+    let failure: Error | null | undefined
+    const { port } = await serve(async (ctx) => {
+      await new Promise<void>((resolve) => ctx.whenAborted(resolve))
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      const body = ctx.body?.open(100)
+      await new Promise((resolve) => body?.once('close', resolve))
+      failure = body?.errored
+      return text('nobody reads this')
+    })
+    const client = await converse(port, post(10))
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    client.destroy()
+    await until(() => failure !== undefined, 'the body to fail')
+    expect(failure).toMatchObject({ code: 'client_gone' })
   })
 })
 
