@@ -33,6 +33,10 @@ export interface StoredResponse extends StoredHead {
   /** Until when it is fresh by the origin's own word, without the route's ttl or a heuristic; 0 where that says
    *  nothing. Counts beside freshUntilMs, not in its place. */
   readonly originFreshUntilMs: number
+  /** Until when it may answer stale while it is being refreshed, and when the origin fails; not later than
+   *  freshUntilMs where it may not. */
+  readonly staleWhileRevalidateUntilMs: number
+  readonly staleIfErrorUntilMs: number
   /** RFC 9111 §3.5: the origin allows it for requests with Authorization. */
   readonly sharedDespiteAuthorization: boolean
   /** Bytes of memory it takes, overhead counted. */

@@ -51,7 +51,17 @@ export const routeCacheOptions = z.strictObject({
     .prefault('ignore')
     .describe('ignore: Cache-Control in a request changes nothing'),
   storeSetCookie: flag().prefault(false).describe('true: responses with Set-Cookie may be stored, cookie and all'),
-  stale: later(),
+  stale: z
+    .strictObject({
+      whileRevalidate: duration()
+        .prefault('0s')
+        .describe('for how long past its freshness a response still answers while it is being refreshed'),
+      ifError: duration()
+        .prefault('1d')
+        .describe('for how long past its freshness a response still answers when the upstream fails; 0s: never'),
+    })
+    .prefault({})
+    .describe('stale answers where the origin says nothing of them; must-revalidate and its kin forbid them'),
   key: later(),
   tags: later(),
   methods: later(),

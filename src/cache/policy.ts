@@ -8,6 +8,7 @@
 
 import type { HeaderList, OriginAnswer, RequestContext } from '../core/context.ts'
 import { type CacheControl, parseAge, parseCacheControl } from '../http/cache-control.ts'
+import { validatorsOf } from '../http/conditional.ts'
 import { parseHttpDate } from '../http/date.ts'
 import {
   HOP_BY_HOP,
@@ -31,6 +32,9 @@ export interface CachePolicy {
   readonly isPublic: boolean
   readonly storeSetCookie: boolean
   readonly maxObjectBytes: number
+  /** Past the freshness lifetime, where the origin says nothing of it. */
+  readonly staleWhileRevalidateMs: number
+  readonly staleIfErrorMs: number
 }
 
 export function compilePolicy(options: RouteCacheOptions, maxObjectBytes: number): CachePolicy {
@@ -43,6 +47,8 @@ export function compilePolicy(options: RouteCacheOptions, maxObjectBytes: number
     isPublic: options.scope === 'public',
     storeSetCookie: options.storeSetCookie,
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
+    staleWhileRevalidateMs: options.stale.whileRevalidate,
+    staleIfErrorMs: options.stale.ifError,
   }
 }
 
@@ -54,8 +60,11 @@ export type StoreVerdict =
       readonly store: true
       /** How old it was when it came. */
       readonly ageMs: number
-      /** For how long from now it is fresh; more than 0. */
+      /** For how long from now it is fresh. 0 or less: it has a validator, and is to be validated before each use. */
       readonly freshMs: number
+      /** For how long after that it may answer stale: while it is refreshed, and when the origin fails. */
+      readonly staleWhileRevalidateMs: number
+      readonly staleIfErrorMs: number
       /** The same by the origin's own word; 0 where it said nothing, or nothing good. */
       readonly originFreshMs: number
       readonly sharedDespiteAuthorization: boolean
@@ -112,7 +121,8 @@ const AUTHORIZING: ReadonlySet<string> = new Set([
   'x-amz-security-token',
 ])
 
-/** Why a stored response must not answer this request; null when it may. nowMs: wall clock; the response is fresh. */
+/** Why a stored response must not answer this request; null when it may. nowMs: wall clock for a fresh response; 0 for one
+ *  that is to be validated or may answer stale, where it counts that the origin once gave it freshness for all. */
 export function reuseRefusal(
   request: HeaderList,
   stored: Pick<StoredResponse, 'originFreshUntilMs' | 'sharedDespiteAuthorization'>,
@@ -160,11 +170,35 @@ export function decideStore(
     if (routeMs !== null && (policy.override || explicitMs === null)) freshMs = routeMs
     else if (explicitMs !== null) freshMs = explicitMs - ageMs
     else if (policy.ttl === null && heuristicMs !== null) freshMs = heuristicMs - ageMs
+    else if (control.noCache && HEURISTICALLY_CACHEABLE.has(status)) freshMs = 0
     else return no(HEURISTICALLY_CACHEABLE.has(status) ? 'no-freshness' : 'status')
     freshMs = Math.min(Math.max(freshMs, policy.minMs), policy.maxMs)
   }
-  if (freshMs <= 0) return no('not-fresh')
-  return { store: true, ageMs, freshMs, originFreshMs, sharedDespiteAuthorization }
+  // RFC 9111 §5.2.2.4: kept, and validated each time.
+  if (control.noCache) freshMs = 0
+  // What is not fresh is of use for the next request only if the origin can be asked about it.
+  if (freshMs <= 0 && (credential !== null || validatorsOf(headers).length === 0)) {
+    return no(control.noCache ? 'no-cache' : 'not-fresh')
+  }
+  return { store: true, ageMs, freshMs, originFreshMs, sharedDespiteAuthorization, ...staleMs(control, policy) }
+}
+
+/** RFC 9111 §4.2.4 and RFC 5861: for how long past its freshness a response may be used. s-maxage carries
+ *  proxy-revalidate for a shared cache (§5.2.2.10). */
+function staleMs(
+  control: CacheControl,
+  policy: CachePolicy,
+): { readonly staleWhileRevalidateMs: number; readonly staleIfErrorMs: number } {
+  const { mustRevalidate, proxyRevalidate, noCache, sMaxAgeSeconds } = control
+  if (mustRevalidate || proxyRevalidate || noCache || sMaxAgeSeconds !== null) {
+    return { staleWhileRevalidateMs: 0, staleIfErrorMs: 0 }
+  }
+  const { staleWhileRevalidateSeconds, staleIfErrorSeconds } = control
+  return {
+    staleWhileRevalidateMs:
+      staleWhileRevalidateSeconds === null ? policy.staleWhileRevalidateMs : staleWhileRevalidateSeconds * 1000,
+    staleIfErrorMs: staleIfErrorSeconds === null ? policy.staleIfErrorMs : staleIfErrorSeconds * 1000,
+  }
 }
 
 /** The names that Vary lists, lower case, sorted; null when they cannot be compared: `*` anywhere (RFC 9110 §12.5.5), or
@@ -191,8 +225,6 @@ function storeRefusal(
   if (control.mustUnderstand && !UNDERSTOOD.has(status)) return 'status'
   if (control.noStore && !isForOthers(control)) return 'no-store'
   if (control.isPrivate) return 'private'
-  // Stored responses are not validated yet, so one that must be each time is of no use.
-  if (control.noCache) return 'no-cache'
   if (varyNames(headers) === null) return 'vary-star'
   if (!policy.storeSetCookie && hasHeader(headers, 'set-cookie')) return 'set-cookie'
   if (!framed) return 'no-length'

@@ -54,11 +54,20 @@ describe('what is stored at all', () => {
       { response: cc('private="x-a", max-age=60') },
       'private',
     ],
+    ['[RFC 9111 §5.2.2.4] no-cache without a validator', { response: cc('no-cache, max-age=60') }, 'no-cache'],
     [
-      '[RFC 9111 §5.2.2.4] no-cache, as long as nothing is validated',
-      { response: cc('no-cache, max-age=60') },
+      '[RFC 9111 §5.2.2.4] no-cache with a validator, to be validated',
+      { response: [...cc('no-cache'), 'ETag', '"a"'] },
+      'stored',
+    ],
+    [
+      'no-cache with a validator, to who carries credentials',
+      { request: COOKIE, response: [...cc('no-cache, max-age=60'), 'ETag', '"a"'] },
       'no-cache',
     ],
+    ['what is stale when it comes', { response: cc('max-age=0') }, 'not-fresh'],
+    ['what is stale when it comes and has a validator', { response: [...cc('max-age=0'), 'ETag', '"a"'] }, 'stored'],
+    ['what has a validator and no freshness', { response: ['ETag', '"a"'] }, 'no-freshness'],
     [
       '[RFC 9111 §4.2.1] Cache-Control that cannot be read',
       { response: cc('max-age="60, public') },
@@ -338,6 +347,34 @@ describe('answers to requests with credentials', () => {
     expect(freshSeconds(decide({ ...given, route: { ttl: '1h', override: true } }))).toBe(60)
     expect(freshSeconds(decide({ ...given, route: { clamp: { min: '5m' } } }))).toBe(60)
     expect(freshSeconds(decide({ ...given, route: { clamp: { max: '30s' } } }))).toBe(30)
+  })
+})
+
+describe('for how long it may answer stale', () => {
+  const DAY_S = 86_400
+  it.each<[string, Case, number, number]>([
+    ['by default only when the origin fails, for a day', { response: cc('max-age=1') }, 0, DAY_S],
+    [
+      'as the route says',
+      { route: { stale: { whileRevalidate: '5s', ifError: '1m' } }, response: cc('max-age=1') },
+      5,
+      60,
+    ],
+    [
+      '[RFC 5861 §3, §4] as the origin says',
+      { response: cc('max-age=1, stale-while-revalidate=7, stale-if-error=0') },
+      7,
+      0,
+    ],
+    ['[RFC 9111 §5.2.2.2] never with must-revalidate', { response: cc('max-age=1, must-revalidate') }, 0, 0],
+    ['[RFC 9111 §5.2.2.8] never with proxy-revalidate', { response: cc('max-age=1, proxy-revalidate') }, 0, 0],
+    ['[RFC 9111 §5.2.2.10] never with s-maxage', { response: cc('s-maxage=1, stale-if-error=9') }, 0, 0],
+    ['[RFC 9111 §4.2.4] never with no-cache', { response: [...cc('no-cache, stale-if-error=9'), 'ETag', '"a"'] }, 0, 0],
+  ])('%s', (_name, given, whileRevalidate, ifError) => {
+    expect(decide(given)).toMatchObject({
+      staleWhileRevalidateMs: whileRevalidate * 1000,
+      staleIfErrorMs: ifError * 1000,
+    })
   })
 })
 
