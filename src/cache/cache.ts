@@ -15,9 +15,9 @@ import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredResponse, isSelected, selectorOf } from './entry.ts'
 import { takeAnswer } from './fill.ts'
 import { cacheKey, claimsOf } from './key.ts'
-import { type CachePolicy, credentialOf, fillRefusal, lookupRefusal, reuseRefusal } from './policy.ts'
+import { type CachePolicy, asksForPart, credentialOf, fillRefusal, lookupRefusal, reuseRefusal } from './policy.ts'
 import { REASONS, type Reason } from './reasons.ts'
-import { isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
+import { answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
 import { fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
 import type { SharedCache } from './shared.ts'
 import {
@@ -53,7 +53,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie}`
 
   const lookup: Stage = (ctx) => {
-    const refusal = lookupRefusal(ctx.method, ctx.headers)
+    const refusal = lookupRefusal(ctx.method)
     if (refusal !== null) return note(ctx, 'bypass', refusal)
     const nowMs = shared.now()
     const key = cacheKey(ctx)
@@ -64,6 +64,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       if (unasked === 'refreshing') refresh(ctx, found)
       if (unasked !== null) return answerStale(ctx, found, nowMs, unasked)
     }
+    if (asksForPart(ctx.method, ctx.headers)) return note(ctx, 'bypass', 'range')
     if (found === 'authorization' || found === 'cookie') return note(ctx, 'bypass', found)
     note(ctx, 'miss', typeof found === 'object' ? 'expired' : found)
     const flight = joinable(ctx, key)
@@ -108,7 +109,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number): Reply {
     store.touch(entry)
     sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs)
-    return isUnchangedFor(ctx, entry) ? notModified(entry) : storedReply(entry, entry.body)
+    return answerStored(ctx, entry)
   }
 
   // ---- stale ----
@@ -124,7 +125,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   function answerStale(ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason): Reply {
     store.touch(entry)
     sayStale(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, reason)
-    return isUnchangedFor(ctx, entry) ? notModified(entry) : storedReply(entry, entry.body)
+    return answerStored(ctx, entry)
   }
 
   /** The stale entry that answers in place of an origin that has failed, if it may. */
@@ -280,7 +281,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
 
   function explain(ctx: RequestContext): ExplainedCache {
     const key = cacheKey(ctx)
-    const refusal = lookupRefusal(ctx.method, ctx.headers)
+    const refusal = lookupRefusal(ctx.method)
     if (refusal !== null) return { outcome: 'bypass', reason: REASONS[refusal], key, age_s: null, ttl_s: null }
     const nowMs = shared.now()
     const found = find(ctx, key, nowMs)
@@ -294,6 +295,9 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
         age_s: wholeSeconds(nowMs - bornAtMs),
         ttl_s: wholeSeconds(freshUntilMs - nowMs),
       }
+    }
+    if (asksForPart(ctx.method, ctx.headers)) {
+      return { outcome: 'bypass', reason: REASONS.range, key, age_s: null, ttl_s: null }
     }
     const outcome = found === 'authorization' || found === 'cookie' ? 'bypass' : 'miss'
     return { outcome, reason: REASONS[typeof found === 'object' ? 'expired' : found], key, age_s: null, ttl_s: null }

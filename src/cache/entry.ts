@@ -4,6 +4,7 @@
 
 import type { HeaderList } from '../core/context.ts'
 import { getCombined } from '../http/headers.ts'
+import { normalizeSelecting } from '../http/negotiation.ts'
 
 /** What selects a response among those under one key (RFC 9111 §4.1). */
 export interface Selector {
@@ -79,6 +80,6 @@ export function isSelected(
   return true
 }
 
-/** A field's lines joined, outer space gone; null when absent, which is not the same as empty. */
+/** Values of the same meaning in one spelling; null when absent, which is not the same as empty. */
 const selectingValue = (request: HeaderList, lowerName: string): string | null =>
-  getCombined(request, lowerName)?.trim() ?? null
+  normalizeSelecting(lowerName, getCombined(request, lowerName))

@@ -2,12 +2,23 @@
 
 import { z } from 'zod'
 import { decoded, duration, flag, later, size, word } from '../core/decode.ts'
+import { isToken } from '../http/headers.ts'
 
 export const memoryOptions = z.strictObject({
   memory: size({ minBytes: 1024 ** 2 })
     .prefault('256MiB')
     .describe('bytes that stored responses may take'),
   maxObject: size({ minBytes: 1024 }).prefault('8MiB').describe('largest response that is stored'),
+  targeted: z
+    .array(
+      decoded('the name of a field', 'letters, digits and dashes', (name) =>
+        isToken(name) ? name.toLowerCase() : null,
+      ),
+    )
+    .prefault(['CDN-Cache-Control'])
+    .describe(
+      'response fields for caches like this one, which count before Cache-Control (RFC 9213), the first one first',
+    ),
   disk: later(),
 })
 

@@ -7,7 +7,7 @@
 // scope is public.
 
 import type { HeaderList, OriginAnswer, RequestContext } from '../core/context.ts'
-import { type CacheControl, parseAge, parseCacheControl } from '../http/cache-control.ts'
+import { type CacheControl, parseAge, parseCacheControl, parseTargeted } from '../http/cache-control.ts'
 import { validatorsOf } from '../http/conditional.ts'
 import { parseHttpDate } from '../http/date.ts'
 import {
@@ -35,9 +35,16 @@ export interface CachePolicy {
   /** Past the freshness lifetime, where the origin says nothing of it. */
   readonly staleWhileRevalidateMs: number
   readonly staleIfErrorMs: number
+  /** Fields that count before Cache-Control (RFC 9213), lower case, the first one first. */
+  readonly targeted: readonly string[]
 }
 
-export function compilePolicy(options: RouteCacheOptions, maxObjectBytes: number): CachePolicy {
+/** targeted: lower-case names of the fields that count before Cache-Control, the first one first. */
+export function compilePolicy(
+  options: RouteCacheOptions,
+  maxObjectBytes: number,
+  targeted: readonly string[] = ['cdn-cache-control'],
+): CachePolicy {
   const ttl = options.ttl
   return {
     ttl: ttl === undefined ? null : { everyMs: ttl.every, byStatusMs: ttl.byStatus },
@@ -49,6 +56,7 @@ export function compilePolicy(options: RouteCacheOptions, maxObjectBytes: number
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
     staleWhileRevalidateMs: options.stale.whileRevalidate,
     staleIfErrorMs: options.stale.ifError,
+    targeted,
   }
 }
 
@@ -82,10 +90,13 @@ const HEURISTIC_SHARE = 0.1
 const MAX_HEURISTIC_MS = 86_400_000
 
 /** Why a request is not looked up at all; null when it is. */
-export function lookupRefusal(method: string, request: HeaderList): Reason | null {
-  if (method !== 'GET' && method !== 'HEAD') return 'method'
-  return method === 'GET' && hasHeader(request, 'range') ? 'range' : null
-}
+export const lookupRefusal = (method: string): Reason | null =>
+  method === 'GET' || method === 'HEAD' ? null : 'method'
+
+/** True for a request for a part (RFC 9110 §14.2: only GET asks for one). What is fresh answers it; else it is the
+ *  origin's, since the part that comes is not stored. */
+export const asksForPart = (method: string, request: HeaderList): boolean =>
+  method === 'GET' && hasHeader(request, 'range')
 
 /** Why the answer to this request may be another than others get for the same fields; null when it is not.
  *  A field that Connection names does not reach the upstream, yet Vary would select by it. */
@@ -145,7 +156,7 @@ export function decideStore(
   delayMs: number,
 ): StoreVerdict {
   const { status, headers } = response
-  const control = parseCacheControl(getCombined(headers, 'cache-control') ?? '')
+  const { control, isTargeted } = controlOf(headers, policy.targeted)
   if (control === null) return no('invalid-cache-control')
   const refusal = storeRefusal(response, control, policy)
   if (refusal !== null) return no(refusal)
@@ -157,7 +168,7 @@ export function decideStore(
 
   const dateMs = parseHttpDate(getHeader(headers, 'date') ?? '') ?? nowMs
   const ageMs = correctedAgeMs(headers, dateMs, nowMs, delayMs)
-  const explicitMs = explicitLifetimeMs(headers, control, dateMs)
+  const explicitMs = explicitLifetimeMs(isTargeted ? [] : headers, control, dateMs)
   const originFreshMs = explicitMs === null ? 0 : Math.max(0, Math.min(explicitMs - ageMs, policy.maxMs))
 
   let freshMs: number
@@ -212,6 +223,19 @@ export function varyNames(headers: HeaderList): readonly string[] | null {
 
 /** Scheme and host, which the gateway writes too, are in the key. */
 const WRITTEN_FOR_EACH: ReadonlySet<string> = new Set(['x-forwarded-for', 'forwarded', 'via', 'x-request-id'])
+
+/** RFC 9213 §2.2: the first targeted field that is valid counts alone, in place of Cache-Control and Expires. */
+function controlOf(
+  headers: HeaderList,
+  targeted: readonly string[],
+): { readonly control: CacheControl | null; readonly isTargeted: boolean } {
+  for (const lowerName of targeted) {
+    const value = getCombined(headers, lowerName)
+    const control = value === null ? null : parseTargeted(value)
+    if (control !== null) return { control, isTargeted: true }
+  }
+  return { control: parseCacheControl(getCombined(headers, 'cache-control') ?? ''), isTargeted: false }
+}
 
 const no = (reason: Reason): StoreVerdict => ({ store: false, reason })
 

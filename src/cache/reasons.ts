@@ -13,7 +13,7 @@ export const REASONS = {
   'config-changed': 'what is stored came from this route before its upstream or rewriting changed',
   // requests that are not looked up
   method: 'only GET and HEAD are answered from the cache',
-  range: 'a part was asked for',
+  range: 'a part was asked for, and nothing fresh is stored to cut it from',
   connection:
     'the request takes header fields off by naming them in Connection, so its answer may not be what others get',
   authorization:

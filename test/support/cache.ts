@@ -136,7 +136,7 @@ export function createBench(route: Record<string, unknown> = {}, options: { maxO
         limits: null,
         lookup: parts.isLimited === true ? async (asking) => await lookup(asking) : lookup,
         fetch: fill,
-        invalidate: (asking, status) => invalidate(shared, asking, status),
+        invalidate: (asking, status, fields) => invalidate(shared, asking, status, fields),
       })
       const reply = (async () => pipeline(ctx))()
       let reading: { sink: NotingSink; body: ReplyBody } | null = null
