@@ -13,7 +13,7 @@ import { GatewayError } from '../core/errors.ts'
 import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredResponse, isSelected, selectorOf } from './entry.ts'
-import { takeAnswer } from './fill.ts'
+import { freshenByHead, takeAnswer } from './fill.ts'
 import { cacheKey, claimsOf } from './key.ts'
 import { type CachePolicy, asksForPart, credentialOf, fillRefusal, lookupRefusal, reuseRefusal } from './policy.ts'
 import { REASONS, type Reason } from './reasons.ts'
@@ -74,9 +74,9 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const fill: Stage = async (ctx) => {
     const refusal = ctx.cache === 'bypass' ? null : fillRefusal(ctx.headers)
     if (refusal !== null) note(ctx, 'bypass', refusal)
-    // HEAD asks for a head alone: nothing to store, nothing to share.
-    if (ctx.cache === 'bypass' || ctx.method === 'HEAD') return forward(ctx)
+    if (ctx.cache === 'bypass') return forward(ctx)
     const key = cacheKey(ctx)
+    if (ctx.method === 'HEAD') return forwardHead(ctx, key)
     for (let waits = 0; waits < MAX_WAITS; waits++) {
       const flight = joinable(ctx, key)
       if (flight === undefined) break
@@ -275,6 +275,28 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       sayForwarded(ctx, why, false)
       return originReply(answer, answer.takeBody())
     } catch (error) {
+      throw failed(ctx, why, error)
+    }
+  }
+
+  /** HEAD asks for a head alone: nothing to store, nothing to share. But it tells of what is stored, and that answers it
+   *  when the origin fails. */
+  async function forwardHead(ctx: RequestContext, key: string): Promise<Reply> {
+    const why = forwardReason(ctx)
+    const sentAtMs = shared.now()
+    const stored = find(ctx, key, sentAtMs)
+    const originFetch = fetch(ctx, NOTHING)
+    ctx.whenAborted(() => originFetch.abort(GONE))
+    try {
+      const answer = await originFetch.answer
+      if (typeof stored === 'object') freshenByHead({ ctx, shared, policy, sentAtMs }, stored, answer)
+      const reply = isErrorStatus(answer.status) ? inPlaceOfError(ctx, key) : null
+      if (reply !== null) return reply
+      sayForwarded(ctx, why, false)
+      return originReply(answer, answer.takeBody())
+    } catch (error) {
+      const reply = isOutage(error) ? inPlaceOfError(ctx, key) : null
+      if (reply !== null) return reply
       throw failed(ctx, why, error)
     }
   }

@@ -5,7 +5,7 @@
 // that, and beyond the route's maxObject, an answer just passes through.
 
 import type { OriginAnswer, Reply, RequestContext } from '../core/context.ts'
-import { freshenHeaders } from '../http/conditional.ts'
+import { compareWithHead, freshenHeaders } from '../http/conditional.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { getHeader, getHeaders, hasHeader, withoutHeaders } from '../http/headers.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
@@ -20,12 +20,18 @@ import { type ForwardReason, sayForwarded, sayRevalidated } from './status.ts'
 
 const MAX_FILL_BYTES = 128 * 1024 ** 2
 
-/** A fetch that a leader has sent. */
-export interface Fill {
+/** A request that has gone to the origin. */
+interface Asked {
   readonly ctx: RequestContext
-  readonly flight: Flight
   readonly shared: SharedCache
   readonly policy: CachePolicy
+  /** Wall clock when it went out, milliseconds. */
+  readonly sentAtMs: number
+}
+
+/** A fetch that a leader has sent. */
+export interface Fill extends Asked {
+  readonly flight: Flight
   readonly why: ForwardReason
   /** What is remembered when the answer turns out not to be for sharing. */
   readonly memoryKey: string
@@ -33,8 +39,6 @@ export interface Fill {
   readonly validated: StoredResponse | null
   /** True when no client waits for it. */
   readonly isBackground: boolean
-  /** Wall clock when it went out, milliseconds. */
-  readonly sentAtMs: number
   /** Says that the leader has all or has gone. */
   readonly leave: () => void
 }
@@ -105,16 +109,8 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
 /** RFC 9111 §4.3.4: what is stored is still good, and lives on with the fields of the 304. */
 function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs: number): Reply {
   const { ctx, flight, shared, policy, memoryKey } = fill
-  const cookies = getHeaders(answer.headers, 'set-cookie').flatMap((value) => ['Set-Cookie', value])
-  const newer = withoutHeaders(answer.headers, policy.storeSetCookie ? OF_ONE_EXCHANGE : OF_ONE_USER)
-  if (!hasHeader(newer, 'date')) newer.push('Date', formatHttpDate(nowMs))
-  const { status, body } = stored
-  const headers = freshenHeaders(stored.headers, newer)
-  const ages = getHeaders(answer.headers, 'age').flatMap((value) => ['Age', value])
-  const judged = { status, headers: [...headers, ...ages], framed: true }
-  const verdict = decideStore(ctx, judged, policy, nowMs, nowMs - fill.sentAtMs)
-  const ageMs = verdict.store ? verdict.ageMs : 0
-  const head = storedHead(ctx, judged, nowMs, ageMs)
+  const { body } = stored
+  const { verdict, head } = freshened(fill, stored, answer, nowMs)
   if (verdict.store && !flight.isSpoiled) shared.store.put(storedResponse(flight, head, body, verdict, nowMs))
   else if (isWithdrawn(verdict) && credentialOf(ctx.headers) === null) shared.store.delete(flight.key)
   if (verdict.store && verdict.freshMs > 0) {
@@ -125,9 +121,37 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
     flight.keepToLeader()
   }
   flight.close()
-  sayRevalidated(ctx, ageMs, verdict.store)
+  sayRevalidated(ctx, nowMs - head.bornAtMs, verdict.store)
+  const cookies = getHeaders(answer.headers, 'set-cookie').flatMap((value) => ['Set-Cookie', value])
   const whole = policy.storeSetCookie ? head : { ...head, headers: [...head.headers, ...cookies] }
   return isUnchangedFor(ctx, whole) ? notModified(whole) : storedReply(whole, body)
+}
+
+/** A HEAD that went to the origin tells of what is stored, too (RFC 9111 §4.3.5): where it proves that that is the same,
+ *  it lives on. What has changed is stale already, or the HEAD would have been answered here. */
+export function freshenByHead(asked: Asked, stored: StoredResponse, answer: OriginAnswer): void {
+  const { shared } = asked
+  const isThere = shared.store.get(stored.key)?.includes(stored) === true
+  if (!isThere || answer.status !== stored.status) return
+  if (compareWithHead(stored.headers, answer.headers, stored.body.length) !== 'same') return
+  const nowMs = shared.now()
+  const { verdict, head } = freshened(asked, stored, answer, nowMs)
+  if (verdict.store) shared.store.put(storedResponse(stored, head, stored.body, verdict, nowMs))
+}
+
+/** A stored response with the fields of a later head, and whether it is to be stored so. */
+function freshened(
+  { ctx, policy, sentAtMs }: Asked,
+  { status, headers }: StoredResponse,
+  answer: OriginAnswer,
+  nowMs: number,
+): { readonly verdict: StoreVerdict; readonly head: StoredHead } {
+  const newer = withoutHeaders(answer.headers, policy.storeSetCookie ? OF_ONE_EXCHANGE : OF_ONE_USER)
+  if (!hasHeader(newer, 'date')) newer.push('Date', formatHttpDate(nowMs))
+  const ages = getHeaders(answer.headers, 'age').flatMap((value) => ['Age', value])
+  const judged = { status, headers: [...freshenHeaders(headers, newer), ...ages], framed: true }
+  const verdict = decideStore(ctx, judged, policy, nowMs, nowMs - sentAtMs)
+  return { verdict, head: storedHead(ctx, judged, nowMs, verdict.store ? verdict.ageMs : 0) }
 }
 
 /** True when the origin does not want it to be kept any more. */
@@ -186,7 +210,7 @@ function storedHead(ctx: RequestContext, { status, headers }: Storable, nowMs: n
 }
 
 function storedResponse(
-  { key, epoch }: Flight,
+  { key, epoch }: Pick<StoredResponse, 'key' | 'epoch'>,
   head: StoredHead,
   body: Buffer,
   verdict: StoreVerdict & { store: true },

@@ -159,3 +159,49 @@ describe('[RFC 9111 §5.2.2.4] no-cache', () => {
     expect(origin.seen).toHaveLength(5)
   })
 })
+
+describe('[RFC 9111 §4.3.5] a HEAD that goes to the origin', () => {
+  const head = (fields: Record<string, string>): Script => {
+    const first = { 'Cache-Control': 'max-age=60', ETag: '"a"', 'X-A': 'old' }
+    return ({ method }, response, count) => {
+      if (method === 'HEAD') response.writeHead(200, fields).end()
+      else response.writeHead(200, first).end(`made ${count}`)
+    }
+  }
+
+  it('freshens what is stored, where it names the same', async () => {
+    const { get, move } = await start(head({ 'Cache-Control': 'max-age=60', ETag: '"a"', 'X-A': 'new' }))
+    await get()
+    move(61)
+    await get('/x', {}, 'HEAD')
+    const hit = await get()
+    expect([hit.text, hit.headers['x-cache'], hit.headers['x-a'], hit.headers.age]).toEqual([
+      'made 1',
+      'HIT',
+      'new',
+      '0',
+    ])
+  })
+
+  it.each<[string, Record<string, string>]>([
+    ['another tag', { 'Cache-Control': 'max-age=60', ETag: '"b"' }],
+    ['another length', { 'Cache-Control': 'max-age=60', ETag: '"a"', 'Content-Length': '7' }],
+    ['no validator', { 'Cache-Control': 'max-age=60' }],
+  ])('does not where it names %s', async (_name, fields) => {
+    const { origin, get, move } = await start(head(fields))
+    await get()
+    move(61)
+    await get('/x', {}, 'HEAD')
+    expect((await get()).text).toBe('made 3')
+    expect(origin.seen[2]?.headers['if-none-match']).toBe('"a"')
+  })
+
+  it('is answered by what is stored when the origin fails', async () => {
+    const { origin, get, move } = await start(head({}))
+    await get()
+    move(61)
+    origin.answer((_request, response) => void response.writeHead(503).end())
+    const stale = await get('/x', {}, 'HEAD')
+    expect([stale.status, stale.headers['x-cache'], stale.headers['content-length']]).toEqual([200, 'STALE', '6'])
+  })
+})
