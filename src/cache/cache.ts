@@ -1,24 +1,35 @@
 // The way of a request through the cache, in two stages with the limits on misses between them. `lookup` answers what
 // is fresh and joins what is being fetched; `fill` asks the origin, once per key and variant, and stores while it streams.
 //
-//   lookup: bypass? -> fresh? HIT -> a flight to join? COLLAPSED -> pass on (miss)
-//   fill:   bypass: forward -> a flight to join? COLLAPSED -> lead one: MISS
+//   lookup: bypass? -> fresh? HIT -> may be stale? STALE -> a flight to join? COLLAPSED -> pass on (miss)
+//   fill:   bypass: forward -> a flight to join? COLLAPSED -> lead one: MISS, or REVALIDATED where what is stored was
+//           asked about and is still good, or STALE where the origin has failed
 //
 // The verdicts are policy.ts, the sharing collapse.ts, what becomes of an answer fill.ts; what is here is their order.
 
 import type { FetchOrigin, Reply, RequestContext, Stage } from '../core/context.ts'
 import type { ExplainedCache } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
-import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
+import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredResponse, isSelected, selectorOf } from './entry.ts'
-import { takeAnswer } from './fill.ts'
+import { freshenByHead, takeAnswer } from './fill.ts'
 import { cacheKey, claimsOf } from './key.ts'
-import { type CachePolicy, credentialOf, fillRefusal, lookupRefusal, reuseRefusal } from './policy.ts'
+import { type CachePolicy, asksForPart, credentialOf, fillRefusal, lookupRefusal, reuseRefusal } from './policy.ts'
 import { REASONS, type Reason } from './reasons.ts'
-import { isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
+import { answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
+import { fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
 import type { SharedCache } from './shared.ts'
-import { type ForwardReason, forwardReason, note, sayCollapsed, sayForwarded, sayHit, wholeSeconds } from './status.ts'
+import {
+  type ForwardReason,
+  forwardReason,
+  note,
+  sayCollapsed,
+  sayForwarded,
+  sayHit,
+  sayStale,
+  wholeSeconds,
+} from './status.ts'
 
 export interface RouteCache {
   readonly lookup: Stage
@@ -42,14 +53,20 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie}`
 
   const lookup: Stage = (ctx) => {
-    const refusal = lookupRefusal(ctx.method, ctx.headers)
+    const refusal = lookupRefusal(ctx.method)
     if (refusal !== null) return note(ctx, 'bypass', refusal)
     const nowMs = shared.now()
     const key = cacheKey(ctx)
     const found = find(ctx, key, nowMs)
-    if (typeof found === 'object') return hit(ctx, found, nowMs)
+    if (typeof found === 'object') {
+      if (found.freshUntilMs > nowMs) return hit(ctx, found, nowMs)
+      const unasked = unaskedReason(found, nowMs)
+      if (unasked === 'refreshing') refresh(ctx, found)
+      if (unasked !== null) return answerStale(ctx, found, nowMs, unasked)
+    }
+    if (asksForPart(ctx.method, ctx.headers)) return note(ctx, 'bypass', 'range')
     if (found === 'authorization' || found === 'cookie') return note(ctx, 'bypass', found)
-    note(ctx, 'miss', found)
+    note(ctx, 'miss', typeof found === 'object' ? 'expired' : found)
     const flight = joinable(ctx, key)
     return flight === undefined ? null : join(ctx, flight)
   }
@@ -57,38 +74,80 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const fill: Stage = async (ctx) => {
     const refusal = ctx.cache === 'bypass' ? null : fillRefusal(ctx.headers)
     if (refusal !== null) note(ctx, 'bypass', refusal)
-    // HEAD asks for a head alone: nothing to store, nothing to share.
-    if (ctx.cache === 'bypass' || ctx.method === 'HEAD') return forward(ctx)
+    if (ctx.cache === 'bypass') return forward(ctx)
     const key = cacheKey(ctx)
+    if (ctx.method === 'HEAD') return forwardHead(ctx, key)
     for (let waits = 0; waits < MAX_WAITS; waits++) {
       const flight = joinable(ctx, key)
       if (flight === undefined) break
       const reply = await join(ctx, flight)
       if (reply !== null) return reply
     }
-    return lead(ctx, key)
+    const stored = find(ctx, key, shared.now())
+    return lead(ctx, key, typeof stored === 'object' ? stored : null, false)
   }
 
-  /** The entry that answers this request now, or why there is none. */
+  /** The entry that answers this request, fresh where there is a fresh one, or why there is none. */
   function find(ctx: RequestContext, key: string, nowMs: number): StoredResponse | Reason {
     const variants = store.get(key)
     if (variants === null) return 'absent'
     const claims = claimsOf(ctx)
     let miss: Reason = 'vary'
+    let stale: StoredResponse | null = null
     for (const entry of variants) {
       if (!isSelected(ctx.headers, claims, entry)) continue
       if (entry.epoch !== epoch) miss = 'config-changed'
-      else if (entry.freshUntilMs <= nowMs) miss = 'expired'
-      else return reuseRefusal(ctx.headers, entry, policy, nowMs) ?? entry
+      else if (entry.freshUntilMs > nowMs) return reuseRefusal(ctx.headers, entry, policy, nowMs) ?? entry
+      else {
+        miss = 'expired'
+        if (reuseRefusal(ctx.headers, entry, policy, 0) === null) stale ??= entry
+      }
     }
-    return miss
+    return stale ?? miss
   }
 
   function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number): Reply {
     store.touch(entry)
     sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs)
-    return isUnchangedFor(ctx, entry) ? notModified(entry) : storedReply(entry, entry.body)
+    return answerStored(ctx, entry)
   }
+
+  // ---- stale ----
+
+  /** Why a stale entry may answer without the origin being asked; null when it may not. */
+  function unaskedReason(entry: StoredResponse, nowMs: number): 'refreshing' | 'backing-off' | null {
+    const isBackingOff = shared.failures.has(entry.key, nowMs)
+    if (isBackingOff && entry.staleIfErrorUntilMs > nowMs) return 'backing-off'
+    if (entry.staleWhileRevalidateUntilMs <= nowMs) return null
+    return isBackingOff ? 'backing-off' : 'refreshing'
+  }
+
+  function answerStale(ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason): Reply {
+    store.touch(entry)
+    sayStale(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, reason)
+    return answerStored(ctx, entry)
+  }
+
+  /** The stale entry that answers in place of an origin that has failed, if it may. */
+  function inPlaceOfError(ctx: RequestContext, key: string): Reply | null {
+    const nowMs = shared.now()
+    const found = find(ctx, key, nowMs)
+    if (typeof found !== 'object' || found.staleIfErrorUntilMs <= nowMs || isErrorStatus(found.status)) return null
+    ctx.whenAborted(null)
+    return answerStale(ctx, found, nowMs, 'failed')
+  }
+
+  /** Fetches anew what is stale, for whoever comes later. One for each place, as with flights that are joined. */
+  function refresh(client: RequestContext, entry: StoredResponse): void {
+    const ctx = refreshing(client)
+    if (fillRefusal(client.headers) !== null || flights.at(refreshPlaceOf(ctx, entry.key)) !== undefined) return
+    // What it failed by is remembered, and answered to whoever has to wait for it the next time.
+    lead(ctx, entry.key, entry, true).catch(() => {})
+  }
+
+  /** With credentials nobody joins, so such a refresh has a place of its own. */
+  const refreshPlaceOf = (ctx: RequestContext, key: string): string =>
+    mayShare(ctx) ? placeOf(ctx, key) : `${placeOf(ctx, key)}\nalone`
 
   // ---- sharing ----
 
@@ -124,6 +183,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       answer = await flight.landed
     } catch (error) {
       leave()
+      const reply = isOutage(error) ? inPlaceOfError(ctx, flight.key) : null
+      if (reply !== null) return reply
       throw failed(ctx, why, error)
     }
     const isOurs = answer !== null && isSelected(ctx.headers, claimsOf(ctx), answer.head)
@@ -151,27 +212,55 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
 
   // ---- asking ----
 
-  /** Asks the origin, on behalf of everybody who comes for this key and variant meanwhile. */
-  async function lead(ctx: RequestContext, key: string): Promise<Reply> {
+  /** Asks the origin, on behalf of everybody who comes for this key and variant meanwhile: whether what is stored is
+   *  still good, or for the whole. */
+  async function lead(
+    ctx: RequestContext,
+    key: string,
+    stored: StoredResponse | null,
+    isBackground: boolean,
+  ): Promise<Reply> {
     if (ctx.aborted) throw GONE
     const why = forwardReason(ctx)
     const sentAtMs = shared.now()
+    if (stored !== null && unaskedReason(stored, sentAtMs) === 'backing-off') {
+      return answerStale(ctx, stored, sentAtMs, 'backing-off')
+    }
     const memoryKey = mayShare(ctx) ? key : `${key} with credentials`
     const isHopeless = flights.unshareable.has(memoryKey, sentAtMs)
     // For who has waited in vain nobody waits: else all of them would go to the origin one by one.
     const hasWaited = ctx.cacheReason === ('not-shared' satisfies Reason)
-    const place = mayShare(ctx) && !isHopeless && !hasWaited ? placeOf(ctx, key) : null
+    const mayJoin = mayShare(ctx) && !isHopeless && !hasWaited
+    const place = isBackground ? refreshPlaceOf(ctx, key) : mayJoin ? placeOf(ctx, key) : null
+    const validated = stored !== null && validatorsOf(stored.headers).length > 0 ? stored : null
     // The client's condition stays here, so that what comes is whole and can be stored; unless it will not be.
-    const originFetch = fetch(ctx, isHopeless ? NOTHING : CONDITIONAL_FIELDS)
+    const originFetch =
+      validated !== null ? fetchIfChanged(fetch, ctx, validated) : fetch(ctx, isHopeless ? NOTHING : CONDITIONAL_FIELDS)
     const flight = flights.open(key, epoch, place, originFetch)
     const leave = flight.join()
     ctx.whenAborted(leave)
     try {
       const answer = await originFetch.answer
-      return takeAnswer({ ctx, flight, shared, policy, why, memoryKey, sentAtMs, leave }, answer)
+      if (stored !== null && isErrorStatus(answer.status)) {
+        shared.failures.add(key, shared.now(), retryAfterMs(answer.headers, shared.now()))
+        const reply = inPlaceOfError(ctx, key)
+        if (reply !== null) {
+          // Who waits finds the failure remembered, and what is stored.
+          flight.pass()
+          leave()
+          return reply
+        }
+      }
+      const fill = { ctx, flight, shared, policy, why, memoryKey, validated, isBackground, sentAtMs, leave }
+      return takeAnswer(fill, answer)
     } catch (error) {
       flight.fail(error)
       leave()
+      if (isOutage(error)) {
+        if (stored !== null) shared.failures.add(key, shared.now(), 0)
+        const reply = inPlaceOfError(ctx, key)
+        if (reply !== null) return reply
+      }
       throw failed(ctx, why, error)
     }
   }
@@ -190,24 +279,50 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
   }
 
+  /** HEAD asks for a head alone: nothing to store, nothing to share. But it tells of what is stored, and that answers it
+   *  when the origin fails. */
+  async function forwardHead(ctx: RequestContext, key: string): Promise<Reply> {
+    const why = forwardReason(ctx)
+    const sentAtMs = shared.now()
+    const stored = find(ctx, key, sentAtMs)
+    const originFetch = fetch(ctx, NOTHING)
+    ctx.whenAborted(() => originFetch.abort(GONE))
+    try {
+      const answer = await originFetch.answer
+      if (typeof stored === 'object') freshenByHead({ ctx, shared, policy, sentAtMs }, stored, answer)
+      const reply = isErrorStatus(answer.status) ? inPlaceOfError(ctx, key) : null
+      if (reply !== null) return reply
+      sayForwarded(ctx, why, false)
+      return originReply(answer, answer.takeBody())
+    } catch (error) {
+      const reply = isOutage(error) ? inPlaceOfError(ctx, key) : null
+      if (reply !== null) return reply
+      throw failed(ctx, why, error)
+    }
+  }
+
   function explain(ctx: RequestContext): ExplainedCache {
     const key = cacheKey(ctx)
-    const refusal = lookupRefusal(ctx.method, ctx.headers)
+    const refusal = lookupRefusal(ctx.method)
     if (refusal !== null) return { outcome: 'bypass', reason: REASONS[refusal], key, age_s: null, ttl_s: null }
     const nowMs = shared.now()
     const found = find(ctx, key, nowMs)
-    if (typeof found === 'object') {
+    const unasked = typeof found === 'object' && found.freshUntilMs <= nowMs ? unaskedReason(found, nowMs) : null
+    if (typeof found === 'object' && (unasked !== null || found.freshUntilMs > nowMs)) {
       const { bornAtMs, freshUntilMs } = found
       return {
-        outcome: 'hit',
-        reason: null,
+        outcome: unasked === null ? 'hit' : 'stale',
+        reason: unasked === null ? null : REASONS[unasked],
         key,
         age_s: wholeSeconds(nowMs - bornAtMs),
         ttl_s: wholeSeconds(freshUntilMs - nowMs),
       }
     }
+    if (asksForPart(ctx.method, ctx.headers)) {
+      return { outcome: 'bypass', reason: REASONS.range, key, age_s: null, ttl_s: null }
+    }
     const outcome = found === 'authorization' || found === 'cookie' ? 'bypass' : 'miss'
-    return { outcome, reason: REASONS[found], key, age_s: null, ttl_s: null }
+    return { outcome, reason: REASONS[typeof found === 'object' ? 'expired' : found], key, age_s: null, ttl_s: null }
   }
 
   return { lookup, fill, explain }

@@ -37,6 +37,8 @@ export interface Flight {
   share(answer: SharedAnswer): void
   /** Its answer is the leader's alone. */
   pass(): void
+  /** The same, for an answer that is being stored: purges still reach it. */
+  keepToLeader(): void
   fail(error: unknown): void
   /** Nobody can join any more. */
   close(): void
@@ -65,9 +67,12 @@ export function createFlights(): Flights {
   return {
     at: (place) => joinable.get(place),
     open(key, epoch, place, fetch) {
-      const flight = new OpenFlight(key, epoch, place, fetch, () => {
-        hide(flight)
-        open.delete(flight)
+      const flight = new OpenFlight(key, epoch, place, fetch, {
+        hide: () => hide(flight),
+        close() {
+          hide(flight)
+          open.delete(flight)
+        },
       })
       open.add(flight)
       if (place !== null) joinable.set(place, flight)
@@ -95,16 +100,24 @@ class OpenFlight implements Flight {
   answer: SharedAnswer | null = null
   isSpoiled = false
   readonly close: () => void
+  readonly #hide: () => void
   readonly #fetch: OriginFetch
   readonly #landing = Promise.withResolvers<SharedAnswer | null>()
   #present = 0
 
-  constructor(key: string, epoch: string, place: string | null, fetch: OriginFetch, closed: () => void) {
+  constructor(
+    key: string,
+    epoch: string,
+    place: string | null,
+    fetch: OriginFetch,
+    { hide, close }: { readonly hide: () => void; readonly close: () => void },
+  ) {
     this.key = key
     this.epoch = epoch
     this.place = place
     this.#fetch = fetch
-    this.close = closed
+    this.close = close
+    this.#hide = hide
     this.landed = this.#landing.promise
     // Whoever waits sees a failure; without anybody waiting it is nobody's.
     this.landed.catch(() => {})
@@ -129,6 +142,11 @@ class OpenFlight implements Flight {
 
   pass(): void {
     this.close()
+    this.#landing.resolve(null)
+  }
+
+  keepToLeader(): void {
+    this.#hide()
     this.#landing.resolve(null)
   }
 

@@ -4,6 +4,7 @@
 
 import type { HeaderList } from '../core/context.ts'
 import { getCombined } from '../http/headers.ts'
+import { normalizeSelecting } from '../http/negotiation.ts'
 
 /** What selects a response among those under one key (RFC 9111 §4.1). */
 export interface Selector {
@@ -33,6 +34,10 @@ export interface StoredResponse extends StoredHead {
   /** Until when it is fresh by the origin's own word, without the route's ttl or a heuristic; 0 where that says
    *  nothing. Counts beside freshUntilMs, not in its place. */
   readonly originFreshUntilMs: number
+  /** Until when it may answer stale while it is being refreshed, and when the origin fails; not later than
+   *  freshUntilMs where it may not. */
+  readonly staleWhileRevalidateUntilMs: number
+  readonly staleIfErrorUntilMs: number
   /** RFC 9111 §3.5: the origin allows it for requests with Authorization. */
   readonly sharedDespiteAuthorization: boolean
   /** Bytes of memory it takes, overhead counted. */
@@ -75,6 +80,6 @@ export function isSelected(
   return true
 }
 
-/** A field's lines joined, outer space gone; null when absent, which is not the same as empty. */
+/** Values of the same meaning in one spelling; null when absent, which is not the same as empty. */
 const selectingValue = (request: HeaderList, lowerName: string): string | null =>
-  getCombined(request, lowerName)?.trim() ?? null
+  normalizeSelecting(lowerName, getCombined(request, lowerName))

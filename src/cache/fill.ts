@@ -5,31 +5,40 @@
 // that, and beyond the route's maxObject, an answer just passes through.
 
 import type { OriginAnswer, Reply, RequestContext } from '../core/context.ts'
+import { compareWithHead, freshenHeaders } from '../http/conditional.ts'
 import { formatHttpDate } from '../http/date.ts'
-import { getHeader, hasHeader, withoutHeaders } from '../http/headers.ts'
+import { getHeader, getHeaders, hasHeader, withoutHeaders } from '../http/headers.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredHead, type StoredResponse, entrySizeBytes, selectorOf } from './entry.ts'
 import { claimsOf } from './key.ts'
-import { type CachePolicy, type StoreVerdict, decideStore, varyNames } from './policy.ts'
+import { type CachePolicy, type Storable, type StoreVerdict, credentialOf, decideStore, varyNames } from './policy.ts'
 import type { Reason } from './reasons.ts'
 import { Recording, exactCopy } from './recording.ts'
-import { isUnchangedFor, notModified, originReply } from './reply.ts'
+import { isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
 import type { SharedCache } from './shared.ts'
-import { type ForwardReason, sayForwarded } from './status.ts'
+import { type ForwardReason, sayForwarded, sayRevalidated } from './status.ts'
 
 const MAX_FILL_BYTES = 128 * 1024 ** 2
 
-/** A fetch that a leader has sent. */
-export interface Fill {
+/** A request that has gone to the origin. */
+interface Asked {
   readonly ctx: RequestContext
-  readonly flight: Flight
   readonly shared: SharedCache
   readonly policy: CachePolicy
+  /** Wall clock when it went out, milliseconds. */
+  readonly sentAtMs: number
+}
+
+/** A fetch that a leader has sent. */
+export interface Fill extends Asked {
+  readonly flight: Flight
   readonly why: ForwardReason
   /** What is remembered when the answer turns out not to be for sharing. */
   readonly memoryKey: string
-  /** Wall clock when it went out, milliseconds. */
-  readonly sentAtMs: number
+  /** What the upstream was asked about with its validators; null where it was asked for the whole. */
+  readonly validated: StoredResponse | null
+  /** True when no client waits for it. */
+  readonly isBackground: boolean
   /** Says that the leader has all or has gone. */
   readonly leave: () => void
 }
@@ -38,7 +47,14 @@ export interface Fill {
 export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const { ctx, flight, shared, policy, memoryKey, leave } = fill
   const nowMs = shared.now()
+  if (answer.status < 500) shared.failures.delete(flight.key)
+  if (answer.status === 304 && fill.validated !== null) return freshen(fill, fill.validated, answer, nowMs)
   const verdict = decideStore(ctx, answer, policy, nowMs, nowMs - fill.sentAtMs)
+  const isGone = answer.status === 404 || answer.status === 410 || isWithdrawn(verdict)
+  // What it was asked about must not be used any more, not even stale; unless that holds for one user alone.
+  if (fill.validated !== null && isGone && credentialOf(ctx.headers) === null) {
+    shared.store.delete(flight.key)
+  }
   if (!verdict.store) return pass(fill, answer, verdict.reason)
   const length = getHeader(answer.headers, 'content-length')
   const declaredBytes = length === null ? null : Number(length)
@@ -47,17 +63,21 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const body = answer.takeBody()
   if (Buffer.isBuffer(body) && body.length > policy.maxObjectBytes) return pass(fill, answer, 'too-large', body)
   const head = storedHead(ctx, answer, nowMs, verdict.ageMs)
+  const isFresh = verdict.freshMs > 0
   const keep = (whole: Buffer) => {
     if (!flight.isSpoiled) shared.store.put(storedResponse(flight, head, whole, verdict, nowMs))
-    shared.flights.unshareable.delete(memoryKey)
+    if (isFresh) shared.flights.unshareable.delete(memoryKey)
     flight.close()
   }
+  const share = (shared: SharedAnswer) => (isFresh ? flight.share(shared) : flight.keepToLeader())
+  // What has to be validated before each use is not for those who have only waited.
+  if (!isFresh) shared.flights.unshareable.add(memoryKey, nowMs)
   sayForwarded(ctx, fill.why, true)
 
   if (body === null || Buffer.isBuffer(body)) {
     const whole = body === null ? exactCopy([], 0) : exactCopy([body], body.length)
     keep(whole)
-    flight.share(wholeAnswer(head, whole))
+    share(wholeAnswer(head, whole))
     return isUnchangedFor(ctx, answer) ? notModified(answer) : originReply(answer, body)
   }
 
@@ -75,16 +95,68 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
       flight.close()
     },
   })
-  flight.share({ head, open: (left) => recording.open(left) })
+  share({ head, open: (left) => recording.open(left) })
   // The leader's part is taken before the start: from the first byte on, what nobody has still to read may be let go of.
   let reply: Reply
-  if (isUnchangedFor(ctx, answer)) {
+  if (fill.isBackground || isUnchangedFor(ctx, answer)) {
     recording.stay(leave)
     reply = notModified(answer)
   } else reply = originReply(answer, recording.reader(leave))
   recording.start()
   return reply
 }
+
+/** RFC 9111 §4.3.4: what is stored is still good, and lives on with the fields of the 304. */
+function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs: number): Reply {
+  const { ctx, flight, shared, policy, memoryKey } = fill
+  const { body } = stored
+  const { verdict, head } = freshened(fill, stored, answer, nowMs)
+  if (verdict.store && !flight.isSpoiled) shared.store.put(storedResponse(flight, head, body, verdict, nowMs))
+  else if (isWithdrawn(verdict) && credentialOf(ctx.headers) === null) shared.store.delete(flight.key)
+  if (verdict.store && verdict.freshMs > 0) {
+    shared.flights.unshareable.delete(memoryKey)
+    flight.share(wholeAnswer(head, body))
+  } else {
+    shared.flights.unshareable.add(memoryKey, nowMs)
+    flight.keepToLeader()
+  }
+  flight.close()
+  sayRevalidated(ctx, nowMs - head.bornAtMs, verdict.store)
+  const cookies = getHeaders(answer.headers, 'set-cookie').flatMap((value) => ['Set-Cookie', value])
+  const whole = policy.storeSetCookie ? head : { ...head, headers: [...head.headers, ...cookies] }
+  return isUnchangedFor(ctx, whole) ? notModified(whole) : storedReply(whole, body)
+}
+
+/** A HEAD that went to the origin tells of what is stored, too (RFC 9111 §4.3.5): where it proves that that is the same,
+ *  it lives on. What has changed is stale already, or the HEAD would have been answered here. */
+export function freshenByHead(asked: Asked, stored: StoredResponse, answer: OriginAnswer): void {
+  const { shared } = asked
+  const isThere = shared.store.get(stored.key)?.includes(stored) === true
+  if (!isThere || answer.status !== stored.status) return
+  if (compareWithHead(stored.headers, answer.headers, stored.body.length) !== 'same') return
+  const nowMs = shared.now()
+  const { verdict, head } = freshened(asked, stored, answer, nowMs)
+  if (verdict.store) shared.store.put(storedResponse(stored, head, stored.body, verdict, nowMs))
+}
+
+/** A stored response with the fields of a later head, and whether it is to be stored so. */
+function freshened(
+  { ctx, policy, sentAtMs }: Asked,
+  { status, headers }: StoredResponse,
+  answer: OriginAnswer,
+  nowMs: number,
+): { readonly verdict: StoreVerdict; readonly head: StoredHead } {
+  const newer = withoutHeaders(answer.headers, policy.storeSetCookie ? OF_ONE_EXCHANGE : OF_ONE_USER)
+  if (!hasHeader(newer, 'date')) newer.push('Date', formatHttpDate(nowMs))
+  const ages = getHeaders(answer.headers, 'age').flatMap((value) => ['Age', value])
+  const judged = { status, headers: [...freshenHeaders(headers, newer), ...ages], framed: true }
+  const verdict = decideStore(ctx, judged, policy, nowMs, nowMs - sentAtMs)
+  return { verdict, head: storedHead(ctx, judged, nowMs, verdict.store ? verdict.ageMs : 0) }
+}
+
+/** True when the origin does not want it to be kept any more. */
+const isWithdrawn = (verdict: StoreVerdict): boolean =>
+  !verdict.store && (verdict.reason === 'no-store' || verdict.reason === 'private')
 
 const wholeAnswer = (head: StoredHead, body: Buffer): SharedAnswer => ({
   head,
@@ -96,7 +168,7 @@ const wholeAnswer = (head: StoredHead, body: Buffer): SharedAnswer => ({
 
 /** Hands the answer to the leader alone. */
 function pass(
-  { ctx, flight, shared, why, memoryKey }: Fill,
+  { ctx, flight, shared, why, memoryKey, isBackground }: Fill,
   answer: OriginAnswer,
   reason: Reason,
   taken?: Buffer,
@@ -106,7 +178,7 @@ function pass(
   ctx.cacheReason = reason
   sayForwarded(ctx, why, false)
   const body = taken ?? answer.takeBody()
-  if (!isUnchangedFor(ctx, answer)) return originReply(answer, body)
+  if (!isBackground && !isUnchangedFor(ctx, answer)) return originReply(answer, body)
   if (body !== null && !Buffer.isBuffer(body)) body.cancel()
   return notModified(answer)
 }
@@ -125,7 +197,11 @@ const OF_ONE_EXCHANGE: { has(lowerName: string): boolean } = {
     lowerName.startsWith('x-ratelimit'),
 }
 
-function storedHead(ctx: RequestContext, { status, headers }: OriginAnswer, nowMs: number, ageMs: number): StoredHead {
+const OF_ONE_USER: { has(lowerName: string): boolean } = {
+  has: (lowerName) => lowerName === 'set-cookie' || OF_ONE_EXCHANGE.has(lowerName),
+}
+
+function storedHead(ctx: RequestContext, { status, headers }: Storable, nowMs: number, ageMs: number): StoredHead {
   const kept = withoutHeaders(headers, OF_ONE_EXCHANGE)
   // RFC 9110 §6.6.1: a response without Date is given the time at which it came.
   if (!hasHeader(kept, 'date')) kept.push('Date', formatHttpDate(nowMs))
@@ -134,12 +210,13 @@ function storedHead(ctx: RequestContext, { status, headers }: OriginAnswer, nowM
 }
 
 function storedResponse(
-  { key, epoch }: Flight,
+  { key, epoch }: Pick<StoredResponse, 'key' | 'epoch'>,
   head: StoredHead,
   body: Buffer,
-  { freshMs, originFreshMs, sharedDespiteAuthorization }: StoreVerdict & { store: true },
+  verdict: StoreVerdict & { store: true },
   nowMs: number,
 ): StoredResponse {
+  const freshUntilMs = nowMs + verdict.freshMs
   const hasLength = hasHeader(head.headers, 'content-length') || head.status === 204
   const entry = {
     ...head,
@@ -147,9 +224,11 @@ function storedResponse(
     key,
     epoch,
     body,
-    freshUntilMs: nowMs + freshMs,
-    originFreshUntilMs: originFreshMs === 0 ? 0 : nowMs + originFreshMs,
-    sharedDespiteAuthorization,
+    freshUntilMs,
+    originFreshUntilMs: verdict.originFreshMs === 0 ? 0 : nowMs + verdict.originFreshMs,
+    staleWhileRevalidateUntilMs: freshUntilMs + verdict.staleWhileRevalidateMs,
+    staleIfErrorUntilMs: freshUntilMs + verdict.staleIfErrorMs,
+    sharedDespiteAuthorization: verdict.sharedDespiteAuthorization,
     used: false,
   }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }

@@ -2,12 +2,23 @@
 
 import { z } from 'zod'
 import { decoded, duration, flag, later, size, word } from '../core/decode.ts'
+import { isToken } from '../http/headers.ts'
 
 export const memoryOptions = z.strictObject({
   memory: size({ minBytes: 1024 ** 2 })
     .prefault('256MiB')
     .describe('bytes that stored responses may take'),
   maxObject: size({ minBytes: 1024 }).prefault('8MiB').describe('largest response that is stored'),
+  targeted: z
+    .array(
+      decoded('the name of a field', 'letters, digits and dashes', (name) =>
+        isToken(name) ? name.toLowerCase() : null,
+      ),
+    )
+    .prefault(['CDN-Cache-Control'])
+    .describe(
+      'response fields for caches like this one, which count before Cache-Control (RFC 9213), the first one first',
+    ),
   disk: later(),
 })
 
@@ -51,7 +62,17 @@ export const routeCacheOptions = z.strictObject({
     .prefault('ignore')
     .describe('ignore: Cache-Control in a request changes nothing'),
   storeSetCookie: flag().prefault(false).describe('true: responses with Set-Cookie may be stored, cookie and all'),
-  stale: later(),
+  stale: z
+    .strictObject({
+      whileRevalidate: duration()
+        .prefault('0s')
+        .describe('for how long past its freshness a response still answers while it is being refreshed'),
+      ifError: duration()
+        .prefault('1d')
+        .describe('for how long past its freshness a response still answers when the upstream fails; 0s: never'),
+    })
+    .prefault({})
+    .describe('stale answers where the origin says nothing of them; must-revalidate and its kin forbid them'),
   key: later(),
   tags: later(),
   methods: later(),

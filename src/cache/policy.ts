@@ -7,7 +7,8 @@
 // scope is public.
 
 import type { HeaderList, OriginAnswer, RequestContext } from '../core/context.ts'
-import { type CacheControl, parseAge, parseCacheControl } from '../http/cache-control.ts'
+import { type CacheControl, parseAge, parseCacheControl, parseTargeted } from '../http/cache-control.ts'
+import { validatorsOf } from '../http/conditional.ts'
 import { parseHttpDate } from '../http/date.ts'
 import {
   HOP_BY_HOP,
@@ -31,9 +32,19 @@ export interface CachePolicy {
   readonly isPublic: boolean
   readonly storeSetCookie: boolean
   readonly maxObjectBytes: number
+  /** Past the freshness lifetime, where the origin says nothing of it. */
+  readonly staleWhileRevalidateMs: number
+  readonly staleIfErrorMs: number
+  /** Fields that count before Cache-Control (RFC 9213), lower case, the first one first. */
+  readonly targeted: readonly string[]
 }
 
-export function compilePolicy(options: RouteCacheOptions, maxObjectBytes: number): CachePolicy {
+/** targeted: lower-case names of the fields that count before Cache-Control, the first one first. */
+export function compilePolicy(
+  options: RouteCacheOptions,
+  maxObjectBytes: number,
+  targeted: readonly string[] = ['cdn-cache-control'],
+): CachePolicy {
   const ttl = options.ttl
   return {
     ttl: ttl === undefined ? null : { everyMs: ttl.every, byStatusMs: ttl.byStatus },
@@ -43,6 +54,9 @@ export function compilePolicy(options: RouteCacheOptions, maxObjectBytes: number
     isPublic: options.scope === 'public',
     storeSetCookie: options.storeSetCookie,
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
+    staleWhileRevalidateMs: options.stale.whileRevalidate,
+    staleIfErrorMs: options.stale.ifError,
+    targeted,
   }
 }
 
@@ -54,8 +68,11 @@ export type StoreVerdict =
       readonly store: true
       /** How old it was when it came. */
       readonly ageMs: number
-      /** For how long from now it is fresh; more than 0. */
+      /** For how long from now it is fresh. 0 or less: it has a validator, and is to be validated before each use. */
       readonly freshMs: number
+      /** For how long after that it may answer stale: while it is refreshed, and when the origin fails. */
+      readonly staleWhileRevalidateMs: number
+      readonly staleIfErrorMs: number
       /** The same by the origin's own word; 0 where it said nothing, or nothing good. */
       readonly originFreshMs: number
       readonly sharedDespiteAuthorization: boolean
@@ -73,10 +90,13 @@ const HEURISTIC_SHARE = 0.1
 const MAX_HEURISTIC_MS = 86_400_000
 
 /** Why a request is not looked up at all; null when it is. */
-export function lookupRefusal(method: string, request: HeaderList): Reason | null {
-  if (method !== 'GET' && method !== 'HEAD') return 'method'
-  return method === 'GET' && hasHeader(request, 'range') ? 'range' : null
-}
+export const lookupRefusal = (method: string): Reason | null =>
+  method === 'GET' || method === 'HEAD' ? null : 'method'
+
+/** True for a request for a part (RFC 9110 §14.2: only GET asks for one). What is fresh answers it; else it is the
+ *  origin's, since the part that comes is not stored. */
+export const asksForPart = (method: string, request: HeaderList): boolean =>
+  method === 'GET' && hasHeader(request, 'range')
 
 /** Why the answer to this request may be another than others get for the same fields; null when it is not.
  *  A field that Connection names does not reach the upstream, yet Vary would select by it. */
@@ -112,7 +132,8 @@ const AUTHORIZING: ReadonlySet<string> = new Set([
   'x-amz-security-token',
 ])
 
-/** Why a stored response must not answer this request; null when it may. nowMs: wall clock; the response is fresh. */
+/** Why a stored response must not answer this request; null when it may. nowMs: wall clock for a fresh response; 0 for one
+ *  that is to be validated or may answer stale, where it counts that the origin once gave it freshness for all. */
 export function reuseRefusal(
   request: HeaderList,
   stored: Pick<StoredResponse, 'originFreshUntilMs' | 'sharedDespiteAuthorization'>,
@@ -135,7 +156,7 @@ export function decideStore(
   delayMs: number,
 ): StoreVerdict {
   const { status, headers } = response
-  const control = parseCacheControl(getCombined(headers, 'cache-control') ?? '')
+  const { control, isTargeted } = controlOf(headers, policy.targeted)
   if (control === null) return no('invalid-cache-control')
   const refusal = storeRefusal(response, control, policy)
   if (refusal !== null) return no(refusal)
@@ -147,7 +168,7 @@ export function decideStore(
 
   const dateMs = parseHttpDate(getHeader(headers, 'date') ?? '') ?? nowMs
   const ageMs = correctedAgeMs(headers, dateMs, nowMs, delayMs)
-  const explicitMs = explicitLifetimeMs(headers, control, dateMs)
+  const explicitMs = explicitLifetimeMs(isTargeted ? [] : headers, control, dateMs)
   const originFreshMs = explicitMs === null ? 0 : Math.max(0, Math.min(explicitMs - ageMs, policy.maxMs))
 
   let freshMs: number
@@ -160,11 +181,35 @@ export function decideStore(
     if (routeMs !== null && (policy.override || explicitMs === null)) freshMs = routeMs
     else if (explicitMs !== null) freshMs = explicitMs - ageMs
     else if (policy.ttl === null && heuristicMs !== null) freshMs = heuristicMs - ageMs
+    else if (control.noCache && HEURISTICALLY_CACHEABLE.has(status)) freshMs = 0
     else return no(HEURISTICALLY_CACHEABLE.has(status) ? 'no-freshness' : 'status')
     freshMs = Math.min(Math.max(freshMs, policy.minMs), policy.maxMs)
   }
-  if (freshMs <= 0) return no('not-fresh')
-  return { store: true, ageMs, freshMs, originFreshMs, sharedDespiteAuthorization }
+  // RFC 9111 §5.2.2.4: kept, and validated each time.
+  if (control.noCache) freshMs = 0
+  // What is not fresh is of use for the next request only if the origin can be asked about it.
+  if (freshMs <= 0 && (credential !== null || validatorsOf(headers).length === 0)) {
+    return no(control.noCache ? 'no-cache' : 'not-fresh')
+  }
+  return { store: true, ageMs, freshMs, originFreshMs, sharedDespiteAuthorization, ...staleMs(control, policy) }
+}
+
+/** RFC 9111 §4.2.4 and RFC 5861: for how long past its freshness a response may be used. s-maxage carries
+ *  proxy-revalidate for a shared cache (§5.2.2.10). */
+function staleMs(
+  control: CacheControl,
+  policy: CachePolicy,
+): { readonly staleWhileRevalidateMs: number; readonly staleIfErrorMs: number } {
+  const { mustRevalidate, proxyRevalidate, noCache, sMaxAgeSeconds } = control
+  if (mustRevalidate || proxyRevalidate || noCache || sMaxAgeSeconds !== null) {
+    return { staleWhileRevalidateMs: 0, staleIfErrorMs: 0 }
+  }
+  const { staleWhileRevalidateSeconds, staleIfErrorSeconds } = control
+  return {
+    staleWhileRevalidateMs:
+      staleWhileRevalidateSeconds === null ? policy.staleWhileRevalidateMs : staleWhileRevalidateSeconds * 1000,
+    staleIfErrorMs: staleIfErrorSeconds === null ? policy.staleIfErrorMs : staleIfErrorSeconds * 1000,
+  }
 }
 
 /** The names that Vary lists, lower case, sorted; null when they cannot be compared: `*` anywhere (RFC 9110 §12.5.5), or
@@ -179,6 +224,19 @@ export function varyNames(headers: HeaderList): readonly string[] | null {
 /** Scheme and host, which the gateway writes too, are in the key. */
 const WRITTEN_FOR_EACH: ReadonlySet<string> = new Set(['x-forwarded-for', 'forwarded', 'via', 'x-request-id'])
 
+/** RFC 9213 §2.2: the first targeted field that is valid counts alone, in place of Cache-Control and Expires. */
+function controlOf(
+  headers: HeaderList,
+  targeted: readonly string[],
+): { readonly control: CacheControl | null; readonly isTargeted: boolean } {
+  for (const lowerName of targeted) {
+    const value = getCombined(headers, lowerName)
+    const control = value === null ? null : parseTargeted(value)
+    if (control !== null) return { control, isTargeted: true }
+  }
+  return { control: parseCacheControl(getCombined(headers, 'cache-control') ?? ''), isTargeted: false }
+}
+
 const no = (reason: Reason): StoreVerdict => ({ store: false, reason })
 
 function storeRefusal(
@@ -191,8 +249,6 @@ function storeRefusal(
   if (control.mustUnderstand && !UNDERSTOOD.has(status)) return 'status'
   if (control.noStore && !isForOthers(control)) return 'no-store'
   if (control.isPrivate) return 'private'
-  // Stored responses are not validated yet, so one that must be each time is of no use.
-  if (control.noCache) return 'no-cache'
   if (varyNames(headers) === null) return 'vary-star'
   if (!policy.storeSetCookie && hasHeader(headers, 'set-cookie')) return 'set-cookie'
   if (!framed) return 'no-length'

@@ -7,11 +7,13 @@ export const REASONS = {
   absent: 'nothing is stored under this key',
   expired: 'what is stored is not fresh any more',
   vary: 'what is stored was selected by other request fields',
+  refreshing: 'what is stored is stale and answers while it is being refreshed',
+  'backing-off': 'what is stored is stale and answers, because the upstream has just failed to refresh it',
   'not-shared': 'another request for it was waited for, but its answer was not for sharing',
   'config-changed': 'what is stored came from this route before its upstream or rewriting changed',
   // requests that are not looked up
   method: 'only GET and HEAD are answered from the cache',
-  range: 'a part was asked for',
+  range: 'a part was asked for, and nothing fresh is stored to cut it from',
   connection:
     'the request takes header fields off by naming them in Connection, so its answer may not be what others get',
   authorization:
@@ -23,7 +25,7 @@ export const REASONS = {
   // answers that are not stored
   'no-store': 'the origin forbids storing',
   private: 'the origin says that the answer is for one user',
-  'no-cache': 'the origin wants each use validated',
+  'no-cache': 'the origin wants each use validated, and the answer has no validator',
   'invalid-cache-control': 'Cache-Control cannot be read, which counts as no-store',
   'set-cookie': 'the answer sets a cookie; `storeSetCookie: true` stores it all the same',
   'vary-star':

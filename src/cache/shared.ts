@@ -2,11 +2,13 @@
 // their way into the store.
 
 import { type Flights, createFlights } from './collapse.ts'
+import { type Failures, createFailures } from './failures.ts'
 import type { CacheStore } from './store.ts'
 
 export interface SharedCache {
   readonly store: CacheStore
   readonly flights: Flights
+  readonly failures: Failures
   /** Wall clock, milliseconds. */
   readonly now: () => number
   /** Bytes of all bodies that are being recorded; back at 0 when none is. */
@@ -17,6 +19,7 @@ export interface SharedCache {
 export const createSharedCache = (store: CacheStore, now: () => number): SharedCache => ({
   store,
   flights: createFlights(),
+  failures: createFailures(),
   now,
   fillBytes: 0,
 })

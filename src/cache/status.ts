@@ -34,6 +34,22 @@ export function sayHit(ctx: RequestContext, ageMs: number, ttlMs: number): void 
   )
 }
 
+/** Answered from the store though it is stale, without asking, or after having asked in vain. */
+export function sayStale(ctx: RequestContext, ageMs: number, ttlMs: number, reason: Reason): void {
+  note(ctx, 'stale', reason)
+  ctx.fields.push('Age', String(wholeSeconds(ageMs)), 'X-Cache', 'STALE', 'Cache-Status')
+  // RFC 9211 §2.1, §2.4: from the store alone is a hit, and what is stale has no positive time to live.
+  if (reason === 'failed') ctx.fields.push(`weirgate; fwd=stale; detail=${reason}`)
+  else ctx.fields.push(`weirgate; hit; ttl=${Math.min(0, Math.ceil(ttlMs / 1000))}; detail=${reason}`)
+}
+
+/** Answered from the store, after the upstream has said that it is still good. ageMs: of what it said. */
+export function sayRevalidated(ctx: RequestContext, ageMs: number, stored: boolean): void {
+  ctx.cache = 'revalidated'
+  ctx.fields.push('Age', String(wholeSeconds(ageMs)))
+  say(ctx, 'stale', `; fwd-status=304${stored ? '; stored' : ''}`)
+}
+
 /** Answered along with another request's fetch. */
 export function sayCollapsed(ctx: RequestContext, forward: ForwardReason, ageMs: number): void {
   ctx.cache = 'collapsed'

@@ -67,8 +67,9 @@ export interface OriginFetch {
   abort(reason: GatewayError): void
 }
 
-/** Asks the route's upstream. drop: lower-case names of request fields to leave out. Throws or rejects with GatewayError. */
-export type FetchOrigin = (ctx: RequestContext, drop: ReadonlySet<string>) => OriginFetch
+/** Asks the route's upstream. drop: lower-case names of request fields to leave out; add: fields to send in their place,
+ *  flat. Throws or rejects with GatewayError. */
+export type FetchOrigin = (ctx: RequestContext, drop: ReadonlySet<string>, add?: HeaderList) => OriginFetch
 
 /** One step of a request. A Reply ends the walk, null passes on. See plan/pipeline.ts. */
 export type Stage = (ctx: RequestContext) => Reply | null | Promise<Reply | null>

@@ -73,8 +73,8 @@ export interface ExplainedLimit {
 }
 
 export interface ExplainedCache {
-  /** `hit`, `miss` or `bypass`: what would happen now. */
-  readonly outcome: 'hit' | 'miss' | 'bypass'
+  /** What would happen now. */
+  readonly outcome: 'hit' | 'stale' | 'miss' | 'bypass'
   readonly reason: string | null
   readonly key: string
   readonly age_s: number | null

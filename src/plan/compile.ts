@@ -157,7 +157,7 @@ function compileRoute(options: RouteOptions, config: GatewayConfig, pools: Plann
       ? null
       : compileCache({
           shared: shared.cache,
-          policy: compilePolicy(options.cache, config.cache.maxObject),
+          policy: compilePolicy(options.cache, config.cache.maxObject, config.cache.targeted),
           collapse: options.cache.collapse,
           epoch: epochOf(options, upstream, config),
           fetch: forwarder.fetch,
@@ -166,7 +166,7 @@ function compileRoute(options: RouteOptions, config: GatewayConfig, pools: Plann
     limits: limiter?.check ?? null,
     lookup: cache?.lookup ?? null,
     fetch: cache?.fill ?? forwarder.stage,
-    invalidate: (ctx, status) => invalidate(shared.cache, ctx, status),
+    invalidate: (ctx, status, headers) => invalidate(shared.cache, ctx, status, headers),
   })
   return { row: describeRoute(options, upstream, names), pool, pipeline, limiter, cache, forwarder }
 }

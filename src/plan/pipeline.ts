@@ -8,7 +8,7 @@
 // A stage that a route does not use is absent, not empty. The walk awaits nothing that is not a promise, so a memory
 // hit has no await in it.
 
-import type { Reply, RequestContext, Stage } from '../core/context.ts'
+import type { HeaderList, Reply, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 
 export interface RouteStages {
@@ -17,7 +17,7 @@ export interface RouteStages {
   /** The last stage: always answers or throws. */
   readonly fetch: Stage
   /** Called with what an unsafe request was answered. */
-  readonly invalidate: (ctx: RequestContext, status: number) => void
+  readonly invalidate: (ctx: RequestContext, status: number, headers: HeaderList) => void
 }
 
 /** One function from request to answer. Throws or rejects with GatewayError. */
@@ -28,7 +28,7 @@ export function compilePipeline({ limits, lookup, fetch, invalidate }: RouteStag
     const fetched = fetch(ctx)
     if (ctx.method === 'GET' || !(fetched instanceof Promise)) return fetched
     return fetched.then((reply) => {
-      if (reply !== null) invalidate(ctx, reply.status)
+      if (reply !== null) invalidate(ctx, reply.status, reply.headers)
       return reply
     })
   }

@@ -39,7 +39,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
   const editRequest = compileEdit(options.requestEdits ?? undefined)
   const editResponse = compileEdit(options.responseEdits ?? undefined)
 
-  const fetch: FetchOrigin = (ctx, drop) => {
+  const fetch: FetchOrigin = (ctx, drop, add) => {
     const declaredBytes = ctx.body?.declaredBytes ?? 0
     if (declaredBytes > maxBodyBytes) {
       throw new GatewayError(
@@ -53,7 +53,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
       {
         method: ctx.method,
         path: rewritePath(ctx.path) + ctx.query,
-        headers: requestHead(ctx, viaToken, editRequest, drop),
+        headers: requestHead(ctx, viaToken, editRequest, drop, add),
         body: ctx.body,
         maxBodyBytes,
         relayInterim: ctx.relayInterim,

@@ -37,12 +37,13 @@ const NONE: ReadonlySet<string> = new Set()
 /** Changes a head as a route says. Gives back the same list where it says nothing. */
 export type HeadEdit = (head: string[]) => string[]
 
-/** Fields to send upstream; drop: further lower-case names to leave out. Throws GatewayError for what must not pass. */
+/** Fields to send upstream; drop: further lower-case names to leave out; add: further fields, flat. Throws GatewayError for what must not pass. */
 export function requestHead(
   ctx: RequestContext,
   viaToken: string,
   edit: HeadEdit,
   drop: ReadonlySet<string> = NONE,
+  add: HeaderList = [],
 ): string[] {
   if (hasOwnVia(ctx.headers, viaToken)) {
     throw new GatewayError('loop_detected', 'This request has been through this gateway before.')
@@ -64,7 +65,7 @@ export function requestHead(
     }
     head.push(name, ctx.headers[i + 1] as string)
   }
-  head.push(...forwardingFields(ctx, viaToken), 'X-Request-Id', ctx.id)
+  head.push(...add, ...forwardingFields(ctx, viaToken), 'X-Request-Id', ctx.id)
   return edit(head)
 }
 

@@ -424,7 +424,7 @@ describe('a change while a fetch is under way', () => {
   const post = (path: string): RequestContext => createBench().ask({ method: 'POST', path }).ctx
 
   it.each<[string, (bench: Bench) => void]>([
-    ['[RFC 9111 §4.4] an unsafe request', (bench) => invalidate(bench.shared, post('/'), 204)],
+    ['[RFC 9111 §4.4] an unsafe request', (bench) => invalidate(bench.shared, post('/'), 204, [])],
     ['a purge of its key', (bench) => void purgeKey(bench.shared, KEY)],
     ['a purge of many', (bench) => void purgeWhere(bench.shared, (key) => key.endsWith('/'))],
   ])('keeps the old answer out of the store, and from those who come after: %s', async (_name, change) => {
@@ -459,7 +459,7 @@ describe('a change while a fetch is under way', () => {
     bench.ask()
     await settle()
     const { ctx } = createBench().ask({ method, path })
-    invalidate(bench.shared, ctx, status)
+    invalidate(bench.shared, ctx, status, [])
     first(bench).reply(FRESH)
     await settle()
     expect(await bench.ask().field('X-Cache')).toBe('HIT')

@@ -3,6 +3,7 @@ import type { HeaderList } from '../../src/core/context.ts'
 import { routeCacheOptions } from '../../src/cache/options.ts'
 import {
   type StoreVerdict,
+  asksForPart,
   compilePolicy,
   credentialOf,
   decideStore,
@@ -54,11 +55,20 @@ describe('what is stored at all', () => {
       { response: cc('private="x-a", max-age=60') },
       'private',
     ],
+    ['[RFC 9111 §5.2.2.4] no-cache without a validator', { response: cc('no-cache, max-age=60') }, 'no-cache'],
     [
-      '[RFC 9111 §5.2.2.4] no-cache, as long as nothing is validated',
-      { response: cc('no-cache, max-age=60') },
+      '[RFC 9111 §5.2.2.4] no-cache with a validator, to be validated',
+      { response: [...cc('no-cache'), 'ETag', '"a"'] },
+      'stored',
+    ],
+    [
+      'no-cache with a validator, to who carries credentials',
+      { request: COOKIE, response: [...cc('no-cache, max-age=60'), 'ETag', '"a"'] },
       'no-cache',
     ],
+    ['what is stale when it comes', { response: cc('max-age=0') }, 'not-fresh'],
+    ['what is stale when it comes and has a validator', { response: [...cc('max-age=0'), 'ETag', '"a"'] }, 'stored'],
+    ['what has a validator and no freshness', { response: ['ETag', '"a"'] }, 'no-freshness'],
     [
       '[RFC 9111 §4.2.1] Cache-Control that cannot be read',
       { response: cc('max-age="60, public') },
@@ -341,6 +351,74 @@ describe('answers to requests with credentials', () => {
   })
 })
 
+describe('[RFC 9213 §2.2] CDN-Cache-Control', () => {
+  const cdn = (value: string, ...more: string[]): HeaderList => ['CDN-Cache-Control', value, ...more]
+  const EXPIRED = ['Expires', at(NOW_MS - HOUR_MS)]
+  it.each<[string, Case, number | string]>([
+    ['counts alone', { response: cdn('max-age=60') }, 60],
+    ['counts in place of a shorter Cache-Control', { response: cdn('max-age=60', ...cc('max-age=1')) }, 60],
+    ['counts in place of a longer Cache-Control', { response: cdn('max-age=1', ...cc('max-age=60')) }, 1],
+    ['counts in place of no-store', { response: cdn('max-age=60', ...cc('no-store')) }, 60],
+    ['counts in place of Cache-Control that cannot be read', { response: cdn('max-age=60', ...cc('a="')) }, 60],
+    ['counts in place of Expires', { response: cdn('max-age=60', ...EXPIRED) }, 60],
+    [
+      'without a lifetime leaves none to Expires',
+      { response: cdn('public', 'Expires', at(NOW_MS + HOUR_MS)) },
+      'no-freshness',
+    ],
+    ['forbids storing', { response: cdn('no-store', ...cc('max-age=60')) }, 'no-store'],
+    ['says private', { response: cdn('private', ...cc('max-age=60')) }, 'private'],
+    ['says no-cache', { response: cdn('no-cache', ...cc('max-age=60')) }, 'no-cache'],
+    ['is ignored where it is no dictionary', { response: cdn('max-age=60, &', ...cc('max-age=5')) }, 5],
+    ['is ignored where seconds are no integer', { response: cdn('max-age="60"', ...cc('max-age=5')) }, 5],
+  ])('%s', (_name, given, expected) => {
+    expect(freshSeconds(decide(given))).toBe(expected)
+  })
+
+  it('counts in the order of the list, and not at all outside of it', () => {
+    const headers = ['Date', DATE, ...cdn('max-age=60'), 'X-Edge-Control', 'max-age=7', ...cc('max-age=5')]
+    const listed = (targeted: readonly string[]) => {
+      const policy = compilePolicy(routeCacheOptions.parse({}), 1024, targeted)
+      return freshSeconds(
+        decideStore({ headers: [], path: '/' }, { status: 200, headers, framed: true }, policy, NOW_MS, 0),
+      )
+    }
+    expect([
+      listed(['x-edge-control', 'cdn-cache-control']),
+      listed(['x-other', 'cdn-cache-control']),
+      listed([]),
+    ]).toEqual([7, 60, 5])
+  })
+})
+
+describe('for how long it may answer stale', () => {
+  const DAY_S = 86_400
+  it.each<[string, Case, number, number]>([
+    ['by default only when the origin fails, for a day', { response: cc('max-age=1') }, 0, DAY_S],
+    [
+      'as the route says',
+      { route: { stale: { whileRevalidate: '5s', ifError: '1m' } }, response: cc('max-age=1') },
+      5,
+      60,
+    ],
+    [
+      '[RFC 5861 §3, §4] as the origin says',
+      { response: cc('max-age=1, stale-while-revalidate=7, stale-if-error=0') },
+      7,
+      0,
+    ],
+    ['[RFC 9111 §5.2.2.2] never with must-revalidate', { response: cc('max-age=1, must-revalidate') }, 0, 0],
+    ['[RFC 9111 §5.2.2.8] never with proxy-revalidate', { response: cc('max-age=1, proxy-revalidate') }, 0, 0],
+    ['[RFC 9111 §5.2.2.10] never with s-maxage', { response: cc('s-maxage=1, stale-if-error=9') }, 0, 0],
+    ['[RFC 9111 §4.2.4] never with no-cache', { response: [...cc('no-cache, stale-if-error=9'), 'ETag', '"a"'] }, 0, 0],
+  ])('%s', (_name, given, whileRevalidate, ifError) => {
+    expect(decide(given)).toMatchObject({
+      staleWhileRevalidateMs: whileRevalidate * 1000,
+      staleIfErrorMs: ifError * 1000,
+    })
+  })
+})
+
 describe('whom a stored response may answer', () => {
   const refusal = (stored: Case, request: HeaderList, afterSeconds = 0, route = stored.route) => {
     const verdict = decide(stored)
@@ -386,17 +464,21 @@ describe('whom a stored response may answer', () => {
 })
 
 describe('requests', () => {
-  it.each<[string, string, HeaderList, string | null]>([
-    ['GET is looked up', 'GET', [], null],
-    ['HEAD is looked up', 'HEAD', [], null],
-    ['POST is not', 'POST', [], 'method'],
-    ['DELETE is not', 'DELETE', [], 'method'],
-    ['a part is not', 'GET', ['range', 'bytes=0-1'], 'range'],
-    ['[RFC 9110 §14.2] Range means nothing in HEAD', 'HEAD', ['Range', 'bytes=0-1'], null],
-    ['[RFC 9111 §5.2.1] Cache-Control of a client changes nothing', 'GET', cc('no-cache, no-store'), null],
-    ['[RFC 9111 §5.4] Pragma of a client changes nothing', 'GET', ['Pragma', 'no-cache'], null],
+  it.each<[string, string, string | null]>([
+    ['GET is looked up', 'GET', null],
+    ['HEAD is looked up', 'HEAD', null],
+    ['POST is not', 'POST', 'method'],
+    ['DELETE is not', 'DELETE', 'method'],
+  ])('%s', (_name, method, expected) => {
+    expect(lookupRefusal(method)).toBe(expected)
+  })
+
+  it.each<[string, string, HeaderList, boolean]>([
+    ['a GET with Range asks for a part', 'GET', ['range', 'bytes=0-1'], true],
+    ['[RFC 9110 §14.2] Range means nothing in HEAD', 'HEAD', ['Range', 'bytes=0-1'], false],
+    ['any other GET asks for the whole', 'GET', ['If-Range', '"a"'], false],
   ])('%s', (_name, method, headers, expected) => {
-    expect(lookupRefusal(method, headers)).toBe(expected)
+    expect(asksForPart(method, headers)).toBe(expected)
   })
 
   it.each<[HeaderList, string | null]>([

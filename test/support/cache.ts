@@ -73,7 +73,7 @@ export function createBench(route: Record<string, unknown> = {}, options: { maxO
   let nowMs = START_MS
   const shared = createSharedCache(createMemoryStore(64 * 1024 ** 2), () => nowMs)
 
-  const fetch: Parameters<typeof compileCache>[0]['fetch'] = (ctx, drop) => {
+  const fetch: Parameters<typeof compileCache>[0]['fetch'] = (ctx, drop, add = []) => {
     const { promise, resolve, reject } = Promise.withResolvers<Awaited<ReturnType<typeof fetch>['answer']>>()
     let aborted: GatewayError | null = null
     let sent: HandBody | null = null
@@ -84,7 +84,7 @@ export function createBench(route: Record<string, unknown> = {}, options: { maxO
     }
     asked.push({
       ctx,
-      headers: ctx.headers.filter((_, i) => !drop.has((ctx.headers[i - (i % 2)] as string).toLowerCase())),
+      headers: [...ctx.headers.filter((_, i) => !drop.has((ctx.headers[i - (i % 2)] as string).toLowerCase())), ...add],
       get aborted() {
         return aborted
       },
@@ -136,7 +136,7 @@ export function createBench(route: Record<string, unknown> = {}, options: { maxO
         limits: null,
         lookup: parts.isLimited === true ? async (asking) => await lookup(asking) : lookup,
         fetch: fill,
-        invalidate: (asking, status) => invalidate(shared, asking, status),
+        invalidate: (asking, status, fields) => invalidate(shared, asking, status, fields),
       })
       const reply = (async () => pipeline(ctx))()
       let reading: { sink: NotingSink; body: ReplyBody } | null = null

@@ -24,6 +24,8 @@ export function entryOf(parts: EntryParts = {}): StoredResponse {
     bornAtMs: 0,
     freshUntilMs: 60_000,
     originFreshUntilMs: 0,
+    staleWhileRevalidateUntilMs: 60_000,
+    staleIfErrorUntilMs: 60_000,
     sharedDespiteAuthorization: false,
     used: false,
   }

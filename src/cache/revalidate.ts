@@ -1,0 +1,64 @@
+// Asking the origin about what is stored (RFC 9111 §4.3), and when it may answer unasked (§4.2.4, RFC 5861): which answer
+// of an origin counts as none, and how long it then wants to be left alone.
+
+import { type FetchOrigin, type HeaderList, type OriginFetch, RequestContext } from '../core/context.ts'
+import { GatewayError } from '../core/errors.ts'
+import { CONDITIONAL_FIELDS, sameRepresentation, validatorsOf } from '../http/conditional.ts'
+import { parseHttpDate } from '../http/date.ts'
+import { getHeader, withoutHeaders } from '../http/headers.ts'
+import type { StoredResponse } from './entry.ts'
+
+/** Asks whether `stored` is still good; a 304 that it answers is about just that. Where the origin's 304 is about
+ *  something else, the whole is fetched after all. */
+export function fetchIfChanged(fetch: FetchOrigin, ctx: RequestContext, stored: StoredResponse): OriginFetch {
+  let current = fetch(ctx, CONDITIONAL_FIELDS, validatorsOf(stored.headers))
+  let aborted: GatewayError | null = null
+  const answer = current.answer.then((first) => {
+    if (first.status !== 304 || sameRepresentation(stored.headers, first.headers)) return first
+    if (aborted !== null) throw aborted
+    current = fetch(ctx, CONDITIONAL_FIELDS)
+    return current.answer
+  })
+  return {
+    answer,
+    abort(reason) {
+      aborted ??= reason
+      current.abort(reason)
+    },
+  }
+}
+
+/** The GET by which a stale response is refreshed: that of the client who found it, whom it outlives. It asks for the
+ *  whole, and tells that client nothing. */
+export function refreshing(ctx: RequestContext): RequestContext {
+  const { scheme, host, path, query, version, peerAddress } = ctx
+  const headers = withoutHeaders(ctx.headers, OF_THE_CLIENT)
+  const facts = { method: 'GET', scheme, host, path, query, version, headers, body: null, peerAddress }
+  const refresh = new RequestContext({ ...facts, receivedAtMs: performance.now() }, ctx.id)
+  refresh.clientAddress = ctx.clientAddress
+  refresh.peerIsTrusted = ctx.peerIsTrusted
+  refresh.route = ctx.route
+  refresh.params = ctx.params
+  refresh.cache = 'miss'
+  refresh.cacheReason = 'expired'
+  return refresh
+}
+
+const OF_THE_CLIENT: ReadonlySet<string> = new Set([...CONDITIONAL_FIELDS, 'range'])
+
+/** RFC 5861 §4: the statuses that count as an error. */
+const ERRORS: ReadonlySet<number> = new Set([500, 502, 503, 504])
+
+/** True when a stale response is better than an answer with this status. */
+export const isErrorStatus = (status: number): boolean => ERRORS.has(status)
+
+/** True when a stale response is better than this failure: the upstream's, or that too many wait for it. */
+export const isOutage = (error: unknown): boolean =>
+  error instanceof GatewayError && (error.kind.source === 'upstream' || error.code === 'saturated')
+
+/** How long the origin asks to be left alone (RFC 9110 §10.2.3), milliseconds from now; 0 where it does not. */
+export function retryAfterMs(headers: HeaderList, nowMs: number): number {
+  const value = getHeader(headers, 'retry-after') ?? ''
+  if (/^\d{1,10}$/.test(value)) return Number(value) * 1000
+  return Math.max(0, (parseHttpDate(value) ?? nowMs) - nowMs)
+}

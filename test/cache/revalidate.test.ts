@@ -1,0 +1,159 @@
+import { describe, expect, it } from 'vitest'
+import { purgeKey } from '../../src/cache/purge.ts'
+import { retryAfterMs } from '../../src/cache/revalidate.ts'
+import { BROKEN } from '../support/body.ts'
+import { type Asked, type Bench, createBench, settle } from '../support/cache.ts'
+
+const KEY = 'http://gateway.test/'
+const TAGGED = ['Cache-Control', 'max-age=60', 'ETag', '"a"']
+const at = ({ asked }: Bench, i: number): Asked => asked[i] as Asked
+
+/** A bench with one response stored that has been stale for ten seconds. */
+async function stale(headers: readonly string[] = TAGGED, route: Record<string, unknown> = {}): Promise<Bench> {
+  const bench = createBench(route)
+  const first = bench.ask()
+  await settle()
+  at(bench, 0).reply(headers)
+  expect(await first.outcome()).toBe('200 body')
+  bench.nowMs += 70_000
+  return bench
+}
+
+const SWR = { stale: { whileRevalidate: '1m' } }
+
+function expectReleased({ shared }: Bench): void {
+  expect({ fillBytes: shared.fillBytes, flights: shared.flights.size }).toEqual({ fillBytes: 0, flights: 0 })
+}
+
+describe('a validation', () => {
+  it('that a purge overtakes answers who asked before, and stores nothing', async () => {
+    const bench = await stale()
+    const client = bench.ask()
+    await settle()
+    purgeKey(bench.shared, KEY)
+    at(bench, 1).reply([], null, 304)
+    expect(await client.outcome()).toBe('200 body')
+    expect(bench.shared.store.entries).toBe(0)
+    expectReleased(bench)
+  })
+
+  it('that everybody has left is given up', async () => {
+    const bench = await stale()
+    const client = bench.ask()
+    await settle()
+    client.abort()
+    expect(at(bench, 1).aborted?.code).toBe('client_gone')
+    await expect(client.reply).rejects.toThrow('client_gone')
+    expectReleased(bench)
+  })
+
+  it('that everybody has left does not ask for the whole after a 304 about something else', async () => {
+    const bench = await stale()
+    const client = bench.ask()
+    await settle()
+    at(bench, 1).reply(['ETag', '"b"'], null, 304)
+    client.abort()
+    await expect(client.reply).rejects.toThrow('client_gone')
+    expect(bench.asked).toHaveLength(2)
+    expectReleased(bench)
+  })
+
+  it.each(['no-store', 'private'])('that answers %s takes away what is stored', async (directive) => {
+    const bench = await stale()
+    const client = bench.ask()
+    await settle()
+    at(bench, 1).reply(['Cache-Control', directive], null, 304)
+    expect(await client.outcome()).toBe('200 body')
+    expect(bench.shared.store.entries).toBe(0)
+    expectReleased(bench)
+  })
+
+  it('is not shared with those whose request selects another response by the Vary that came with it', async () => {
+    const bench = await stale()
+    const clients = ['1', '2'].map((value) => bench.ask({ headers: ['X-A', value] }))
+    await settle()
+    expect(bench.asked).toHaveLength(2)
+    at(bench, 1).reply([...TAGGED, 'Vary', 'X-A'], null, 304)
+    await settle()
+    at(bench, 2).reply([...TAGGED, 'Vary', 'X-A'], 'other')
+    expect(await Promise.all(clients.map((client) => client.outcome()))).toEqual(['200 body', '200 other'])
+    expectReleased(bench)
+  })
+})
+
+describe('a refresh in the background', () => {
+  it('goes on when the client has gone who brought it about', async () => {
+    const bench = await stale(TAGGED, SWR)
+    const client = bench.ask()
+    expect(await client.outcome()).toBe('200 body')
+    client.abort()
+    const body = at(bench, 1).stream([...TAGGED, 'X-New', 'a'])
+    await settle()
+    body.send('new')
+    body.end()
+    await settle()
+    expect(await bench.ask().outcome()).toBe('200 new')
+    expect(bench.asked).toHaveLength(2)
+    expectReleased(bench)
+  })
+
+  it('lets go of an answer that is not stored, and of one that is too large', async () => {
+    for (const headers of [
+      ['Cache-Control', 'no-store'],
+      ['Cache-Control', 'max-age=60'],
+    ]) {
+      const bench = await stale(TAGGED, { ...SWR, maxObject: '10B' })
+      expect(await bench.ask().field('X-Cache')).toBe('STALE')
+      const body = at(bench, 1).stream(headers)
+      await settle()
+      body.send('eleven bytes and more')
+      await settle()
+      expect(body.isCancelled || body.isOver).toBe(true)
+      expectReleased(bench)
+    }
+  })
+
+  it("that fails is nobody's failure, and is not tried again at once", async () => {
+    const bench = await stale(TAGGED, SWR)
+    await bench.ask().reply
+    at(bench, 1).fail(BROKEN)
+    await settle()
+    expect(await bench.ask().field('Cache-Status')).toBe('weirgate; hit; ttl=-10; detail=backing-off')
+    expect(bench.asked).toHaveLength(2)
+    expectReleased(bench)
+  })
+
+  it('is one for each variant, and one for those who carry a cookie', async () => {
+    const bench = await stale([...TAGGED, 'Vary', 'X-A'], SWR)
+    const cookie = ['Cookie', 'sid=a']
+    const ask = async (headers: readonly string[]) => await bench.ask({ headers }).field('X-Cache')
+    expect([await ask([]), await ask([]), await ask(cookie), await ask(cookie)]).toEqual(Array(4).fill('STALE'))
+    expect(bench.asked).toHaveLength(3)
+  })
+
+  it('is waited for by who comes when the stale response may not answer any more', async () => {
+    const bench = await stale(TAGGED, SWR)
+    await bench.ask().reply
+    bench.nowMs += 60_000
+    const late = bench.ask()
+    await settle()
+    at(bench, 1).reply(TAGGED, 'new')
+    expect([await late.outcome(), await late.field('X-Cache')]).toEqual(['200 new', 'COLLAPSED'])
+    expect(bench.asked).toHaveLength(2)
+    expectReleased(bench)
+  })
+})
+
+describe('[RFC 9110 §10.2.3] Retry-After', () => {
+  const NOW_MS = Date.UTC(2026, 10, 22, 12)
+  it.each([
+    ['30', 30_000],
+    ['Sun, 22 Nov 2026 12:00:30 GMT', 30_000],
+    ['Sun, 22 Nov 2026 11:00:00 GMT', 0],
+    ['-5', 0],
+    ['soon', 0],
+    ['99999999999', 0],
+  ])('%s is %i ms', (value, expected) => {
+    expect(retryAfterMs(['Retry-After', value], NOW_MS)).toBe(expected)
+  })
+})
