@@ -132,7 +132,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     leave()
     ctx.whenAborted(null)
     // Who was not selected has learnt by which fields, and may share with others like it.
-    return note(ctx, 'miss', answer === null || isOurs ? 'not-shared' : 'vary')
+    const untold = flight.isSpoiled ? 'purged' : 'not-shared'
+    return note(ctx, 'miss', answer === null || isOurs ? untold : 'vary')
   }
 
   function readAlong(ctx: RequestContext, why: ForwardReason, answer: SharedAnswer, leave: () => void): Reply | null {
@@ -163,7 +164,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const place = mayShare(ctx) && !isHopeless && !hasWaited ? placeOf(ctx, key) : null
     // The client's condition stays here, so that what comes is whole and can be stored; unless it will not be.
     const originFetch = fetch(ctx, isHopeless ? NOTHING : CONDITIONAL_FIELDS)
-    const flight = flights.open(key, epoch, place, originFetch)
+    const flight = flights.open(key, epoch, place, originFetch, policy.tagsOf(ctx.params) ?? [])
     const leave = flight.join()
     ctx.whenAborted(leave)
     try {

@@ -7,6 +7,7 @@
 import type { OriginAnswer, Reply, RequestContext } from '../core/context.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { getHeader, hasHeader, withoutHeaders } from '../http/headers.ts'
+import { joinTags } from '../http/tags.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredHead, type StoredResponse, entrySizeBytes, selectorOf } from './entry.ts'
 import { claimsOf } from './key.ts'
@@ -40,6 +41,9 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const nowMs = shared.now()
   const verdict = decideStore(ctx, answer, policy, nowMs, nowMs - fill.sentAtMs)
   if (!verdict.store) return pass(fill, answer, verdict.reason)
+  const tags = joinTags(policy.tagsOf(ctx.params), answer.tags === undefined ? [] : answer.tags)
+  if (tags === null) return pass(fill, answer, 'tags')
+  if (!flight.landWith(tags)) return pass(fill, answer, 'purged')
   const length = getHeader(answer.headers, 'content-length')
   const declaredBytes = length === null ? null : Number(length)
   if (shared.fillBytes + (declaredBytes ?? 0) > MAX_FILL_BYTES) return pass(fill, answer, 'fill-budget')
@@ -113,7 +117,7 @@ function pass(
 
 /** True where the answer to this request tells nothing about the answers to the next ones. */
 const isOfTheMoment = (reason: Reason, status: number): boolean =>
-  status >= 500 || status === 304 || reason === 'fill-budget'
+  status >= 500 || status === 304 || reason === 'fill-budget' || reason === 'purged'
 
 /** Fields that belong to one exchange: a stored copy would repeat them to others. Names in lower case. */
 const OF_ONE_EXCHANGE: { has(lowerName: string): boolean } = {
@@ -134,7 +138,7 @@ function storedHead(ctx: RequestContext, { status, headers }: OriginAnswer, nowM
 }
 
 function storedResponse(
-  { key, epoch }: Flight,
+  { key, epoch, tags }: Flight,
   head: StoredHead,
   body: Buffer,
   { freshMs, originFreshMs, sharedDespiteAuthorization }: StoreVerdict & { store: true },
@@ -150,6 +154,7 @@ function storedResponse(
     freshUntilMs: nowMs + freshMs,
     originFreshUntilMs: originFreshMs === 0 ? 0 : nowMs + originFreshMs,
     sharedDespiteAuthorization,
+    tags,
     used: false,
   }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }

@@ -21,6 +21,7 @@ import {
 import type { StoredResponse } from './entry.ts'
 import type { RouteCacheOptions } from './options.ts'
 import type { Reason } from './reasons.ts'
+import { type TagRule, compileTags } from './tags.ts'
 
 /** A route's rules, compiled. */
 export interface CachePolicy {
@@ -31,6 +32,8 @@ export interface CachePolicy {
   readonly isPublic: boolean
   readonly storeSetCookie: boolean
   readonly maxObjectBytes: number
+  /** The tags that the route itself gives. */
+  readonly tagsOf: TagRule
 }
 
 export function compilePolicy(options: RouteCacheOptions, maxObjectBytes: number): CachePolicy {
@@ -43,6 +46,7 @@ export function compilePolicy(options: RouteCacheOptions, maxObjectBytes: number
     isPublic: options.scope === 'public',
     storeSetCookie: options.storeSetCookie,
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
+    tagsOf: compileTags(options.tags),
   }
 }
 

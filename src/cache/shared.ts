@@ -3,10 +3,13 @@
 
 import { type Flights, createFlights } from './collapse.ts'
 import type { CacheStore } from './store.ts'
+import { type Turns, createTurns } from './turns.ts'
 
 export interface SharedCache {
   readonly store: CacheStore
   readonly flights: Flights
+  /** For work on the store that is too long for one turn of the event loop. */
+  readonly turns: Turns
   /** Wall clock, milliseconds. */
   readonly now: () => number
   /** Bytes of all bodies that are being recorded; back at 0 when none is. */
@@ -17,6 +20,7 @@ export interface SharedCache {
 export const createSharedCache = (store: CacheStore, now: () => number): SharedCache => ({
   store,
   flights: createFlights(),
+  turns: createTurns(),
   now,
   fillBytes: 0,
 })

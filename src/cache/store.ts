@@ -14,8 +14,12 @@ export interface CacheStore {
   put(entry: StoredResponse): boolean
   /** Removes all variants of a key; answers how many. */
   delete(key: string): number
-  /** Removes every key that `matches` accepts; answers how many variants. Walks all keys. */
-  deleteWhere(matches: (key: string) => boolean): number
+  /** Removes one entry; false when it is not there any more. */
+  remove(entry: StoredResponse): boolean
+  /** All keys, those that stayed longest first. Lives on: keys come (at the end) and go while it is read. */
+  keys(): Iterable<string>
+  /** The entries with a tag, oldest first; null when there is none. Lives on as keys() does. */
+  tagged(tag: string): ReadonlySet<StoredResponse> | null
   readonly entries: number
   /** Sum of the entries' sizeBytes; never more than maxBytes. */
   readonly bytes: number

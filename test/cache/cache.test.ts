@@ -459,7 +459,7 @@ describe('a change while a fetch is under way', () => {
     bench.ask()
     await settle()
     const { ctx } = createBench().ask({ method, path })
-    invalidate(bench.shared, ctx, status)
+    await invalidate(bench.shared, ctx, status)
     first(bench).reply(FRESH)
     await settle()
     expect(await bench.ask().field('X-Cache')).toBe('HIT')

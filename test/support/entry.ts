@@ -8,6 +8,7 @@ export interface EntryParts {
   readonly body?: string | Buffer
   readonly headers?: HeaderList
   readonly claims?: string
+  readonly tags?: readonly string[]
   readonly vary?: readonly string[]
   /** The fields of the request that it answered. */
   readonly request?: HeaderList
@@ -25,6 +26,7 @@ export function entryOf(parts: EntryParts = {}): StoredResponse {
     freshUntilMs: 60_000,
     originFreshUntilMs: 0,
     sharedDespiteAuthorization: false,
+    tags: parts.tags ?? [],
     used: false,
   }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }

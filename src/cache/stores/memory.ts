@@ -7,6 +7,7 @@
 
 import { type StoredResponse, isSelected } from '../entry.ts'
 import type { CacheStore } from '../store.ts'
+import { createTagIndex } from './tag-index.ts'
 
 /** Variants kept under one key; the oldest goes. More would let one header of a client fill the memory. */
 const MAX_VARIANTS = 16
@@ -22,6 +23,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
   let maxBytes = initialMaxBytes
   let bytes = 0
   let entries = 0
+  const tags = createTagIndex()
 
   function take(key: string): Slot | undefined {
     const slot = slots.get(key)
@@ -29,6 +31,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     slots.delete(key)
     bytes -= slot.bytes
     entries -= slot.variants.length
+    for (const entry of slot.variants) tags.delete(entry)
     return slot
   }
 
@@ -36,6 +39,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     slots.set(key, slot)
     bytes += slot.bytes
     entries += slot.variants.length
+    for (const entry of slot.variants) tags.add(entry)
   }
 
   /** Each key is looked at twice at most: the second time it has lost its mark. */
@@ -61,11 +65,15 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
       return true
     },
     delete: (key) => take(key)?.variants.length ?? 0,
-    deleteWhere(matches) {
-      let removed = 0
-      for (const key of slots.keys()) if (matches(key)) removed += take(key)?.variants.length ?? 0
-      return removed
+    remove(entry) {
+      if (slots.get(entry.key)?.variants.includes(entry) !== true) return false
+      const variants = take(entry.key)?.variants.filter((other) => other !== entry) ?? []
+      const left = variants.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+      if (variants.length > 0) append(entry.key, { variants, bytes: left })
+      return true
     },
+    keys: () => slots.keys(),
+    tagged: (tag) => tags.get(tag),
     get entries() {
       return entries
     },
