@@ -39,8 +39,10 @@ export interface StoredResponse extends StoredHead {
   readonly tags: readonly string[]
   /** Bytes of memory it takes, overhead counted. */
   readonly sizeBytes: number
-  /** The store's mark for eviction; nobody else sets it. */
-  used: boolean
+  /** Milliseconds that it took to fetch; 0: not known. */
+  readonly costMs: number
+  /** The store's count for eviction; nobody else sets it. */
+  uses: number
 }
 
 /** What an entry takes beside its text and body: objects, arrays, its places in maps, and what V8 and the allocator keep

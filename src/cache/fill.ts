@@ -51,8 +51,9 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const body = answer.takeBody()
   if (Buffer.isBuffer(body) && body.length > policy.maxObjectBytes) return pass(fill, answer, 'too-large', body)
   const head = storedHead(ctx, answer, nowMs, verdict.ageMs)
+  const costMs = () => Math.max(0, shared.now() - fill.sentAtMs)
   const keep = (whole: Buffer) => {
-    if (!flight.isSpoiled) shared.store.put(storedResponse(flight, head, whole, verdict, nowMs))
+    if (!flight.isSpoiled) shared.store.put(storedResponse(flight, head, whole, verdict, nowMs, costMs()))
     shared.flights.unshareable.delete(memoryKey)
     flight.close()
   }
@@ -143,6 +144,7 @@ function storedResponse(
   body: Buffer,
   { freshMs, originFreshMs, sharedDespiteAuthorization }: StoreVerdict & { store: true },
   nowMs: number,
+  costMs: number,
 ): StoredResponse {
   const hasLength = hasHeader(head.headers, 'content-length') || head.status === 204
   const entry = {
@@ -155,7 +157,8 @@ function storedResponse(
     originFreshUntilMs: originFreshMs === 0 ? 0 : nowMs + originFreshMs,
     sharedDespiteAuthorization,
     tags,
-    used: false,
+    costMs,
+    uses: 0,
   }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }
 }

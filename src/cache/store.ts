@@ -9,7 +9,7 @@ export interface CacheStore {
   get(key: string): readonly StoredResponse[] | null
   /** Notes that an entry was of use, for eviction. Cheap: called on every hit. */
   touch(entry: StoredResponse): void
-  /** Stores an entry in place of those that its own selecting fields select. False when it does not fit at all; what was there
+  /** Stores an entry, new to every store, in place of those that its own selecting fields select. False when it does not fit at all; what was there
    *  then stays. */
   put(entry: StoredResponse): boolean
   /** Removes all variants of a key; answers how many. */

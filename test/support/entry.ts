@@ -8,6 +8,7 @@ export interface EntryParts {
   readonly body?: string | Buffer
   readonly headers?: HeaderList
   readonly claims?: string
+  readonly costMs?: number
   readonly tags?: readonly string[]
   readonly vary?: readonly string[]
   /** The fields of the request that it answered. */
@@ -27,7 +28,8 @@ export function entryOf(parts: EntryParts = {}): StoredResponse {
     originFreshUntilMs: 0,
     sharedDespiteAuthorization: false,
     tags: parts.tags ?? [],
-    used: false,
+    costMs: parts.costMs ?? 0,
+    uses: 0,
   }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }
 }
