@@ -1,11 +1,13 @@
 // `npm run bench [-- name ...]`: runs the named benches, or all. Benches print figures and never fail on them.
 
 import { benchCacheMemory } from './cache-memory.ts'
+import { benchCacheStore } from './cache-store.ts'
 import { benchRouter } from './router.ts'
 import { benchTransfer } from './transfer.ts'
 
 const BENCHES: Readonly<Record<string, () => void | Promise<void>>> = {
   'cache-memory': benchCacheMemory,
+  'cache-store': benchCacheStore,
   router: benchRouter,
   transfer: benchTransfer,
 }

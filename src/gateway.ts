@@ -21,7 +21,7 @@ import { createStatistics } from './observe/statistics.ts'
 import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
 import type { PlannedPool } from './plan/pools.ts'
-import { purgeUrls } from './plan/purge.ts'
+import { purge, storedEntries } from './plan/purge.ts'
 import { createListener } from './server/listener.ts'
 import { type Address, formatAddress } from './server/options.ts'
 
@@ -180,7 +180,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
     upstreams: () => [...plan.pools.values()].map(({ pool }) => pool.status()),
     config: () => raw,
     explain: (request) => explainRequest(plan, request, reachableHost(address)),
-    purge: (urls) => ({ purged: purgeUrls(shared.cache, urls) }),
+    purge: async (request) => ({ purged: await purge(shared.cache, request) }),
+    entries: (url) => storedEntries(shared.cache, url),
     reload,
   }
   const admin = createAdminServer(control, initial.admin, log)

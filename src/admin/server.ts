@@ -166,7 +166,7 @@ async function answer(request: IncomingMessage, control: Control, guard: Guard, 
     return refusal(405, `${path} takes ${allowed}.`, { Allow: allowed })
   }
 
-  let value: unknown = null
+  let value: unknown = queryOf(request)
   if (endpoint.method === 'POST') {
     const body = await readBody(request)
     if (!body.ok) return refusal(body.status, body.detail)
@@ -197,6 +197,10 @@ function fault(error: unknown, request: IncomingMessage, log: AdminLog): Answer 
 /** The peer, IPv4-mapped IPv6 unmapped. */
 const clientAddress = (request: IncomingMessage): string =>
   (request.socket.remoteAddress ?? '').replace(/^::ffff:/i, '')
+
+/** Parameters by name; of one that is repeated, the last. */
+const queryOf = (request: IncomingMessage): unknown =>
+  Object.fromEntries(new URLSearchParams((request.url ?? '').replace(/^[^?]*/s, '')))
 
 /** Without the query, and no longer than the log should hold. */
 const pathOf = (request: IncomingMessage): string => (request.url ?? '').slice(0, MAX_PATH_CHARS).replace(/\?.*$/s, '')

@@ -193,7 +193,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     leave()
     ctx.whenAborted(null)
     // Who was not selected has learnt by which fields, and may share with others like it.
-    return note(ctx, 'miss', answer === null || isOurs ? 'not-shared' : 'vary')
+    const untold = flight.isSpoiled ? 'purged' : 'not-shared'
+    return note(ctx, 'miss', answer === null || isOurs ? untold : 'vary')
   }
 
   function readAlong(ctx: RequestContext, why: ForwardReason, answer: SharedAnswer, leave: () => void): Reply | null {
@@ -234,9 +235,10 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const place = isBackground ? refreshPlaceOf(ctx, key) : mayJoin ? placeOf(ctx, key) : null
     const validated = stored !== null && validatorsOf(stored.headers).length > 0 ? stored : null
     // The client's condition stays here, so that what comes is whole and can be stored; unless it will not be.
+    const tags = [...(policy.tagsOf(ctx.params) ?? []), ...(stored?.tags ?? [])]
     const originFetch =
       validated !== null ? fetchIfChanged(fetch, ctx, validated) : fetch(ctx, isHopeless ? NOTHING : CONDITIONAL_FIELDS)
-    const flight = flights.open(key, epoch, place, originFetch)
+    const flight = flights.open(key, epoch, place, originFetch, tags)
     const leave = flight.join()
     ctx.whenAborted(leave)
     try {

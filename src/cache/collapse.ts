@@ -13,6 +13,8 @@ import type { StoredHead } from './entry.ts'
 /** How long an unshareable key is remembered, and how much memory all of them may take. */
 const UNSHAREABLE_MS = 120_000
 const MAX_UNSHAREABLE_BYTES = 2 * 1024 ** 2
+/** Tags purged while one fetch is under way; with more, its answer is not stored. */
+const MAX_PURGED_TAGS = 1000
 
 /** An answer that a flight's waiters may read along. */
 export interface SharedAnswer {
@@ -23,6 +25,8 @@ export interface SharedAnswer {
 
 export interface Flight {
   readonly key: string
+  /** By which a purge finds it; at first those that the route gives. */
+  readonly tags: readonly string[]
   /** Answers of another epoch are not for those who join. */
   readonly epoch: string
   /** null: nothing to share, each asks for itself. Rejects with the GatewayError that every waiter gets. */
@@ -34,6 +38,9 @@ export interface Flight {
   /** Somebody waits. The answer is called when that one has all or has gone; with the last one the fetch is given up,
    *  where it still runs. Further calls do nothing. */
   join(): () => void
+  /** All tags, known with the answer's head. False when one was purged since the flight began: the answer may be from
+   *  before the change, so it is for nobody who came after. */
+  landWith(tags: readonly string[]): boolean
   share(answer: SharedAnswer): void
   /** Its answer is the leader's alone. */
   pass(): void
@@ -48,9 +55,11 @@ export interface Flights {
   /** The flight that waits for others at a place. */
   at(place: string): Flight | undefined
   /** Starts a flight. place: where others find it, in place of the one that was there; null: nobody shall join. */
-  open(key: string, epoch: string, place: string | null, fetch: OriginFetch): Flight
+  open(key: string, epoch: string, place: string | null, fetch: OriginFetch, tags?: readonly string[]): Flight
   /** Keeps what is being fetched for these keys from being joined and stored. */
   spoil(matches: (key: string) => boolean): void
+  /** The same for what carries one of these tags, or will turn out to. */
+  spoilTags(tags: ReadonlySet<string>): void
   readonly unshareable: KeyMemory
   /** Flights that are not closed. */
   readonly size: number
@@ -66,8 +75,8 @@ export function createFlights(): Flights {
 
   return {
     at: (place) => joinable.get(place),
-    open(key, epoch, place, fetch) {
-      const flight = new OpenFlight(key, epoch, place, fetch, {
+    open(key, epoch, place, fetch, tags = []) {
+      const flight = new OpenFlight(key, epoch, place, fetch, tags, {
         hide: () => hide(flight),
         close() {
           hide(flight)
@@ -85,6 +94,9 @@ export function createFlights(): Flights {
         hide(flight)
       }
     },
+    spoilTags(tags) {
+      for (const flight of open) if (flight.notePurge(tags)) hide(flight)
+    },
     unshareable: createKeyMemory(UNSHAREABLE_MS, MAX_UNSHAREABLE_BYTES),
     get size() {
       return open.size
@@ -96,6 +108,7 @@ class OpenFlight implements Flight {
   readonly key: string
   readonly epoch: string
   readonly place: string | null
+  tags: readonly string[]
   readonly landed: Promise<SharedAnswer | null>
   answer: SharedAnswer | null = null
   isSpoiled = false
@@ -104,17 +117,21 @@ class OpenFlight implements Flight {
   readonly #fetch: OriginFetch
   readonly #landing = Promise.withResolvers<SharedAnswer | null>()
   #present = 0
+  /** Tags purged before the answer's own were known; null once they are. */
+  #purged: Set<string> | null = new Set()
 
   constructor(
     key: string,
     epoch: string,
     place: string | null,
     fetch: OriginFetch,
+    tags: readonly string[],
     { hide, close }: { readonly hide: () => void; readonly close: () => void },
   ) {
     this.key = key
     this.epoch = epoch
     this.place = place
+    this.tags = tags
     this.#fetch = fetch
     this.close = close
     this.#hide = hide
@@ -133,6 +150,26 @@ class OpenFlight implements Flight {
       this.close()
       this.#fetch.abort(DESERTED)
     }
+  }
+
+  landWith(tags: readonly string[]): boolean {
+    this.tags = tags
+    const purged = this.#purged
+    this.#purged = null
+    if (purged === null || !tags.some((tag) => purged.has(tag))) return true
+    this.isSpoiled = true
+    return false
+  }
+
+  /** True when it carries one of these tags, or when too many have been purged to remember them for it. */
+  notePurge(tags: ReadonlySet<string>): boolean {
+    if (this.isSpoiled) return true
+    if (this.tags.some((tag) => tags.has(tag))) this.isSpoiled = true
+    else if (this.#purged !== null) {
+      for (const tag of tags) this.#purged.add(tag)
+      if (this.#purged.size > MAX_PURGED_TAGS) this.isSpoiled = true
+    }
+    return this.isSpoiled
   }
 
   share(answer: SharedAnswer): void {

@@ -40,10 +40,14 @@ export interface StoredResponse extends StoredHead {
   readonly staleIfErrorUntilMs: number
   /** RFC 9111 §3.5: the origin allows it for requests with Authorization. */
   readonly sharedDespiteAuthorization: boolean
+  /** By which it can be purged, each once. */
+  readonly tags: readonly string[]
   /** Bytes of memory it takes, overhead counted. */
   readonly sizeBytes: number
-  /** The store's mark for eviction; nobody else sets it. */
-  used: boolean
+  /** Milliseconds that it took to fetch; 0: not known. */
+  readonly costMs: number
+  /** The store's count for eviction; nobody else sets it. */
+  uses: number
 }
 
 /** What an entry takes beside its text and body: objects, arrays, its places in maps, and what V8 and the allocator keep
@@ -51,12 +55,15 @@ export interface StoredResponse extends StoredHead {
 const ENTRY_OVERHEAD_BYTES = 900
 /** What a string takes beside its characters: header, padding and a reference to it. */
 const STRING_OVERHEAD_BYTES = 32
+/** What a tag takes beside its characters where no other entry has it: its string, and a set of its own in an index. */
+const TAG_OVERHEAD_BYTES = 320
 
 /** Memory that an entry takes. Strings are one byte a character: header text is latin1. */
 export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'>): number {
-  const { key, claims, headers, varyNames, varyValues, body } = entry
+  const { key, claims, headers, varyNames, varyValues, tags, body } = entry
   let bytes = ENTRY_OVERHEAD_BYTES + key.length + claims.length + body.length
   for (const text of [...headers, ...varyNames, ...varyValues]) bytes += (text?.length ?? 0) + STRING_OVERHEAD_BYTES
+  for (const tag of tags) bytes += tag.length + TAG_OVERHEAD_BYTES
   return bytes
 }
 

@@ -8,6 +8,7 @@ import type { OriginAnswer, Reply, RequestContext } from '../core/context.ts'
 import { compareWithHead, freshenHeaders } from '../http/conditional.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { getHeader, getHeaders, hasHeader, withoutHeaders } from '../http/headers.ts'
+import { joinTags } from '../http/tags.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredHead, type StoredResponse, entrySizeBytes, selectorOf } from './entry.ts'
 import { claimsOf } from './key.ts'
@@ -56,6 +57,9 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
     shared.store.delete(flight.key)
   }
   if (!verdict.store) return pass(fill, answer, verdict.reason)
+  const tags = joinTags(policy.tagsOf(ctx.params), answer.tags === undefined ? [] : answer.tags)
+  if (tags === null) return pass(fill, answer, 'tags')
+  if (!flight.landWith(tags)) return pass(fill, answer, 'purged')
   const length = getHeader(answer.headers, 'content-length')
   const declaredBytes = length === null ? null : Number(length)
   if (shared.fillBytes + (declaredBytes ?? 0) > MAX_FILL_BYTES) return pass(fill, answer, 'fill-budget')
@@ -64,8 +68,9 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   if (Buffer.isBuffer(body) && body.length > policy.maxObjectBytes) return pass(fill, answer, 'too-large', body)
   const head = storedHead(ctx, answer, nowMs, verdict.ageMs)
   const isFresh = verdict.freshMs > 0
+  const costMs = () => Math.max(0, shared.now() - fill.sentAtMs)
   const keep = (whole: Buffer) => {
-    if (!flight.isSpoiled) shared.store.put(storedResponse(flight, head, whole, verdict, nowMs))
+    if (!flight.isSpoiled) shared.store.put(storedResponse(flight, head, whole, verdict, nowMs, costMs()))
     if (isFresh) shared.flights.unshareable.delete(memoryKey)
     flight.close()
   }
@@ -111,9 +116,13 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
   const { ctx, flight, shared, policy, memoryKey } = fill
   const { body } = stored
   const { verdict, head } = freshened(fill, stored, answer, nowMs)
-  if (verdict.store && !flight.isSpoiled) shared.store.put(storedResponse(flight, head, body, verdict, nowMs))
-  else if (isWithdrawn(verdict) && credentialOf(ctx.headers) === null) shared.store.delete(flight.key)
-  if (verdict.store && verdict.freshMs > 0) {
+  const tags = joinTags(joinTags(stored.tags, policy.tagsOf(ctx.params)), answer.tags === undefined ? [] : answer.tags)
+  // A purge of one of them meanwhile spoils what was asked for before it.
+  const hasLanded = tags !== null && flight.landWith(tags)
+  if (verdict.store && hasLanded && !flight.isSpoiled) {
+    shared.store.put(storedResponse(flight, head, body, verdict, nowMs, stored.costMs))
+  } else if (isWithdrawn(verdict) && credentialOf(ctx.headers) === null) shared.store.delete(flight.key)
+  if (verdict.store && hasLanded && verdict.freshMs > 0) {
     shared.flights.unshareable.delete(memoryKey)
     flight.share(wholeAnswer(head, body))
   } else {
@@ -136,7 +145,7 @@ export function freshenByHead(asked: Asked, stored: StoredResponse, answer: Orig
   if (compareWithHead(stored.headers, answer.headers, stored.body.length) !== 'same') return
   const nowMs = shared.now()
   const { verdict, head } = freshened(asked, stored, answer, nowMs)
-  if (verdict.store) shared.store.put(storedResponse(stored, head, stored.body, verdict, nowMs))
+  if (verdict.store) shared.store.put(storedResponse(stored, head, stored.body, verdict, nowMs, stored.costMs))
 }
 
 /** A stored response with the fields of a later head, and whether it is to be stored so. */
@@ -185,7 +194,7 @@ function pass(
 
 /** True where the answer to this request tells nothing about the answers to the next ones. */
 const isOfTheMoment = (reason: Reason, status: number): boolean =>
-  status >= 500 || status === 304 || reason === 'fill-budget'
+  status >= 500 || status === 304 || reason === 'fill-budget' || reason === 'purged'
 
 /** Fields that belong to one exchange: a stored copy would repeat them to others. Names in lower case. */
 const OF_ONE_EXCHANGE: { has(lowerName: string): boolean } = {
@@ -210,11 +219,12 @@ function storedHead(ctx: RequestContext, { status, headers }: Storable, nowMs: n
 }
 
 function storedResponse(
-  { key, epoch }: Pick<StoredResponse, 'key' | 'epoch'>,
+  { key, epoch, tags }: Pick<StoredResponse, 'key' | 'epoch' | 'tags'>,
   head: StoredHead,
   body: Buffer,
   verdict: StoreVerdict & { store: true },
   nowMs: number,
+  costMs: number,
 ): StoredResponse {
   const freshUntilMs = nowMs + verdict.freshMs
   const hasLength = hasHeader(head.headers, 'content-length') || head.status === 204
@@ -229,7 +239,9 @@ function storedResponse(
     staleWhileRevalidateUntilMs: freshUntilMs + verdict.staleWhileRevalidateMs,
     staleIfErrorUntilMs: freshUntilMs + verdict.staleIfErrorMs,
     sharedDespiteAuthorization: verdict.sharedDespiteAuthorization,
-    used: false,
+    tags,
+    costMs,
+    uses: 0,
   }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }
 }

@@ -1,8 +1,9 @@
 // What YAML may say of the cache: one memory for the whole gateway, and per route what may be kept and for how long.
 
 import { z } from 'zod'
-import { decoded, duration, flag, later, size, word } from '../core/decode.ts'
+import { decoded, duration, flag, later, size, text, word } from '../core/decode.ts'
 import { isToken } from '../http/headers.ts'
+import { MAX_TAGS, MAX_TAG_BYTES, isTag } from '../http/tags.ts'
 
 export const memoryOptions = z.strictObject({
   memory: size({ minBytes: 1024 ** 2 })
@@ -23,6 +24,15 @@ export const memoryOptions = z.strictObject({
 })
 
 export type MemoryOptions = z.output<typeof memoryOptions>
+
+/** `:name` in a tag; the same names as in a path pattern. */
+export const TAG_PARAMETER = /:([A-Za-z][A-Za-z0-9_]*)/g
+
+/** `tags` and `purges`. What a `:name` refers to is checked in config/references.ts. */
+export const tagTemplates = () => z.array(text('a tag', checkTag)).max(MAX_TAGS)
+
+const checkTag = (tag: string): string | null =>
+  isTag(tag) && !tag.includes(',') ? null : `1 to ${MAX_TAG_BYTES} visible ASCII characters, no blank, no comma`
 
 const statusCode = () =>
   decoded('a status code', 'write a number from 200 to 599', (text) => (/^[2-5]\d\d$/.test(text) ? Number(text) : null))
@@ -74,7 +84,9 @@ export const routeCacheOptions = z.strictObject({
     .prefault({})
     .describe('stale answers where the origin says nothing of them; must-revalidate and its kin forbid them'),
   key: later(),
-  tags: later(),
+  tags: tagTemplates()
+    .optional()
+    .describe('names to purge by; `:name` is a value from the path; the tags that an answer names itself come on top'),
   methods: later(),
   replay: later(),
   terminal: later(),

@@ -22,6 +22,7 @@ import {
 import type { StoredResponse } from './entry.ts'
 import type { RouteCacheOptions } from './options.ts'
 import type { Reason } from './reasons.ts'
+import { type TagRule, compileTags } from './tags.ts'
 
 /** A route's rules, compiled. */
 export interface CachePolicy {
@@ -37,6 +38,8 @@ export interface CachePolicy {
   readonly staleIfErrorMs: number
   /** Fields that count before Cache-Control (RFC 9213), lower case, the first one first. */
   readonly targeted: readonly string[]
+  /** The tags that the route itself gives. */
+  readonly tagsOf: TagRule
 }
 
 /** targeted: lower-case names of the fields that count before Cache-Control, the first one first. */
@@ -57,6 +60,7 @@ export function compilePolicy(
     staleWhileRevalidateMs: options.stale.whileRevalidate,
     staleIfErrorMs: options.stale.ifError,
     targeted,
+    tagsOf: compileTags(options.tags),
   }
 }
 

@@ -37,6 +37,8 @@ export const REASONS = {
   'too-large': 'the answer is larger than maxObject',
   'no-length': 'the end of the answer cannot be proved: neither Content-Length nor chunks',
   'fill-budget': 'too many bytes are being stored at this moment',
+  tags: 'the tags of the answer are more or longer than can be kept, so a purge could pass over it',
+  purged: 'what it is tagged with was purged while it was being fetched',
   failed: 'the fetch failed',
 } as const
 

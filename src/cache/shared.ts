@@ -4,11 +4,14 @@
 import { type Flights, createFlights } from './collapse.ts'
 import { type Failures, createFailures } from './failures.ts'
 import type { CacheStore } from './store.ts'
+import { type Turns, createTurns } from './turns.ts'
 
 export interface SharedCache {
   readonly store: CacheStore
   readonly flights: Flights
   readonly failures: Failures
+  /** For work on the store that is too long for one turn of the event loop. */
+  readonly turns: Turns
   /** Wall clock, milliseconds. */
   readonly now: () => number
   /** Bytes of all bodies that are being recorded; back at 0 when none is. */
@@ -20,6 +23,7 @@ export const createSharedCache = (store: CacheStore, now: () => number): SharedC
   store,
   flights: createFlights(),
   failures: createFailures(),
+  turns: createTurns(),
   now,
   fillBytes: 0,
 })

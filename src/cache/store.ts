@@ -9,13 +9,17 @@ export interface CacheStore {
   get(key: string): readonly StoredResponse[] | null
   /** Notes that an entry was of use, for eviction. Cheap: called on every hit. */
   touch(entry: StoredResponse): void
-  /** Stores an entry in place of those that its own selecting fields select. False when it does not fit at all; what was there
+  /** Stores an entry, new to every store, in place of those that its own selecting fields select. False when it does not fit at all; what was there
    *  then stays. */
   put(entry: StoredResponse): boolean
   /** Removes all variants of a key; answers how many. */
   delete(key: string): number
-  /** Removes every key that `matches` accepts; answers how many variants. Walks all keys. */
-  deleteWhere(matches: (key: string) => boolean): number
+  /** Removes one entry; false when it is not there any more. */
+  remove(entry: StoredResponse): boolean
+  /** All keys, those that stayed longest first. Lives on: keys come (at the end) and go while it is read. */
+  keys(): Iterable<string>
+  /** The entries with a tag, oldest first; null when there is none. Lives on as keys() does. */
+  tagged(tag: string): ReadonlySet<StoredResponse> | null
   readonly entries: number
   /** Sum of the entries' sizeBytes; never more than maxBytes. */
   readonly bytes: number

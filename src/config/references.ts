@@ -2,8 +2,9 @@
 // options that only make sense together. Reads the raw document, so these faults are told beside all others; a part
 // that is broken or absent is passed over here, the schema complains of it.
 
+import { TAG_PARAMETER } from '../cache/options.ts'
 import { parseDuration } from '../core/decode.ts'
-import { METHODS } from '../http/methods.ts'
+import { METHODS, isSafeMethod } from '../http/methods.ts'
 import { parseAddress } from '../server/options.ts'
 import { suggestName } from './issues.ts'
 import type { Finding } from './issues.ts'
@@ -29,6 +30,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...checkAdmin(raw),
     ...routes.flatMap(checkRewrite),
     ...routes.flatMap(checkCache),
+    ...routes.flatMap(checkTags),
   ]
 }
 
@@ -164,6 +166,37 @@ function checkCache(route: RawRoute): Finding[] {
   }
   return findings
 }
+
+/** What a tag takes from the path must be in the path, and a route that changes nothing purges nothing. */
+function checkTags(route: RawRoute): Finding[] {
+  const findings: Finding[] = []
+  const { path, fields } = route
+  if (typeof fields['path'] !== 'string') return findings
+  const known = new Set(fields['path'].split('/').filter((segment) => segment.startsWith(':')))
+  for (const at of [['cache', 'tags'], ['purges']]) {
+    for (const [i, tag] of listAt(fields, at).entries()) {
+      const unknown = typeof tag === 'string' ? parametersOf(tag).find((name) => !known.has(name)) : undefined
+      if (unknown === undefined) continue
+      const cure = known.size === 0 ? 'the path has no parameters' : `the path has ${[...known].join(', ')}`
+      findings.push({ path: [...path, ...at, i], at: 'value', expected: 'parameters of the path', got: unknown, cure })
+    }
+  }
+  const methods = methodsOf(route) ?? ['POST']
+  if (listAt(fields, ['purges']).length > 0 && methods.length > 0 && methods.every(isSafeMethod)) {
+    const got = 'has no effect: the methods of this route change nothing'
+    findings.push({
+      path: [...path, 'purges'],
+      at: 'key',
+      expected: null,
+      got,
+      cure: 'move it to the route that writes',
+    })
+  }
+  return findings
+}
+
+/** `:name`, as written. */
+const parametersOf = (text: string): readonly string[] => text.match(TAG_PARAMETER) ?? []
 
 function durationAt(root: unknown, path: Path): number | null {
   const text = valueAt(root, path)

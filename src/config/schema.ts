@@ -3,7 +3,7 @@
 
 import { z } from 'zod'
 import { adminOptions } from '../admin/options.ts'
-import { memoryOptions, routeCacheOptions } from '../cache/options.ts'
+import { memoryOptions, routeCacheOptions, tagTemplates } from '../cache/options.ts'
 import { count, decoded, duration, later, size, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
 import { limitOptions } from '../limit/options.ts'
@@ -58,13 +58,17 @@ const routeOptions = z.strictObject({
     .describe('sets and removes header fields'),
   limits: z.array(name('a limit')).optional().describe('limits of this route; default defaults.limits; [] for none'),
   cache: routeCacheOptions.optional().describe('keeps responses; without it nothing is stored'),
+  purges: tagTemplates()
+    .optional()
+    .describe(
+      'tags purged after a 2xx or 3xx answer to a method that changes things; `:name` is a value from the path',
+    ),
   timeouts: routeTimeoutOptions.optional().describe("overrides the upstream's"),
   retries: count({ min: 0, max: 5 }).optional().describe("overrides the upstream's"),
   maxBody: size().prefault('10MiB').describe('largest request body; more is a 413'),
   onLimited: word(['deny'], ['stale']).prefault('deny').describe('deny: over a limit is a 429'),
   mode: word(['enforce'], ['shadow']).prefault('enforce').describe('whether the limits of the route are enforced'),
   auth: later(),
-  purges: later(),
   websocket: later(),
   fallback: later(),
 })

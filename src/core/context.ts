@@ -55,6 +55,8 @@ export interface OriginAnswer {
   readonly headers: HeaderList
   /** True when the end of the body can be proved: by its length, by chunks, or because there is none. */
   readonly framed: boolean
+  /** What the upstream tags it with (http/tags.ts); absent: nothing, null: more than can be kept. */
+  readonly tags?: readonly string[] | null
   /** The body, once: whole where it has come already. */
   takeBody(): ReplyBody
 }

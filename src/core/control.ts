@@ -81,6 +81,38 @@ export interface ExplainedCache {
   readonly ttl_s: number | null
 }
 
+/** What to purge. An absolute URL stands for http and https alike; what begins with `/` stands for every host. */
+export type PurgeRequest =
+  | { readonly urls: readonly string[] }
+  | { readonly tags: readonly string[] }
+  /** Of a URL. */
+  | { readonly prefix: string }
+  /** A whole URL, in which `*` stands for any text. */
+  | { readonly pattern: string }
+  | { readonly all: true }
+
+/** What the cache holds for one URL; never bodies. */
+export interface StoredEntries {
+  readonly entries: readonly StoredEntry[]
+  /** True where more are stored than are listed. */
+  readonly truncated: boolean
+}
+
+export interface StoredEntry {
+  readonly url: string
+  readonly status: number
+  /** The request fields that select it, by lower-case name; null: absent. */
+  readonly vary: Readonly<Record<string, string | null>>
+  readonly age_s: number
+  /** For how long it is still fresh; 0 when it is not. */
+  readonly ttl_s: number
+  readonly tags: readonly string[]
+  /** Of its body. */
+  readonly body_bytes: number
+  /** Of the memory that it takes. */
+  readonly size_bytes: number
+}
+
 export interface PurgeResult {
   /** Stored responses removed, variants counted one by one. */
   readonly purged: number
@@ -125,7 +157,9 @@ export interface Control {
   /** The running configuration as plain JSON, secrets hidden. */
   config(): unknown
   explain(request: ExplainRequest): Explanation
-  /** Removes every stored variant of each URL. urls: absolute, or a path that stands for every host. */
-  purge(urls: readonly string[]): PurgeResult
+  /** Removes stored responses, all variants. Rejects with a GatewayError where a text is no URL. */
+  purge(request: PurgeRequest): Promise<PurgeResult>
+  /** What is stored under a URL: absolute, or a path that stands for every host. Rejects as purge does. */
+  entries(url: string): Promise<StoredEntries>
   reload(): Promise<ReloadResult>
 }

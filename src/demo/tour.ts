@@ -27,7 +27,10 @@ Explain: route, cache verdict, key and limits of a request that is not sent.
     -d '{"method": "GET", "url": "/api/v1/presentations"}' ${adminUrl}/api/explain
 Purge: {"purged":1}; then the first command is a MISS again.
   curl -sS ${json} \\
-    -d '{"urls": ["/api/v1/presentations"]}' ${adminUrl}/api/cache/purge
+    -d '{"tags": ["presentations"]}' ${adminUrl}/api/cache/purge
+A write does the same for all that carries the tag: after it, the first command is a MISS once more.
+  ${head} ${json} \\
+    -d '{"title": "Tides"}' ${gatewayUrl}/api/v1/presentations
 Health of the gateway; hit rate and latency by route; the same and more for Prometheus.
   curl -sS ${gatewayUrl}/health
   curl -sS ${adminUrl}/api/stats

@@ -7,6 +7,7 @@ import { compileCache, type RouteCache } from '../cache/cache.ts'
 import { compilePolicy } from '../cache/policy.ts'
 import { invalidate } from '../cache/purge.ts'
 import type { SharedCache } from '../cache/shared.ts'
+import { compileTags } from '../cache/tags.ts'
 import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
 import type { Reply, RequestContext } from '../core/context.ts'
 import type { RouteRow } from '../core/control.ts'
@@ -162,20 +163,23 @@ function compileRoute(options: RouteOptions, config: GatewayConfig, pools: Plann
           epoch: epochOf(options, upstream, config),
           fetch: forwarder.fetch,
         })
+  const purges = compileTags(options.purges)
   const pipeline = compilePipeline({
     limits: limiter?.check ?? null,
     lookup: cache?.lookup ?? null,
     fetch: cache?.fill ?? forwarder.stage,
-    invalidate: (ctx, status, headers) => invalidate(shared.cache, ctx, status, headers),
+    invalidate: (ctx, status, headers) => invalidate(shared.cache, ctx, status, headers, purges),
   })
   return { row: describeRoute(options, upstream, names), pool, pipeline, limiter, cache, forwarder }
 }
 
 const NO_FIELDS: ReadonlySet<string> = new Set()
 
-/** Stands for all that decides what a URL of this route is answered by the upstream. */
+/** Stands for all that decides what a URL of this route is answered by the upstream, and what that is tagged with. */
 function epochOf(options: RouteOptions, upstream: string, config: GatewayConfig): string {
-  const forwarded = [upstream, config.upstreams[upstream]?.targets, options.rewrite, options.headers]
+  // A purge by a new tag must find all that would carry it now.
+  const tags = options.cache?.tags
+  const forwarded = [upstream, config.upstreams[upstream]?.targets, options.rewrite, options.headers, tags]
   return hash('sha256', JSON.stringify(forwarded)).slice(0, 16)
 }
 

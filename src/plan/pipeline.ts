@@ -3,7 +3,8 @@
 //   limits       every request counts, hits too: a client cannot hide behind the cache. A refusal costs the least here.
 //   lookup       what is fresh is answered without waiting, what is being fetched is joined.
 //   fill         one fetch per key, stored while it streams; without a cache, the request is just forwarded.
-//   invalidate   after an unsafe request that succeeded, what is stored under its URL goes (RFC 9111 §4.4).
+//   invalidate   after an unsafe request that succeeded, what is stored under its URL goes (RFC 9111 §4.4), and what
+//                carries a tag that the route purges.
 //
 // A stage that a route does not use is absent, not empty. The walk awaits nothing that is not a promise, so a memory
 // hit has no await in it.
@@ -16,8 +17,8 @@ export interface RouteStages {
   readonly lookup: Stage | null
   /** The last stage: always answers or throws. */
   readonly fetch: Stage
-  /** Called with what an unsafe request was answered. */
-  readonly invalidate: (ctx: RequestContext, status: number, headers: HeaderList) => void
+  /** Called with what an unsafe request was answered; its client hears of it when the promise resolves. */
+  readonly invalidate: (ctx: RequestContext, status: number, headers: HeaderList) => Promise<unknown> | null
 }
 
 /** One function from request to answer. Throws or rejects with GatewayError. */
@@ -27,8 +28,9 @@ export function compilePipeline({ limits, lookup, fetch, invalidate }: RouteStag
   const last: Stage = (ctx) => {
     const fetched = fetch(ctx)
     if (ctx.method === 'GET' || !(fetched instanceof Promise)) return fetched
-    return fetched.then((reply) => {
-      if (reply !== null) invalidate(ctx, reply.status, reply.headers)
+    return fetched.then(async (reply) => {
+      // Whoever has been told of a change must not read what was there before.
+      if (reply !== null) await invalidate(ctx, reply.status, reply.headers)
       return reply
     })
   }

@@ -19,7 +19,7 @@ export function describeRoute(options: RouteOptions, upstream: string, limits: r
   }
 }
 
-function describeCache({ ttl, override, clamp, scope, collapse }: NonNullable<RouteOptions['cache']>): string {
+function describeCache({ ttl, override, clamp, scope, collapse, tags }: NonNullable<RouteOptions['cache']>): string {
   const words: string[] = []
   if (ttl === undefined) words.push("origin's freshness")
   else if (ttl.every !== null) words.push(`ttl ${formatDuration(ttl.every)}`)
@@ -29,5 +29,6 @@ function describeCache({ ttl, override, clamp, scope, collapse }: NonNullable<Ro
   if (clamp?.max !== undefined) words.push(`at most ${formatDuration(clamp.max)}`)
   if (scope === 'public') words.push('public')
   if (!collapse) words.push('not collapsed')
+  if (tags !== undefined && tags.length > 0) words.push(`tags ${tags.join(' ')}`)
   return words.join(', ')
 }

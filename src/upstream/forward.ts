@@ -3,6 +3,7 @@
 
 import type { FetchOrigin, OriginAnswer, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
+import { readTags } from '../http/tags.ts'
 import type { AttemptAnswer } from './fetch.ts'
 import { compileEdit, compileRewrite, requestHead, responseHead } from './head.ts'
 import type { HeaderEditOptions, RewriteOptions, RouteTimeoutOptions, TimeoutOptions } from './options.ts'
@@ -73,7 +74,9 @@ export function compileForward(options: ForwardOptions): Forwarder {
   ): OriginAnswer {
     ctx.upstreamMs = performance.now() - sentAtMs
     const headers = responseHead(raw.status, raw.headers, editResponse, replacedFields)
-    if (headers !== null) return { status: raw.status, headers, framed: raw.framed, takeBody: () => raw.takeBody() }
+    const { status, framed } = raw
+    if (headers !== null)
+      return { status, headers, framed, tags: readTags(raw.headers), takeBody: () => raw.takeBody() }
     const error = new GatewayError('upstream_invalid', 'The upstream sent a header field that is not valid.')
     abort(error)
     throw error

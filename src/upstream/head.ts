@@ -5,6 +5,7 @@ import type { HeaderList, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { FORWARDING_FIELDS, UNTRUSTED_FIELDS, forwardingFields, hasOwnVia } from '../http/forwarded.ts'
 import { HOP_BY_HOP, connectionNames, isFieldValue, withoutHeaders } from '../http/headers.ts'
+import { TAG_FIELDS } from '../http/tags.ts'
 import type { HeaderEditOptions, RewriteOptions } from './options.ts'
 
 /** Framing is computed anew, Expect is answered by the gateway (RFC 9110 §10.1.1), Host and the id are written first. */
@@ -26,8 +27,14 @@ const NOT_HOP_BY_HOP: ReadonlySet<string> = new Set([
   ...FORWARDING_FIELDS,
 ])
 
-/** Alt-Svc would lead clients past the gateway; the id and the time are its own. */
-const RESPONSE_ENDS_HERE: ReadonlySet<string> = new Set([...HOP_BY_HOP, 'alt-svc', 'x-process-time', 'x-request-id'])
+/** Alt-Svc would lead clients past the gateway; the id and the time are its own; tags are for caches. */
+const RESPONSE_ENDS_HERE: ReadonlySet<string> = new Set([
+  ...HOP_BY_HOP,
+  ...TAG_FIELDS.keys(),
+  'alt-svc',
+  'x-process-time',
+  'x-request-id',
+])
 
 /** Between a client and its proxy, which we are not. CGI makes HTTP_PROXY of `Proxy`, and libraries obey that. */
 const isProxyField = (lowerName: string): boolean => lowerName === 'proxy' || lowerName.startsWith('proxy-')

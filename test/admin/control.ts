@@ -62,9 +62,13 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
       asked.push(['explain', request])
       return EXPLANATION
     },
-    purge(urls) {
-      asked.push(['purge', urls])
-      return { purged: 3 }
+    purge(request) {
+      asked.push(['purge', request])
+      return Promise.resolve({ purged: 3 })
+    },
+    entries(url) {
+      asked.push(['entries', url])
+      return Promise.resolve({ entries: [], truncated: false })
     },
     reload() {
       asked.push(['reload', null])

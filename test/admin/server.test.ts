@@ -102,6 +102,7 @@ describe('what can be read', () => {
       'GET /api/config',
       'POST /api/explain',
       'POST /api/cache/purge',
+      'GET /api/cache/entry',
       'POST /api/reload',
     ])
     for (const { summary } of endpoints) expect(summary).toMatch(/\w{3}/)
@@ -399,7 +400,7 @@ describe('POST /api/cache/purge', () => {
     const urls = ['/a?token=hush', 'https://gateway.test/b']
     const answer = await post('/api/cache/purge', { urls })
     expect(answer.json()).toEqual({ purged: 3 })
-    expect(asked).toEqual([['purge', urls]])
+    expect(asked).toEqual([['purge', { urls }]])
     expect(logged).toEqual([
       [
         'info',
@@ -418,15 +419,15 @@ describe('POST /api/cache/purge', () => {
   })
 
   it.each([
-    [{}, 'urls: expected a list of URLs'],
+    [{}, 'body: expected one of urls, tags, prefix, pattern, all'],
+    [{ urls: ['/a'], all: true }, 'body: expected one of urls, tags, prefix, pattern, all'],
     [{ urls: '/a' }, 'urls: expected a list of URLs'],
     [{ urls: [] }, 'urls: expected at least one URL'],
     [{ urls: ['/a', 7] }, 'urls[1]: expected a URL as text'],
     [{ urls: ['/a'], soft: true }, 'soft: not supported yet'],
-    [
-      { urls: ['/a'], tags: ['x'], prefix: '/', pattern: 'x', all: true },
-      'tags: not supported yet; prefix: not supported yet; pattern: not supported yet; all: not supported yet',
-    ],
+    [{ tags: ['a b'] }, 'tags[0]: expected a tag: 1 to 128 visible ASCII characters'],
+    [{ prefix: 'a' }, 'prefix: expected "/path" or "http://host/path"'],
+    [{ all: false }, 'all: expected true, or nothing'],
   ])('with %j is a 400 that says so', async (body, detail) => {
     const { post, asked } = await started()
     const answer = await post('/api/cache/purge', body)

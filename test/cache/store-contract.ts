@@ -6,6 +6,7 @@ import type { CacheStore } from '../../src/cache/store.ts'
 import { entryOf } from '../support/entry.ts'
 
 const SIZE = entryOf().sizeBytes
+const TAGS = [[], ['odd'], ['odd', 'even']] as const
 
 export function describeStore(name: string, create: (maxBytes: number) => CacheStore): void {
   const bodies = (store: CacheStore, key = 'http://gateway.test/') =>
@@ -77,12 +78,52 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
       expect([store.entries, store.get('http://other.test/')?.length]).toEqual([1, 1])
     })
 
-    it('removes what a test of keys accepts', () => {
+    it('removes one variant, once, and leaves the others', () => {
       const store = create(100_000)
-      for (const path of ['/a', '/ab', '/b']) store.put(entryOf({ key: `http://gateway.test${path}` }))
-      expect(store.deleteWhere((key) => key.includes('/a'))).toBe(2)
-      expect(store.deleteWhere((key) => key.includes('/a'))).toBe(0)
-      expect([store.entries, store.bytes > 0, store.get('http://gateway.test/b')?.length]).toEqual([1, true, 1])
+      const [one, two] = ['1', '2'].map((a) => entryOf({ vary: ['a'], request: ['a', a] }))
+      for (const entry of [one, two]) if (entry !== undefined) store.put(entry)
+      expect(one && [store.remove(one), store.remove(one)]).toEqual([true, false])
+      expect(store.get('http://gateway.test/')).toEqual([two])
+      expect(two && store.remove(two)).toBe(true)
+      expect([store.get('http://gateway.test/'), store.entries, store.bytes]).toEqual([null, 0, 0])
+    })
+
+    it('does not take an entry that was replaced for the one in its place', () => {
+      const store = create(100_000)
+      const old = entryOf({ body: 'old', tags: ['a'] })
+      store.put(old)
+      store.put(entryOf({ body: 'new', tags: ['a'] }))
+      expect(store.remove(old)).toBe(false)
+      expect(bodies(store)).toEqual(['new'])
+      expect(store.tagged('a')?.size).toBe(1)
+    })
+
+    it('tells all keys, also while what they tell is removed and more comes', () => {
+      const store = create(100_000)
+      const paths = ['/a', '/b', '/c'].map((path) => `http://gateway.test${path}`)
+      for (const key of paths) store.put(entryOf({ key }))
+      const told: string[] = []
+      for (const key of store.keys()) {
+        told.push(key)
+        store.delete(key)
+        if (told.length === 1) store.put(entryOf({ key: 'http://gateway.test/late' }))
+      }
+      expect(told.slice(0, 3).toSorted()).toEqual(paths)
+    })
+
+    it('tells the entries with a tag, whatever becomes of the others', () => {
+      const store = create(100_000)
+      const ab = entryOf({ key: 'http://a.test/', tags: ['a', 'b'] })
+      const b = entryOf({ key: 'http://b.test/', tags: ['b'] })
+      for (const entry of [ab, b, entryOf({ key: 'http://none.test/' })]) store.put(entry)
+      const tagged = (tag: string) => [...(store.tagged(tag) ?? [])]
+      expect([tagged('a'), tagged('b'), store.tagged('c')]).toEqual([[ab], [ab, b], null])
+      store.put(entryOf({ key: 'http://a.test/', tags: ['c'] }))
+      expect([store.tagged('a'), tagged('b'), tagged('c').length]).toEqual([null, [b], 1])
+      store.delete('http://b.test/')
+      expect(store.tagged('b')).toBeNull()
+      store.resize(0)
+      expect(store.tagged('c')).toBeNull()
     })
 
     it('refuses an entry that does not fit at all, and keeps what it has', () => {
@@ -129,7 +170,7 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
 
     it('is never beyond its bound, counts right, and gives back only what was put last, whatever happens', () => {
       const operation = fc.record({
-        do: fc.constantFrom('put', 'put', 'put', 'touch', 'delete', 'deleteWhere', 'resize'),
+        do: fc.constantFrom('put', 'put', 'put', 'touch', 'delete', 'remove', 'resize'),
         key: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
         variant: fc.nat(3),
         bytes: fc.nat(3000),
@@ -141,17 +182,27 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
           for (const [i, { do: what, key, variant, bytes }] of operations.entries()) {
             if (what === 'put') {
               const body = `${i} `.padEnd(bytes, 'x')
-              if (store.put(entryOf({ key, body, vary: ['v'], request: ['v', String(variant)] })))
+              if (
+                store.put(entryOf({ key, body, vary: ['v'], request: ['v', String(variant)], tags: TAGS[i % 3] ?? [] }))
+              )
                 latest.set(`${key} ${variant}`, body)
             } else if (what === 'touch') store.get(key)?.forEach((entry) => store.touch(entry))
             else if (what === 'delete') store.delete(key)
-            else if (what === 'deleteWhere') store.deleteWhere((other) => other === key)
+            else if (what === 'remove')
+              store
+                .get(key)
+                ?.slice(-1)
+                .forEach((entry) => store.remove(entry))
             else store.resize(bytes * 4)
 
             const all = ['a', 'b', 'c', 'd', 'e'].flatMap((each) => store.get(each) ?? [])
             expect(store.bytes).toBeLessThanOrEqual(store.maxBytes)
             expect(store.entries).toBe(all.length)
             expect(store.bytes).toBe(all.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0))
+            for (const tag of ['odd', 'even']) {
+              const carriers = new Set(all.filter(({ tags }) => tags.includes(tag)))
+              expect(store.tagged(tag) ?? new Set()).toEqual(carriers)
+            }
             for (const entry of all)
               expect(entry.body.toString()).toBe(latest.get(`${entry.key} ${entry.varyValues[0]}`))
           }

@@ -196,6 +196,16 @@ routes: [{path: /cached, upstream: app, cache: {ttl: 1h}}, {path: /limited, upst
       run('stats', '--json'),
     ])
     expect(purged).toEqual({ code: 0, stdout: '{"purged":1}\n', stderr: '' })
+    const [tagged, matching, unclear, nothing] = await Promise.all([
+      run('purge', '--tag', 'a', '--tag', 'b'),
+      run('purge', '--pattern', '/other*'),
+      run('purge', '/cached', '--all'),
+      run('purge'),
+    ])
+    expect([tagged.stdout, matching.stdout]).toEqual(['{"purged":0}\n', '{"purged":0}\n'])
+    for (const refused of [unclear, nothing]) {
+      expect([refused.code, refused.stderr]).toEqual([2, expect.stringMatching(/^Name what to purge, in one way: /)])
+    }
     expect([bad.code, bad.stdout]).toEqual([1, ''])
     expect(bad.stderr).toMatch(/^The gateway answered 400: "\/%zz" cannot be purged: /)
     expect(table.stdout).toMatch(/^ROUTE +REQUESTS +ERRORS +LIMITED +HITS +P50 MS +P99 MS\ntotal +4 +0 +0 +50\.0 % /)

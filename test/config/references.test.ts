@@ -195,6 +195,32 @@ describe('the cache of a route', () => {
   })
 })
 
+describe('the tags of a route', () => {
+  it.each<[Record<string, unknown>, readonly string[]]>([
+    [{ path: '/a/:id', cache: { tags: ['a', 'a-:id', 'a:1'] } }, []],
+    [{ path: '/a/:id', methods: ['GET', 'PUT'], purges: ['a-:id'] }, []],
+    [{ path: '/a', purges: ['a'] }, []],
+    [
+      { path: '/a/:id/:page', cache: { tags: ['a', 'a-:key'] } },
+      ['routes[0].cache.tags[1]: parameters of the path, got :key; the path has :id, :page'],
+    ],
+    [
+      { path: '/a', purges: ['a-:id'] },
+      ['routes[0].purges[0]: parameters of the path, got :id; the path has no parameters'],
+    ],
+    [
+      { path: '/a', methods: ['get', 'OPTIONS'], purges: ['a'] },
+      ['routes[0].purges: has no effect: the methods of this route change nothing; move it to the route that writes'],
+    ],
+  ])('%j', (route, expected) => {
+    const told = checkReferences(table(route)).map(
+      ({ path, expected: wanted, got, cure }) =>
+        `${formatPath(path)}: ${[wanted, got].filter((part) => part !== null).join(', got ')}; ${cure}`,
+    )
+    expect(told).toEqual(expected)
+  })
+})
+
 describe('a document of any shape', () => {
   it.each([
     [null],

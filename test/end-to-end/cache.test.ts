@@ -503,7 +503,7 @@ describe('what tells answers apart', () => {
       expect(xCache(await get('/x', https))).toBe('HIT')
       expect((await get('/x', { ...https, Host: 'other' })).text).toContain(' other ')
       expect(xCache(await get('/x', { Host: 'shop.test', 'X-Forwarded-Proto': 'http' }))).toBe('HIT')
-      expect(edge.gateway.gateway.purge(['https://shop.test/x'])).toEqual({ purged: 3 })
+      expect(await edge.gateway.gateway.purge({ urls: ['https://shop.test/x'] })).toEqual({ purged: 3 })
       expect(xCache(await get('/x', https))).toBe('MISS')
     })
 
@@ -773,12 +773,12 @@ describe('what takes a stored answer away', () => {
     }
     const { gateway } = edge.gateway
     await fill()
-    expect(gateway.purge(['http://A.test/x'])).toEqual({ purged: 1 })
+    expect(await gateway.purge({ urls: ['http://A.test/x'] })).toEqual({ purged: 1 })
     expect([xCache(await ask('/x', 'a.test')), xCache(await ask('/x', 'b.test'))]).toEqual(['MISS', 'HIT'])
-    expect(gateway.purge(['/x'])).toEqual({ purged: 2 })
+    expect(await gateway.purge({ urls: ['/x'] })).toEqual({ purged: 2 })
     expect([xCache(await ask('/x', 'a.test')), xCache(await ask('/x', 'b.test'))]).toEqual(['MISS', 'MISS'])
     expect([xCache(await ask('/x?q', 'a.test')), xCache(await ask('/x/y', 'b.test'))]).toEqual(['HIT', 'HIT'])
-    expect(gateway.purge(['/none', 'http://c.test/x'])).toEqual({ purged: 0 })
+    expect(await gateway.purge({ urls: ['/none', 'http://c.test/x'] })).toEqual({ purged: 0 })
   })
 
   it('nothing but a change of what the route asks: a reload keeps it', async () => {

@@ -8,6 +8,8 @@ export interface EntryParts {
   readonly body?: string | Buffer
   readonly headers?: HeaderList
   readonly claims?: string
+  readonly costMs?: number
+  readonly tags?: readonly string[]
   readonly vary?: readonly string[]
   /** The fields of the request that it answered. */
   readonly request?: HeaderList
@@ -27,7 +29,9 @@ export function entryOf(parts: EntryParts = {}): StoredResponse {
     staleWhileRevalidateUntilMs: 60_000,
     staleIfErrorUntilMs: 60_000,
     sharedDespiteAuthorization: false,
-    used: false,
+    tags: parts.tags ?? [],
+    costMs: parts.costMs ?? 0,
+    uses: 0,
   }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }
 }

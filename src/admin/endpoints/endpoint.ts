@@ -11,7 +11,7 @@ export interface Endpoint {
   readonly summary: string
   /** True where no token is asked for. */
   readonly isOpen?: boolean
-  /** body: the JSON of a POST, of any shape; null for a GET. client: the address of who asks. */
+  /** body: the JSON of a POST, of any shape; for a GET the parameters of its query, by name. client: the address of who asks. */
   run(control: Control, body: unknown, client: string): Answer | Promise<Answer>
 }
 
@@ -39,7 +39,11 @@ export const problem = (status: number, title: string, detail: string): Answer =
 })
 
 /** Runs with what the schema makes of the body, or answers 400 with every wrong field by its path. */
-export function decoded<T>(schema: z.ZodType<T>, body: unknown, run: (value: T) => Answer): Answer {
+export function decoded<T>(
+  schema: z.ZodType<T>,
+  body: unknown,
+  run: (value: T) => Answer | Promise<Answer>,
+): Answer | Promise<Answer> {
   const result = schema.safeParse(body)
   if (result.success) return run(result.data)
   const wrong = result.error.issues.map((issue) => `${formatPath(issue.path)}: ${issue.message}`)

@@ -1,104 +1,161 @@
-// Entries in this process, bounded in bytes. Eviction is second chance (CLOCK): keys stay in the order in which they
-// were stored, a hit only sets a mark, and the oldest key goes unless it is marked, in which case it loses the mark and
-// moves to the back. So a hit relinks nothing, and a scan of one-time keys does not flush what is in use.
+// Entries in this process, bounded in bytes. Eviction is S3-FIFO (Yang et al., SOSP 2023): what is new waits in a small
+// queue, a tenth of the memory. Whoever is used there moves on to the main queue, the others go and leave a ghost; a key
+// that comes back while its ghost is known starts in the main queue. There the oldest goes, unless it was used: then it
+// loses one use and queues up again. So a hit relinks nothing, it counts to three, and a scan of one-time keys passes
+// through the small queue without touching what is in use.
+//
+// What is dear to fetch again, in upstream milliseconds per byte beside what is usual here, has a credit of up to three
+// uses that it has not had yet: of a ten-second answer and a fast one that are asked for alike, the fast one goes.
 //
 // Keys are whole URLs as strings. V8 seeds its string hashes, and a key begins with its scheme, so a client cannot
 // choose keys that collide; a digest per request would only cost.
 
 import { type StoredResponse, isSelected } from '../entry.ts'
 import type { CacheStore } from '../store.ts'
+import { Fifo, type Place } from './fifo.ts'
+import { type Ghosts, createGhosts } from './ghosts.ts'
+import { createTagIndex } from './tag-index.ts'
 
 /** Variants kept under one key; the oldest goes. More would let one header of a client fill the memory. */
 const MAX_VARIANTS = 16
+const SMALL_SHARE = 0.1
+const MAX_USES = 3
+/** Uses, or credit in their place, that lead from the small queue to the main one. */
+const PROMOTING_USES = 2
+/** One ghost for so many bytes of memory, at most MAX_GHOSTS: 1 % of it or less, and never more than 8 MiB. */
+const BYTES_PER_GHOST = 1024
+const MAX_GHOSTS = 2 ** 20
+/** Entries over which the usual cost is averaged. */
+const COST_MEMORY = 256
 
 interface Slot {
   /** Newest first; at least one. */
   readonly variants: readonly StoredResponse[]
-  readonly bytes: number
+  /** Of the same index. */
+  readonly places: readonly Place[]
 }
 
 export function createMemoryStore(initialMaxBytes: number): CacheStore {
   const slots = new Map<string, Slot>()
+  const tags = createTagIndex()
+  const small = new Fifo()
+  const main = new Fifo()
   let maxBytes = initialMaxBytes
-  let bytes = 0
-  let entries = 0
+  let ghosts = ghostsFor(maxBytes)
+  /** Logarithm to base 4 of the usual cost per byte; null before anything had one. */
+  let usualCost: number | null = null
 
-  function take(key: string): Slot | undefined {
-    const slot = slots.get(key)
-    if (slot === undefined) return undefined
-    slots.delete(key)
-    bytes -= slot.bytes
-    entries -= slot.variants.length
-    return slot
-  }
-
-  function append(key: string, slot: Slot): void {
-    slots.set(key, slot)
-    bytes += slot.bytes
-    entries += slot.variants.length
-  }
-
-  /** Each key is looked at twice at most: the second time it has lost its mark. */
-  function evictTo(limitBytes: number): void {
-    for (const [key, slot] of slots) {
-      if (bytes <= limitBytes) return
-      take(key)
-      if (slot.variants.some(({ used }) => used)) append(key, unmarked(slot))
+  /** Takes an entry out of everything. */
+  function drop(place: Place): void {
+    const { entry } = place
+    place.queue.remove(place)
+    tags.delete(entry)
+    const { variants, places } = slots.get(entry.key) as Slot
+    if (variants.length === 1) slots.delete(entry.key)
+    else {
+      slots.set(entry.key, {
+        variants: variants.filter((other) => other !== entry),
+        places: places.filter((other) => other !== place),
+      })
     }
+  }
+
+  function evictTo(limitBytes: number): void {
+    while (small.bytes + main.bytes > limitBytes) {
+      if (main.oldest === null || small.bytes > maxBytes * SMALL_SHARE) evictSmall()
+      else evictMain(main.oldest)
+    }
+  }
+
+  /** Moves the oldest on or out. The queue is not empty: all that is stored is in one of the two. */
+  function evictSmall(): void {
+    const place = small.oldest as Place
+    const { entry, credit } = place
+    if (entry.uses + credit >= PROMOTING_USES) {
+      small.remove(place)
+      entry.uses = credit
+      main.push(place)
+    } else {
+      ghosts.add(entry.key)
+      drop(place)
+    }
+  }
+
+  function evictMain(place: Place): void {
+    if (place.entry.uses === 0) return drop(place)
+    place.entry.uses--
+    main.remove(place)
+    main.push(place)
+  }
+
+  /** 0 for what costs at most four times what is usual, and one for each further fourfold. */
+  function creditOf({ costMs, sizeBytes }: StoredResponse): number {
+    if (costMs <= 0) return 0
+    const cost = Math.log2(costMs / sizeBytes) / 2
+    usualCost ??= cost
+    const credit = Math.floor(cost - usualCost)
+    usualCost += (cost - usualCost) / COST_MEMORY
+    return Math.min(Math.max(credit, 0), MAX_USES)
   }
 
   return {
     get: (key) => slots.get(key)?.variants ?? null,
     touch(entry) {
-      entry.used = true
+      if (entry.uses < MAX_USES) entry.uses++
     },
     put(entry) {
       if (entry.sizeBytes > maxBytes) return false
-      const slot = slotWith(entry, take(entry.key)?.variants ?? [], maxBytes)
-      // Room is made before it is in: where all others are marked, the newest would be the first to go.
-      evictTo(maxBytes - slot.bytes)
-      append(entry.key, slot)
+      let queue = small
+      // What takes the place of an entry, because that has aged, is as much in use as that was.
+      for (const place of slots.get(entry.key)?.places ?? []) {
+        if (!isSameVariant(place.entry, entry)) continue
+        if (place.queue === main) queue = main
+        entry.uses = Math.max(entry.uses, place.entry.uses)
+        drop(place)
+      }
+      if (ghosts.take(entry.key, main.length + small.length)) queue = main
+      // Room is made before it is in, or it could be the first to go.
+      evictTo(maxBytes - entry.sizeBytes)
+      const beside = slots.get(entry.key)
+      const tooMany = beside?.places[MAX_VARIANTS - 1]
+      if (tooMany !== undefined) drop(tooMany)
+      const { variants = [], places = [] } = slots.get(entry.key) ?? {}
+      const place: Place = { entry, credit: creditOf(entry), queue, older: null, newer: null }
+      queue.push(place)
+      tags.add(entry)
+      slots.set(entry.key, { variants: [entry, ...variants], places: [place, ...places] })
       return true
     },
-    delete: (key) => take(key)?.variants.length ?? 0,
-    deleteWhere(matches) {
-      let removed = 0
-      for (const key of slots.keys()) if (matches(key)) removed += take(key)?.variants.length ?? 0
-      return removed
+    delete(key) {
+      const places = slots.get(key)?.places ?? []
+      for (const place of places) drop(place)
+      return places.length
     },
+    remove(entry) {
+      const place = slots.get(entry.key)?.places.find((each) => each.entry === entry)
+      if (place !== undefined) drop(place)
+      return place !== undefined
+    },
+    keys: () => slots.keys(),
+    tagged: (tag) => tags.get(tag),
     get entries() {
-      return entries
+      return small.length + main.length
     },
     get bytes() {
-      return bytes
+      return small.bytes + main.bytes
     },
     get maxBytes() {
       return maxBytes
     },
     resize(nextMaxBytes) {
+      if (nextMaxBytes !== maxBytes) ghosts = ghostsFor(nextMaxBytes)
       maxBytes = nextMaxBytes
       evictTo(maxBytes)
     },
   }
 }
 
-/** The new entry and those of the others that it does not replace, as many as may be and as fit. */
-function slotWith(entry: StoredResponse, others: readonly StoredResponse[], maxBytes: number): Slot {
-  const variants = [entry]
-  let bytes = entry.sizeBytes
-  for (const other of others) {
-    if (isSameVariant(other, entry)) continue
-    if (variants.length === MAX_VARIANTS || bytes + other.sizeBytes > maxBytes) break
-    variants.push(other)
-    bytes += other.sizeBytes
-  }
-  return { variants, bytes }
-}
-
-function unmarked(slot: Slot): Slot {
-  for (const entry of slot.variants) entry.used = false
-  return slot
-}
+const ghostsFor = (maxBytes: number): Ghosts => createGhosts(Math.min(maxBytes / BYTES_PER_GHOST, MAX_GHOSTS))
 
 /** True when the request that `entry` answered would have selected `other` too, so the newer takes its place. */
 function isSameVariant(other: StoredResponse, entry: StoredResponse): boolean {

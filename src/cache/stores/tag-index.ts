@@ -1,0 +1,32 @@
+// Which entries carry a tag. Holds nothing beside what its store holds, so the store's bound is its bound as well; the
+// entries' sizeBytes count it (entry.ts).
+
+import type { StoredResponse } from '../entry.ts'
+
+export interface TagIndex {
+  add(entry: StoredResponse): void
+  delete(entry: StoredResponse): void
+  /** The entries with a tag, oldest first; null when there is none. Lives on: entries come and go while it is read. */
+  get(tag: string): ReadonlySet<StoredResponse> | null
+}
+
+export function createTagIndex(): TagIndex {
+  const byTag = new Map<string, Set<StoredResponse>>()
+
+  return {
+    add(entry) {
+      for (const tag of entry.tags) {
+        const entries = byTag.get(tag)
+        if (entries === undefined) byTag.set(tag, new Set([entry]))
+        else entries.add(entry)
+      }
+    },
+    delete(entry) {
+      for (const tag of entry.tags) {
+        const entries = byTag.get(tag)
+        if (entries?.delete(entry) === true && entries.size === 0) byTag.delete(tag)
+      }
+    },
+    get: (tag) => byTag.get(tag) ?? null,
+  }
+}
