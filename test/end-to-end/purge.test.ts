@@ -54,6 +54,31 @@ describe('tags', () => {
     },
   )
 
+  it('survive a validation, gain those of the 304, and reach a validation that is under way', async () => {
+    const held: ServerResponse[] = []
+    const edge = await startEdge({
+      routes: ['{path: /*, cache: {}}'],
+      script({ headers }, response, count) {
+        response.setHeader('ETag', '"v"').setHeader('Cache-Control', 'no-cache')
+        if (headers['if-none-match'] === undefined) response.setHeader('xkey', 'old').end(`made ${count}`)
+        else held.push(response.writeHead(304, { xkey: 'new' }))
+      },
+    })
+    await get(edge, '/x')
+    const validated = get(edge, '/x')
+    await until(() => held.length === 1, 'the validation to reach the origin')
+    held[0]?.end()
+    expect((await validated).headers['x-cache']).toBe('REVALIDATED')
+    expect((await entriesOf(edge, '/x')).entries.map(({ tags }) => tags)).toEqual([['old', 'new']])
+
+    const purged = get(edge, '/x')
+    await until(() => held.length === 2, 'the second validation to reach the origin')
+    expect(await post(edge, { tags: ['old'] })).toEqual({ purged: 1 })
+    held[1]?.end()
+    expect((await purged).text).toBe('made 1')
+    expect((await entriesOf(edge, '/x')).entries).toEqual([])
+  })
+
   it('that the origin names are not seen on a route without a cache either', async () => {
     const edge = await startTagging('{path: /*}')
     expect((await get(edge, '/x?xkey=a&Cache-Tag=b')).headers).not.toHaveProperty('xkey')
