@@ -241,8 +241,11 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
 const formatIssues = (issues: readonly ConfigIssue[]): string => issues.map(formatIssue).join('\n')
 
+/** The report for everybody: that a reload was refused, but not the text, which quotes the file. */
 function healthReply(report: HealthReport): Reply {
-  const body = Buffer.from(JSON.stringify(report))
+  const { loaded_at, error } = report.config
+  const told = error === null ? null : 'the last reload was refused; the log and the admin port say why'
+  const body = Buffer.from(JSON.stringify({ ...report, config: { loaded_at, error: told } }))
   return {
     status: report.status === 'draining' ? 503 : 200,
     headers: ['Content-Type', 'application/json', 'Content-Length', String(body.length), 'Cache-Control', 'no-store'],
