@@ -5,31 +5,25 @@
 //   fill:   bypass: forward -> a flight to join? COLLAPSED -> lead one: MISS, or REVALIDATED where what is stored was
 //           asked about and is still good, or STALE where the origin has failed
 //
-// The verdicts are policy.ts, the sharing collapse.ts, what becomes of an answer fill.ts; what is here is their order.
+// The verdicts are policy.ts and select.ts, the sharing places.ts and collapse.ts, what becomes of an answer fill.ts;
+// what is here is their order.
 
 import type { FetchOrigin, Reply, RequestContext, Stage } from '../core/context.ts'
 import type { ExplainedCache } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
 import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
-import { type StoredResponse, isSelected, selectorOf } from './entry.ts'
+import { type StoredResponse, isSelected } from './entry.ts'
 import { freshenByHead, takeAnswer } from './fill.ts'
 import { cacheKey, claimsOf } from './key.ts'
-import { type CachePolicy, asksForPart, credentialOf, fillRefusal, lookupRefusal, reuseRefusal } from './policy.ts'
-import { REASONS, type Reason } from './reasons.ts'
+import { compilePlaces } from './places.ts'
+import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal } from './policy.ts'
+import type { Reason } from './reasons.ts'
 import { answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
 import { fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
+import { compileSelection, explainLookup } from './select.ts'
 import type { SharedCache } from './shared.ts'
-import {
-  type ForwardReason,
-  forwardReason,
-  note,
-  sayCollapsed,
-  sayForwarded,
-  sayHit,
-  sayStale,
-  wholeSeconds,
-} from './status.ts'
+import { type ForwardReason, forwardReason, note, sayCollapsed, sayForwarded, sayHit, sayStale } from './status.ts'
 
 export interface RouteCache {
   readonly lookup: Stage
@@ -51,6 +45,10 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { store, flights } = shared
   // What was shared on purpose must not outlive that purpose.
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie}`
+  const selection = compileSelection(shared, policy, epoch)
+  const { find, unaskedReason } = selection
+  const places = compilePlaces(shared, policy, setup.collapse, epoch)
+  const { mayShare, joinable } = places
 
   const lookup: Stage = (ctx) => {
     const refusal = lookupRefusal(ctx.method)
@@ -87,25 +85,6 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     return lead(ctx, key, typeof stored === 'object' ? stored : null, false)
   }
 
-  /** The entry that answers this request, fresh where there is a fresh one, or why there is none. */
-  function find(ctx: RequestContext, key: string, nowMs: number): StoredResponse | Reason {
-    const variants = store.get(key)
-    if (variants === null) return 'absent'
-    const claims = claimsOf(ctx)
-    let miss: Reason = 'vary'
-    let stale: StoredResponse | null = null
-    for (const entry of variants) {
-      if (!isSelected(ctx.headers, claims, entry)) continue
-      if (entry.epoch !== epoch) miss = 'config-changed'
-      else if (entry.freshUntilMs > nowMs) return reuseRefusal(ctx.headers, entry, policy, nowMs) ?? entry
-      else {
-        miss = 'expired'
-        if (reuseRefusal(ctx.headers, entry, policy, 0) === null) stale ??= entry
-      }
-    }
-    return stale ?? miss
-  }
-
   function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number): Reply {
     store.touch(entry)
     sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs)
@@ -113,14 +92,6 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   }
 
   // ---- stale ----
-
-  /** Why a stale entry may answer without the origin being asked; null when it may not. */
-  function unaskedReason(entry: StoredResponse, nowMs: number): 'refreshing' | 'backing-off' | null {
-    const isBackingOff = shared.failures.has(entry.key, nowMs)
-    if (isBackingOff && entry.staleIfErrorUntilMs > nowMs) return 'backing-off'
-    if (entry.staleWhileRevalidateUntilMs <= nowMs) return null
-    return isBackingOff ? 'backing-off' : 'refreshing'
-  }
 
   function answerStale(ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason): Reply {
     store.touch(entry)
@@ -140,38 +111,12 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   /** Fetches anew what is stale, for whoever comes later. One for each place, as with flights that are joined. */
   function refresh(client: RequestContext, entry: StoredResponse): void {
     const ctx = refreshing(client)
-    if (fillRefusal(client.headers) !== null || flights.at(refreshPlaceOf(ctx, entry.key)) !== undefined) return
+    if (fillRefusal(client.headers) !== null || flights.at(places.ofRefresh(ctx, entry.key)) !== undefined) return
     // What it failed by is remembered, and answered to whoever has to wait for it the next time.
     lead(ctx, entry.key, entry, true).catch(() => {})
   }
 
-  /** With credentials nobody joins, so such a refresh has a place of its own. */
-  const refreshPlaceOf = (ctx: RequestContext, key: string): string =>
-    mayShare(ctx) ? placeOf(ctx, key) : `${placeOf(ctx, key)}\nalone`
-
   // ---- sharing ----
-
-  /** With credentials an answer may be this client's alone: nobody waits for it, and it waits for nobody. */
-  const mayShare = (ctx: RequestContext): boolean =>
-    setup.collapse && ctx.method === 'GET' && (policy.isPublic || credentialOf(ctx.headers) === null)
-
-  function joinable(ctx: RequestContext, key: string): Flight | undefined {
-    if (!mayShare(ctx)) return undefined
-    const flight = flights.at(placeOf(ctx, key))
-    return flight?.epoch === epoch ? flight : undefined
-  }
-
-  /** Where flights for the same key and variant meet. Which fields select a variant is known from what is stored, or from
-   *  a flight that has landed; before that, all requests for a key meet at one place. */
-  function placeOf(ctx: RequestContext, key: string): string {
-    const claims = claimsOf(ctx)
-    const place = `${key}\n${claims}`
-    const landed = flights.at(place)?.answer?.head ?? null
-    if (landed !== null && isSelected(ctx.headers, claims, landed)) return place
-    const { varyNames } = landed ?? store.get(key)?.[0] ?? { varyNames: [] }
-    if (varyNames.length === 0) return place
-    return `${place}\n${JSON.stringify(selectorOf(ctx.headers, claims, varyNames).varyValues)}`
-  }
 
   /** Waits for a flight and reads along; null when its answer is not for this request. */
   async function join(ctx: RequestContext, flight: Flight): Promise<Reply | null> {
@@ -232,7 +177,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     // For who has waited in vain nobody waits: else all of them would go to the origin one by one.
     const hasWaited = ctx.cacheReason === ('not-shared' satisfies Reason)
     const mayJoin = mayShare(ctx) && !isHopeless && !hasWaited
-    const place = isBackground ? refreshPlaceOf(ctx, key) : mayJoin ? placeOf(ctx, key) : null
+    const place = isBackground ? places.ofRefresh(ctx, key) : mayJoin ? places.of(ctx, key) : null
     const validated = stored !== null && validatorsOf(stored.headers).length > 0 ? stored : null
     // The client's condition stays here, so that what comes is whole and can be stored; unless it will not be.
     const tags = [...(policy.tagsOf(ctx.params) ?? []), ...(stored?.tags ?? [])]
@@ -303,31 +248,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
   }
 
-  function explain(ctx: RequestContext): ExplainedCache {
-    const key = cacheKey(ctx)
-    const refusal = lookupRefusal(ctx.method)
-    if (refusal !== null) return { outcome: 'bypass', reason: REASONS[refusal], key, age_s: null, ttl_s: null }
-    const nowMs = shared.now()
-    const found = find(ctx, key, nowMs)
-    const unasked = typeof found === 'object' && found.freshUntilMs <= nowMs ? unaskedReason(found, nowMs) : null
-    if (typeof found === 'object' && (unasked !== null || found.freshUntilMs > nowMs)) {
-      const { bornAtMs, freshUntilMs } = found
-      return {
-        outcome: unasked === null ? 'hit' : 'stale',
-        reason: unasked === null ? null : REASONS[unasked],
-        key,
-        age_s: wholeSeconds(nowMs - bornAtMs),
-        ttl_s: wholeSeconds(freshUntilMs - nowMs),
-      }
-    }
-    if (asksForPart(ctx.method, ctx.headers)) {
-      return { outcome: 'bypass', reason: REASONS.range, key, age_s: null, ttl_s: null }
-    }
-    const outcome = found === 'authorization' || found === 'cookie' ? 'bypass' : 'miss'
-    return { outcome, reason: REASONS[typeof found === 'object' ? 'expired' : found], key, age_s: null, ttl_s: null }
-  }
-
-  return { lookup, fill, explain }
+  return { lookup, fill, explain: (ctx) => explainLookup(ctx, shared, selection) }
 }
 
 /** One for whoever asks for the key, to learn by which fields its variants are selected, and one for its own variant. */

@@ -1,0 +1,80 @@
+// Which stored response answers a request, fresh or stale, or why none does (RFC 9111 §4). Reads the store and the
+// failures that are remembered; changes nothing.
+
+import type { RequestContext } from '../core/context.ts'
+import type { ExplainedCache } from '../core/control.ts'
+import { type StoredResponse, isSelected } from './entry.ts'
+import { cacheKey, claimsOf } from './key.ts'
+import { type CachePolicy, asksForPart, lookupRefusal, reuseRefusal } from './policy.ts'
+import { REASONS, type Reason } from './reasons.ts'
+import type { SharedCache } from './shared.ts'
+import { wholeSeconds } from './status.ts'
+
+export interface Selection {
+  /** The entry that answers this request, fresh where there is a fresh one, or why there is none. */
+  readonly find: (ctx: RequestContext, key: string, nowMs: number) => StoredResponse | Reason
+  /** Why a stale entry may answer without the origin being asked; null when it may not. */
+  readonly unaskedReason: (entry: StoredResponse, nowMs: number) => 'refreshing' | 'backing-off' | null
+}
+
+/** epoch: of the route; entries of another are not used. */
+export function compileSelection(
+  { store, failures }: Pick<SharedCache, 'store' | 'failures'>,
+  policy: CachePolicy,
+  epoch: string,
+): Selection {
+  return {
+    find(ctx: RequestContext, key: string, nowMs: number): StoredResponse | Reason {
+      const variants = store.get(key)
+      if (variants === null) return 'absent'
+      const claims = claimsOf(ctx)
+      let miss: Reason = 'vary'
+      let stale: StoredResponse | null = null
+      for (const entry of variants) {
+        if (!isSelected(ctx.headers, claims, entry)) continue
+        if (entry.epoch !== epoch) miss = 'config-changed'
+        else if (entry.freshUntilMs > nowMs) return reuseRefusal(ctx.headers, entry, policy, nowMs) ?? entry
+        else {
+          miss = 'expired'
+          if (reuseRefusal(ctx.headers, entry, policy, 0) === null) stale ??= entry
+        }
+      }
+      return stale ?? miss
+    },
+    unaskedReason(entry: StoredResponse, nowMs: number): 'refreshing' | 'backing-off' | null {
+      const isBackingOff = failures.has(entry.key, nowMs)
+      if (isBackingOff && entry.staleIfErrorUntilMs > nowMs) return 'backing-off'
+      if (entry.staleWhileRevalidateUntilMs <= nowMs) return null
+      return isBackingOff ? 'backing-off' : 'refreshing'
+    },
+  }
+}
+
+/** What the lookup would say of a request, in words. */
+export function explainLookup(
+  ctx: RequestContext,
+  shared: Pick<SharedCache, 'now'>,
+  { find, unaskedReason }: Selection,
+): ExplainedCache {
+  const key = cacheKey(ctx)
+  const refusal = lookupRefusal(ctx.method)
+  if (refusal !== null) return { outcome: 'bypass', reason: REASONS[refusal], key, age_s: null, ttl_s: null }
+  const nowMs = shared.now()
+  const found = find(ctx, key, nowMs)
+  const unasked = typeof found === 'object' && found.freshUntilMs <= nowMs ? unaskedReason(found, nowMs) : null
+  if (typeof found === 'object' && (unasked !== null || found.freshUntilMs > nowMs)) {
+    const { bornAtMs, freshUntilMs } = found
+    return {
+      outcome: unasked === null ? 'hit' : 'stale',
+      reason: unasked === null ? null : REASONS[unasked],
+      key,
+      age_s: wholeSeconds(nowMs - bornAtMs),
+      ttl_s: wholeSeconds(freshUntilMs - nowMs),
+    }
+  }
+  if (asksForPart(ctx.method, ctx.headers)) {
+    return { outcome: 'bypass', reason: REASONS.range, key, age_s: null, ttl_s: null }
+  }
+  const outcome = found === 'authorization' || found === 'cookie' ? 'bypass' : 'miss'
+  return { outcome, reason: REASONS[typeof found === 'object' ? 'expired' : found], key, age_s: null, ttl_s: null }
+}
