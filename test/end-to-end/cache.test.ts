@@ -717,7 +717,10 @@ describe('what takes a stored answer away', () => {
     ['PATCH', 'PATCH', 303, 200, 'MISS'],
     ['a POST that is refused', 'POST', 400, 200, 'HIT'],
     ['a POST that fails', 'POST', 500, 200, 'HIT'],
+    ['a method of which nothing is known', 'M-SEARCH', 200, 200, 'MISS'],
+    ['such a method that fails', 'M-SEARCH', 500, 200, 'HIT'],
     ['OPTIONS', 'OPTIONS', 200, 200, 'HIT'],
+    ['PROPFIND', 'PROPFIND', 207, 200, 'HIT'],
   ])('[RFC 9111 §4.4] %s', async (_name, method, status, _get, outcome) => {
     const edge = await startCache('ttl: 1h', {
       script: (message, response) => void response.writeHead(message.method === 'GET' ? 200 : status).end(),

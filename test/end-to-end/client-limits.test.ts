@@ -210,7 +210,7 @@ describe('answers before the body is read', () => {
       { status: 404, head: declared('POST'), routes: ['{path: /other}'] },
       { status: 404, head: post('Transfer-Encoding: chunked\r\n', 'fffffff0\r\n'), routes: ['{path: /other}'] },
       { status: 405, head: declared('POST'), routes: ['{path: /x, methods: [GET]}'] },
-      { status: 501, head: declared('PROPFIND') },
+      { status: 501, head: declared('PLAY').replace('HTTP/1.1', 'RTSP/1.0') },
     ]
     // Each takes as long as the gateway lets the client linger, so all go at once.
     const outcomes = await Promise.all(

@@ -5,6 +5,7 @@ import net, { type AddressInfo, type Socket } from 'node:net'
 import tls from 'node:tls'
 import https from 'node:https'
 import { describe, expect, it } from 'vitest'
+import { METHODS } from '../../src/http/methods.ts'
 import { createCertificate } from '../support/certificate.ts'
 import { converse, request } from '../support/client.ts'
 import { closeAfterEach } from '../support/closing.ts'
@@ -671,6 +672,20 @@ describe('the body of an answer', () => {
     const gateway = closing(await startGateway(yaml(origin.url)))
     const answer = await request(gateway.url)
     expect(answer.text).toBe('until the end')
+  })
+})
+
+describe('a method', () => {
+  it('[RFC 9110 §9.1] is forwarded as it is, with the body that came with it', async () => {
+    const { origin, gateway } = await setUp()
+    const methods = METHODS.filter((method) => method !== 'GET' && method !== 'HEAD')
+    for (const method of methods) {
+      const body = `<${method}>`
+      const headers = { 'Content-Length': String(body.length) }
+      expect((await request(`${gateway.url}/x`, { method, headers, body })).status).toBe(200)
+    }
+    const seen = await Promise.all(origin.seen.map(async ({ method, body }) => [method, String(await body)]))
+    expect(seen).toEqual(methods.map((method) => [method, `<${method}>`]))
   })
 })
 

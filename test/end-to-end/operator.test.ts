@@ -484,7 +484,7 @@ routes:
     ['no route', { path: '/none' }],
     ['a route of another host', { path: '/x' }],
     ['another method', { path: '/only', method: 'DELETE' }],
-    ['a method that is not known', { path: '/only', method: 'PROPFIND' }],
+    ['a method of WebDAV where there is a cache', { path: '/cached/a', method: 'PROPFIND' }],
     ['TRACE', { path: '/only', method: 'TRACE' }],
     ['a dot segment', { path: '/cached/%2e%2e;/x' }],
     ['a bad escape', { path: '/cached/%zz' }],

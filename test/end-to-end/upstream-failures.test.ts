@@ -191,6 +191,8 @@ describe('an upstream that breaks off before its answer', () => {
     ['DELETE', 1],
     ['OPTIONS', 1],
     ['QUERY', 1],
+    ['PROPFIND', 1],
+    ['M-SEARCH', 1],
     ['POST', 1],
   ])('[RFC 9110 §9.2.2] sees %s %d times, and the client a 502', async (method, times) => {
     const origin = await rawOrigin((_count, _head, socket) => {
