@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Starts Weirgate, or says what to do on a Node that is too old for it. Old JavaScript on purpose: this file has to
 // run where the rest does not.
-var required = [24, 18, 1]
+var required = [24, 19, 0]
 var actual = process.versions.node.split('.').map(Number)
 
 function isNewEnough() {

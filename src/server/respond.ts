@@ -7,7 +7,7 @@ import type { Socket } from 'node:net'
 import type { BodySink, BodyStream, HeaderList, Reply, RequestContext } from '../core/context.ts'
 import type { GatewayError } from '../core/errors.ts'
 import { formatHttpDate } from '../http/date.ts'
-import { getHeaders, hasHeader } from '../http/headers.ts'
+import { hasHeader } from '../http/headers.ts'
 import { METHODS } from '../http/methods.ts'
 import { problemReply } from '../http/problem.ts'
 
@@ -78,16 +78,14 @@ export function breakOff(response: ServerResponse): void {
   response.destroy()
 }
 
-/** Passes an interim answer on (RFC 9110 §15.2): 102, and 103 with its links. Others say nothing to a client of ours. */
+/** Passes an interim answer on, with its fields (RFC 9110 §15.2). But 100, which the gateway says itself where it has been
+ *  asked for it. */
 export function relayInterim(response: ServerResponse, status: number, headers: HeaderList): void {
-  if (response.headersSent || response.destroyed) return
-  if (status === 102) return response.writeProcessing()
-  if (status !== 103) return
-  const link = getHeaders(headers, 'link').flatMap((line) => line.split(/\s*,\s*(?=<)/))
+  if (status === 100 || response.headersSent || response.destroyed) return
   try {
-    if (link.length > 0) response.writeEarlyHints({ link })
+    response.writeInformation(status, headers)
   } catch {
-    // node:http takes only what it holds for a link. A hint may be lost at any hop (RFC 8297 §2).
+    // What node:http does not take is no loss: it may happen at any hop (RFC 8297 §2), and the answer is still to come.
   }
 }
 

@@ -57,13 +57,22 @@ export function compileForward(options: ForwardOptions): Forwarder {
         headers: requestHead(ctx, viaToken, editRequest, drop, add),
         body: ctx.body,
         maxBodyBytes,
-        relayInterim: ctx.relayInterim,
+        relayInterim: interimRelay(ctx),
       },
       timeouts,
       retries,
     )
     const abort = (reason: GatewayError) => sent.abort(reason)
     return { answer: sent.answer.then((raw) => clean(ctx, raw, sentAtMs, abort)), abort }
+  }
+
+  /** An interim answer is cleaned as a final one is; what cannot be is dropped, since it is for information alone. */
+  function interimRelay({ relayInterim }: RequestContext): RequestContext['relayInterim'] {
+    if (relayInterim === null) return null
+    return (status, raw) => {
+      const headers = responseHead(status, raw, editResponse, replacedFields)
+      if (headers !== null) relayInterim(status, headers)
+    }
   }
 
   function clean(

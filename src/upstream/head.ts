@@ -102,8 +102,8 @@ export function responseHead(
     if (!isFieldValue(value)) return null
     if (RESPONSE_ENDS_HERE.has(lower) || isProxyField(lower) || lower.startsWith('surrogate-')) continue
     if (named.has(lower) || replaced.has(lower)) continue
-    // RFC 9110 §8.6: a 204 has none.
-    if (status === 204 && lower === 'content-length') continue
+    // RFC 9110 §8.6: a 204 and an interim answer have none.
+    if ((status === 204 || status < 200) && lower === 'content-length') continue
     head.push(name, value)
   }
   return edit(head)

@@ -51,7 +51,7 @@ describe('the launcher', () => {
     () => {
       const { status, stdout, stderr } = launch(old?.path ?? '', 'run')
       expect([status, stdout]).toEqual([1, ''])
-      expect(stderr).toContain(`Weirgate needs Node 24.18.1 or newer; this is ${old?.version}.`)
+      expect(stderr).toContain(`Weirgate needs Node 24.19.0 or newer; this is ${old?.version}.`)
       expect(stderr).toContain('npm ci')
       expect(stderr).toContain('https://nodejs.org/')
     },

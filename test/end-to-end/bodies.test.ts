@@ -149,13 +149,28 @@ describe('interim answers', () => {
   })
 
   it.each([
-    ['hints that are no links', 'HTTP/1.1 103 Early Hints\r\nLink: "not a link\r\n\r\n'],
-    ['hints without links', 'HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n'],
-    ['one that nobody knows', 'HTTP/1.1 199 Whatever\r\nX: y\r\n\r\n'],
-  ])('do no harm: %s', async (_name, interimAnswer) => {
+    ['hints that are no links', '103 Early Hints', { link: '"not a link' }],
+    ['hints without links', '103 Early Hints', { x: 'y' }],
+    ['one that nobody knows', '199 Whatever', { x: 'y' }],
+  ])('[RFC 9110 §15.2] pass on: %s', async (_name, line, headers) => {
+    const fields = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+    const interimAnswer = `HTTP/1.1 ${line}\r\n${fields.join('')}\r\n`
     const gateway = await startBefore(`${interimAnswer}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok`)
     const { status, text, interim } = await request(gateway.url)
-    expect([status, text, interim]).toEqual([200, 'ok', []])
+    expect([status, text, interim]).toEqual([200, 'ok', [{ status: Number.parseInt(line), headers }]])
+  })
+
+  it('[RFC 9111 §3] are not stored, nor are their fields', async () => {
+    const gateway = await startBefore(
+      'HTTP/1.1 103 Early Hints\r\nX-Hint: 1\r\n\r\nHTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 2\r\n\r\nok',
+      'keep',
+      { routes: ['{path: /*, cache: {}}'] },
+    )
+    const answers = [await request(gateway.url), await request(gateway.url)]
+    expect(answers.map(({ headers, interim }) => [headers['x-cache'], headers['x-hint'], interim.length])).toEqual([
+      ['MISS', undefined, 1],
+      ['HIT', undefined, 0],
+    ])
   })
 })
 
