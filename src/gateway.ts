@@ -4,6 +4,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { createAdminServer } from './admin/server.ts'
+import { purge } from './cache/purge.ts'
 import { createSharedCache } from './cache/shared.ts'
 import { createMemoryStore } from './cache/stores/memory.ts'
 import { type ConfigIssue, formatIssue } from './config/issues.ts'
@@ -21,7 +22,7 @@ import { createStatistics } from './observe/statistics.ts'
 import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
 import type { PlannedPool } from './plan/pools.ts'
-import { purge, storedEntries } from './plan/purge.ts'
+import { compilePurge, storedEntries } from './plan/purge.ts'
 import { createListener } from './server/listener.ts'
 import { type Address, formatAddress } from './server/options.ts'
 
@@ -180,7 +181,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     upstreams: () => [...plan.pools.values()].map(({ pool }) => pool.status()),
     config: () => raw,
     explain: (request) => explainRequest(plan, request, reachableHost(address)),
-    purge: async (request) => ({ purged: await purge(shared.cache, request) }),
+    purge: async (request) => ({ purged: await purge(shared.cache, compilePurge(request)) }),
     entries: (url) => storedEntries(shared.cache, url),
     reload,
   }

@@ -23,7 +23,13 @@ export function cacheKey(request: Asking): string {
   return `${scheme}://${host}${path}${query}`
 }
 
-/** Path and query of a key. */
+/** The URL of a key: what stands before its first line end. What follows tells apart what is stored under one URL. */
+export function urlOfKey(key: string): string {
+  const end = key.indexOf('\n')
+  return end < 0 ? key : key.slice(0, end)
+}
+
+/** Path and query of a URL that is a key. */
 export const pathOfKey = (key: string): string => key.slice(key.indexOf('/', key.indexOf('://') + 3))
 
 /** What a trusted proxy says that the key does not hold; '' where it says nothing more, and for every other peer. */

@@ -1,6 +1,6 @@
 // What takes stored responses away before their time: a purge by an operator, an unsafe request that succeeded (RFC 9111
 // §4.4), and the tags that its route purges. All of them reach what is being fetched at that moment as well: such an
-// answer may be from before the change, so it is not stored, and nobody joins it any more.
+// answer may be from before the change, so it is not stored, and nobody joins it any more, soft as the purge may be.
 //
 // However much there is to remove, no request waits more than SLICE_MS for it: the work goes on in slices, one in a turn
 // of the event loop, purges taking turns. What is stored meanwhile was asked for after the change and may stay or go.
@@ -10,7 +10,9 @@ import { GatewayError } from '../core/errors.ts'
 import { getHeader } from '../http/headers.ts'
 import { isSafeMethod } from '../http/methods.ts'
 import { normalizeTarget } from '../http/target.ts'
-import { cacheKey, pathOfKey } from './key.ts'
+import type { StoredResponse } from './entry.ts'
+import { cacheKey, pathOfKey, urlOfKey } from './key.ts'
+import { type PurgeRule, afterPurge, compileKeyTest } from './purge-rule.ts'
 import type { SharedCache } from './shared.ts'
 import { type TagRule, noTags } from './tags.ts'
 
@@ -18,51 +20,65 @@ const SLICE_MS = 10
 /** Steps between two looks at the clock, some 50 us. */
 const STEPS = 64
 
-/** Removes all variants of a key; answers how many. */
-export function purgeKey({ store, flights }: SharedCache, key: string): number {
-  flights.spoil((other) => other === key)
-  return store.delete(key)
-}
-
-/** Removes every key that `matches` accepts; resolves with how many variants that were. Walks all keys. */
-export function purgeWhere(shared: SharedCache, matches: (key: string) => boolean): Promise<number> {
+/** Carries out a rule; resolves with how many variants were removed, or became stale where it is soft. */
+export async function purge(shared: SharedCache, rule: PurgeRule): Promise<number> {
   const { store, flights } = shared
-  flights.spoil(matches)
-  return sweep(shared, store.keys(), store.entries, (key) => (matches(key) ? store.delete(key) : 0))
-}
+  const { urls = [], tags = [] } = rule
+  const test = compileKeyTest(rule)
+  if (test !== null) flights.spoil(test)
+  if (tags.length > 0) flights.spoilTags(new Set(tags))
 
-/** Removes every variant that carries one of these tags; resolves with how many. */
-export async function purgeTags(shared: SharedCache, tags: readonly string[]): Promise<number> {
-  const { store, flights } = shared
-  flights.spoilTags(new Set(tags))
-  let purged = 0
+  const nowMs = shared.now()
+  const take = (entry: StoredResponse): number => {
+    const left = afterPurge(entry, rule.soft === true, nowMs)
+    if (left === entry) return 0
+    return (left === null ? store.remove(entry) : store.replace(entry, left)) ? 1 : 0
+  }
+  const takeKey = (key: string): number => {
+    if (rule.soft !== true) return store.delete(key)
+    let taken = 0
+    for (const entry of store.get(key) ?? []) taken += take(entry)
+    return taken
+  }
+
+  let taken = 0
+  for (const url of urls) for (const key of keysOf(url)) taken += takeKey(key)
+  const isWalk = rule.all === true || rule.prefix !== undefined || rule.pattern !== undefined || urls.some(isPath)
+  if (test !== null && isWalk) {
+    taken += await sweep(shared, store.keys(), store.entries, (key) => (test(key) ? takeKey(key) : 0))
+  }
   for (const tag of tags) {
     const entries = store.tagged(tag)
-    if (entries !== null) purged += await sweep(shared, entries, entries.size, (entry) => (store.remove(entry) ? 1 : 0))
+    if (entries !== null) taken += await sweep(shared, entries, entries.size, take)
   }
-  return purged
+  return taken
 }
 
-/** Called with what a request was answered: after an unsafe one that succeeded, its URL's responses are out of date, and
- *  those of the URLs that the answer names, as far as they are of the same origin (of others it says nothing), and what
- *  carries the tags that its route purges. Resolves when all of that is gone. */
-export function invalidate(
-  shared: SharedCache,
+/** Of a rule's URL where they are known without a walk over all keys. */
+function keysOf(url: string): readonly string[] {
+  if (url.startsWith('//')) return [`http:${url}`, `https:${url}`]
+  return isPath(url) ? [] : [url]
+}
+
+/** Of a rule's URL: on every host. */
+const isPath = (url: string): boolean => url.startsWith('/') && !url.startsWith('//')
+
+/** What a request's answer makes out of date; null where it does nothing of the kind. After an unsafe request that
+ *  succeeded these are its URL's responses, those of the URLs that the answer names, as far as they are of the same
+ *  origin (of others it says nothing), and what carries the tags that its route purges. */
+export function invalidation(
   ctx: RequestContext,
   status: number,
   headers: HeaderList,
   purges: TagRule = noTags,
-): Promise<unknown> | null {
+): PurgeRule | null {
   if (status < 200 || status >= 400 || isSafeMethod(ctx.method)) return null
-  const key = cacheKey(ctx)
-  purgeKey(shared, key)
-  for (const name of ['location', 'content-location']) {
-    const named = keyNamedBy(getHeader(headers, name), key)
-    if (named !== null && named !== key) purgeKey(shared, named)
-  }
+  const url = urlOfKey(cacheKey(ctx))
+  const named = ['location', 'content-location'].map((name) => urlNamedBy(getHeader(headers, name), url))
+  const urls = [...new Set([url, ...named.filter((each) => each !== null)])]
   // A tag that cannot be kept is on no entry.
   const tags = purges(ctx.params) ?? []
-  return tags.length === 0 ? null : purgeTags(shared, tags)
+  return tags.length === 0 ? { urls } : { urls, tags }
 }
 
 /** Calls `remove` with what there is, slice by slice, and sums up what it answers. atMost: how many there are now; what
@@ -86,10 +102,10 @@ export async function sweep<T>(
   return removed
 }
 
-/** The key of a URL that an answer names, absolute or relative to its own; null for one of another origin. */
-function keyNamedBy(reference: string | null, key: string): string | null {
-  const url = reference === null ? null : URL.parse(reference, key)
-  if (url === null || url.origin !== new URL(key).origin) return null
+/** A URL that an answer names, absolute or relative to its own, as keys spell it; null for one of another origin. */
+function urlNamedBy(reference: string | null, own: string): string | null {
+  const url = reference === null ? null : URL.parse(reference, own)
+  if (url === null || url.origin !== new URL(own).origin) return null
   const target = normalizeTarget(url.pathname + url.search)
-  return target instanceof GatewayError ? null : key.slice(0, -pathOfKey(key).length) + target.path + target.query
+  return target instanceof GatewayError ? null : own.slice(0, -pathOfKey(own).length) + target.path + target.query
 }

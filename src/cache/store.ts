@@ -5,7 +5,8 @@
 import type { StoredResponse } from './entry.ts'
 
 export interface CacheStore {
-  /** All variants under a key, newest first; null when there is none. The list is the store's: read it at once. */
+  /** All variants under a key, newest first; null when there is none. The list is the store's: read it at once. Changes to
+   *  the store do not change it. */
   get(key: string): readonly StoredResponse[] | null
   /** Notes that an entry was of use, for eviction. Cheap: called on every hit. */
   touch(entry: StoredResponse): void
@@ -16,9 +17,12 @@ export interface CacheStore {
   delete(key: string): number
   /** Removes one entry; false when it is not there any more. */
   remove(entry: StoredResponse): boolean
+  /** Puts `next` in the place of an entry of the same key, selecting fields, tags and size, which goes; it is as much in use and
+   *  as old to eviction as that was. False when that entry is not there any more. */
+  replace(entry: StoredResponse, next: StoredResponse): boolean
   /** All keys, those that stayed longest first. Lives on: keys come (at the end) and go while it is read. */
   keys(): Iterable<string>
-  /** The entries with a tag, oldest first; null when there is none. Lives on as keys() does. */
+  /** The entries with a tag; null when there is none. Lives on as keys() does. */
   tagged(tag: string): ReadonlySet<StoredResponse> | null
   readonly entries: number
   /** Sum of the entries' sizeBytes; never more than maxBytes. */

@@ -10,6 +10,7 @@ interface PurgeOptions {
   readonly prefix?: string
   readonly pattern?: string
   readonly all?: true
+  readonly soft?: true
 }
 
 export const purgeCommand = () =>
@@ -20,11 +21,14 @@ export const purgeCommand = () =>
     .option('--prefix <url>', 'what begins with this')
     .option('--pattern <glob>', 'what matches this as a whole; * stands for any text')
     .option('--all', 'everything')
+    .option('--soft', 'make it stale instead: it may still answer while it is being refreshed, or the origin fails')
     .addOption(configOption())
-    .action(async (urls: readonly string[], { config, tag, prefix, pattern, all }: PurgeOptions) => {
+    .action(async (urls: readonly string[], { config, tag, prefix, pattern, all, soft }: PurgeOptions) => {
       const asked = { urls: urls.length > 0 ? urls : undefined, tags: tag, prefix, pattern, all }
       if (Object.values(asked).filter((value) => value !== undefined).length !== 1) {
         throw new UsageError('Name what to purge, in one way: URLs, --tag, --prefix, --pattern or --all.')
       }
-      console.log(JSON.stringify(await askAdmin(configOf(config).admin, 'POST', '/api/cache/purge', asked)))
+      console.log(
+        JSON.stringify(await askAdmin(configOf(config).admin, 'POST', '/api/cache/purge', { ...asked, soft })),
+      )
     })

@@ -82,7 +82,10 @@ export interface ExplainedCache {
 }
 
 /** What to purge. An absolute URL stands for http and https alike; what begins with `/` stands for every host. */
-export type PurgeRequest =
+export type PurgeRequest = {
+  /** What is named becomes stale at once, in place of being removed. */
+  readonly soft?: true
+} & (
   | { readonly urls: readonly string[] }
   | { readonly tags: readonly string[] }
   /** Of a URL. */
@@ -90,6 +93,7 @@ export type PurgeRequest =
   /** A whole URL, in which `*` stands for any text. */
   | { readonly pattern: string }
   | { readonly all: true }
+)
 
 /** What the cache holds for one URL; never bodies. */
 export interface StoredEntries {
@@ -114,7 +118,7 @@ export interface StoredEntry {
 }
 
 export interface PurgeResult {
-  /** Stored responses removed, variants counted one by one. */
+  /** Stored responses removed, or made stale by a soft purge; variants counted one by one. */
   readonly purged: number
 }
 
@@ -157,7 +161,7 @@ export interface Control {
   /** The running configuration as plain JSON, secrets hidden. */
   config(): unknown
   explain(request: ExplainRequest): Explanation
-  /** Removes stored responses, all variants. Rejects with a GatewayError where a text is no URL. */
+  /** Removes stored responses, all variants, or makes them stale. Rejects with a GatewayError where a text is no URL. */
   purge(request: PurgeRequest): Promise<PurgeResult>
   /** What is stored under a URL: absolute, or a path that stands for every host. Rejects as purge does. */
   entries(url: string): Promise<StoredEntries>

@@ -5,7 +5,7 @@
 import { hash } from 'node:crypto'
 import { compileCache, type RouteCache } from '../cache/cache.ts'
 import { compilePolicy } from '../cache/policy.ts'
-import { invalidate } from '../cache/purge.ts'
+import { invalidation, purge } from '../cache/purge.ts'
 import type { SharedCache } from '../cache/shared.ts'
 import { compileTags } from '../cache/tags.ts'
 import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
@@ -168,7 +168,10 @@ function compileRoute(options: RouteOptions, config: GatewayConfig, pools: Plann
     limits: limiter?.check ?? null,
     lookup: cache?.lookup ?? null,
     fetch: cache?.fill ?? forwarder.stage,
-    invalidate: (ctx, status, headers) => invalidate(shared.cache, ctx, status, headers, purges),
+    invalidate(ctx, status, headers) {
+      const rule = invalidation(ctx, status, headers, purges)
+      return rule === null ? null : purge(shared.cache, rule)
+    },
   })
   return { row: describeRoute(options, upstream, names), pool, pipeline, limiter, cache, forwarder }
 }

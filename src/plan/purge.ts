@@ -1,13 +1,11 @@
 // Purging and looking into the cache as people ask for it: by URL, by its beginning, by a pattern, by tag. An absolute URL
 // stands for both schemes, since TLS often ends before the gateway and what people know as https:// is stored as http://.
 // What begins with `/` stands for every host.
-//
-// A pattern is matched by searching for its pieces one after another: no text from outside becomes a regular expression,
-// and no pattern takes longer than its length times the URL's.
 
 import type { StoredResponse } from '../cache/entry.ts'
 import { pathOfKey } from '../cache/key.ts'
-import { purgeKey, purgeTags, purgeWhere, sweep } from '../cache/purge.ts'
+import type { PurgeRule } from '../cache/purge-rule.ts'
+import { sweep } from '../cache/purge.ts'
 import type { SharedCache } from '../cache/shared.ts'
 import { wholeSeconds } from '../cache/status.ts'
 import type { PurgeRequest, StoredEntries, StoredEntry } from '../core/control.ts'
@@ -18,16 +16,14 @@ import { type NormalTarget, normalizeTarget } from '../http/target.ts'
 const MAX_LISTED = 100
 const SCHEMES = ['http', 'https'] as const
 
-type KeyTest = (key: string) => boolean
-
-/** Removes what a request names, every variant; resolves with how many. Rejects with a GatewayError that names the first
- *  text that is no URL; nothing is removed then. */
-export async function purge(cache: SharedCache, request: PurgeRequest): Promise<number> {
-  if ('urls' in request) return purgeUrls(cache, request.urls)
-  if ('tags' in request) return purgeTags(cache, request.tags)
-  if ('prefix' in request) return purgeWhere(cache, prefixTest(request.prefix))
-  if ('pattern' in request) return purgeWhere(cache, patternTest(request.pattern))
-  return purgeWhere(cache, () => true)
+/** The rule for what a request names. Throws a GatewayError that tells the first text that is no URL. */
+export function compilePurge(request: PurgeRequest): PurgeRule {
+  const soft = request.soft === true ? { soft: request.soft } : {}
+  if ('urls' in request) return { urls: [...new Set(request.urls.map(spellUrl))], ...soft }
+  if ('tags' in request) return { tags: [...new Set(request.tags)], ...soft }
+  if ('prefix' in request) return { prefix: spellUrl(request.prefix), ...soft }
+  if ('pattern' in request) return { pattern: spellPattern(request.pattern), ...soft }
+  return { all: true, ...soft }
 }
 
 /** What is stored under a URL, on every host where it is a path. Rejects with a GatewayError where it is none. */
@@ -63,27 +59,13 @@ function describe(entry: StoredResponse, nowMs: number): StoredEntry {
   }
 }
 
-async function purgeUrls(cache: SharedCache, urls: readonly string[]): Promise<number> {
-  const targets = urls.map(targetOf)
-  let purged = 0
-  const everywhere = new Set<string>()
-  for (const { authority, path, query } of targets) {
-    if (authority === null) everywhere.add(path + query)
-    else for (const scheme of SCHEMES) purged += purgeKey(cache, `${scheme}://${authority}${path}${query}`)
-  }
-  // One walk over all keys, however many paths.
-  return everywhere.size === 0 ? purged : purged + (await purgeWhere(cache, (key) => everywhere.has(pathOfKey(key))))
+/** As rules spell URLs: on both schemes, or on every host. */
+function spellUrl(url: string): string {
+  const { authority, path, query } = targetOf(url)
+  return `${authority === null ? '' : `//${authority}`}${path}${query}`
 }
 
-function prefixTest(prefix: string): KeyTest {
-  const { authority, path, query } = targetOf(prefix)
-  const normal = `${authority ?? ''}${path}${query}`
-  return authority === null
-    ? (key) => pathOfKey(key).startsWith(normal)
-    : (key) => key.startsWith(normal, key.indexOf('://') + 3)
-}
-
-function patternTest(pattern: string): KeyTest {
+function spellPattern(pattern: string): string {
   const rest = pattern.replace(/^https?:\/\//i, '')
   const slash = rest.indexOf('/')
   if (rest === pattern && slash !== 0 && !pattern.startsWith('*')) {
@@ -91,25 +73,7 @@ function patternTest(pattern: string): KeyTest {
   }
   const host = slash < 0 ? rest : rest.slice(0, slash)
   const target = slash < 0 ? '' : targetOf(rest.slice(slash))
-  const glob = compileGlob(host.toLowerCase() + (target === '' ? '' : target.path + target.query))
-  return slash === 0 ? (key) => glob(pathOfKey(key)) : (key) => glob(key.slice(key.indexOf('://') + 3))
-}
-
-/** A test for whole texts, in which `*` stands for any text. */
-function compileGlob(pattern: string): (text: string) => boolean {
-  const [first = '', ...middle] = pattern.split('*')
-  const last = middle.pop()
-  if (last === undefined) return (text) => text === pattern
-  return (text) => {
-    if (!text.startsWith(first)) return false
-    let at = first.length
-    for (const piece of middle) {
-      const found = text.indexOf(piece, at)
-      if (found < 0) return false
-      at = found + piece.length
-    }
-    return text.length - last.length >= at && text.endsWith(last)
-  }
+  return (slash === 0 ? '' : `//${host.toLowerCase()}`) + (target === '' ? '' : target.path + target.query)
 }
 
 function targetOf(url: string): NormalTarget {

@@ -424,7 +424,7 @@ describe('POST /api/cache/purge', () => {
     [{ urls: '/a' }, 'urls: expected a list of URLs'],
     [{ urls: [] }, 'urls: expected at least one URL'],
     [{ urls: ['/a', 7] }, 'urls[1]: expected a URL as text'],
-    [{ urls: ['/a'], soft: true }, 'soft: not supported yet'],
+    [{ urls: ['/a'], soft: 1 }, 'soft: expected true or false'],
     [{ tags: ['a b'] }, 'tags[0]: expected a tag: 1 to 128 visible ASCII characters'],
     [{ prefix: 'a' }, 'prefix: expected "/path" or "http://host/path"'],
     [{ all: false }, 'all: expected true, or nothing'],

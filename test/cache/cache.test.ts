@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { invalidate, purgeKey, purgeWhere } from '../../src/cache/purge.ts'
+import { invalidation, purge } from '../../src/cache/purge.ts'
 import type { RequestContext } from '../../src/core/context.ts'
 import { BROKEN } from '../support/body.ts'
 import { type Asked, type Bench, createBench, settle } from '../support/cache.ts'
@@ -422,19 +422,25 @@ describe('variants that are asked for at the same moment', () => {
 
 describe('a change while a fetch is under way', () => {
   const post = (path: string): RequestContext => createBench().ask({ method: 'POST', path }).ctx
+  const change = async ({ shared }: Bench, ctx: RequestContext, status: number): Promise<unknown> => {
+    const rule = invalidation(ctx, status, [])
+    return rule === null ? null : purge(shared, rule)
+  }
 
-  it.each<[string, (bench: Bench) => void]>([
-    ['[RFC 9111 §4.4] an unsafe request', (bench) => invalidate(bench.shared, post('/'), 204, [])],
-    ['a purge of its key', (bench) => void purgeKey(bench.shared, KEY)],
-    ['a purge of many', (bench) => void purgeWhere(bench.shared, (key) => key.endsWith('/'))],
-  ])('keeps the old answer out of the store, and from those who come after: %s', async (_name, change) => {
+  it.each<[string, (bench: Bench) => Promise<unknown>]>([
+    ['[RFC 9111 §4.4] an unsafe request', (bench) => change(bench, post('/'), 204)],
+    ['a purge of its URL', (bench) => purge(bench.shared, { urls: [KEY] })],
+    ['a purge of its path', (bench) => purge(bench.shared, { urls: ['/'] })],
+    ['a purge of many', (bench) => purge(bench.shared, { pattern: '//*/' })],
+    ['a soft purge', (bench) => purge(bench.shared, { all: true, soft: true })],
+  ])('keeps the old answer out of the store, and from those who come after: %s', async (_name, begin) => {
     const bench = createBench()
     const before = bench.ask()
     await settle()
     const old = first(bench).stream(FRESH)
     await settle()
     old.send('old')
-    change(bench)
+    const changed = begin(bench)
     const after = bench.ask()
     await settle()
     expect(bench.asked).toHaveLength(2)
@@ -447,6 +453,7 @@ describe('a change while a fetch is under way', () => {
     expect(await after.outcome()).toBe('200 new')
     expect(await together.outcome()).toBe('200 new')
     expect(await bench.ask().outcome()).toBe('200 new')
+    await changed
     expectReleased(bench)
   })
 
@@ -459,7 +466,7 @@ describe('a change while a fetch is under way', () => {
     bench.ask()
     await settle()
     const { ctx } = createBench().ask({ method, path })
-    await invalidate(bench.shared, ctx, status, [])
+    await change(bench, ctx, status)
     first(bench).reply(FRESH)
     await settle()
     expect(await bench.ask().field('X-Cache')).toBe('HIT')

@@ -1,50 +1,65 @@
 import { describe, expect, it } from 'vitest'
-import { purgeTags, purgeWhere } from '../../src/cache/purge.ts'
+import { purge } from '../../src/cache/purge.ts'
 import { createSharedCache } from '../../src/cache/shared.ts'
+import type { CacheStore } from '../../src/cache/store.ts'
 import { createMemoryStore } from '../../src/cache/stores/memory.ts'
 import { createTurns } from '../../src/cache/turns.ts'
 import { entryOf } from '../support/entry.ts'
 
+const ETAG = ['ETag', '"v"']
+
 function filled(count: number) {
   const shared = createSharedCache(createMemoryStore(1024 ** 3), () => 0)
   for (let i = 0; i < count; i++) {
-    shared.store.put(entryOf({ key: `http://gateway.test/${i}`, tags: i % 2 === 0 ? ['even'] : [] }))
+    shared.store.put(entryOf({ key: `http://gateway.test/${i}`, tags: i % 2 === 0 ? ['even'] : [], headers: ETAG }))
   }
   return shared
 }
 
-/** A purge that takes several slices on any machine: each key costs at least `stepMs`. */
-const slowly = (stepMs: number) => () => {
-  const endMs = performance.now() + stepMs
-  while (performance.now() < endMs);
-  return true
+/** A store in which each removal takes so long that a purge needs several slices on any machine. */
+function slow(store: CacheStore, stepMs: number): CacheStore {
+  const slowly = <T>(act: () => T): T => {
+    const endMs = performance.now() + stepMs
+    while (performance.now() < endMs);
+    return act()
+  }
+  const remove: CacheStore['delete'] = (key) => slowly(() => store.delete(key))
+  const replace: CacheStore['replace'] = (entry, next) => slowly(() => store.replace(entry, next))
+  return Object.create(store, { delete: { value: remove }, replace: { value: replace } }) as CacheStore
 }
 
 describe('a large purge', () => {
-  it('lets the event loop go on, and what is stored meanwhile may stay', async () => {
-    const shared = filled(500)
-    let turns = 0
-    let isOver = false
-    const count = () => {
-      turns++
-      shared.store.put(entryOf({ key: `http://gateway.test/late/${turns}` }))
-      if (!isOver) setImmediate(count)
-    }
-    setImmediate(count)
-    const purged = await purgeWhere(shared, slowly(0.2))
-    isOver = true
-    expect(turns).toBeGreaterThanOrEqual(4)
-    expect(purged).toBe(500)
-    expect(shared.store.get('http://gateway.test/499')).toBeNull()
-    expect(shared.store.entries).toBe(turns)
-  })
+  it.each([{}, { soft: true }] as const)(
+    'lets the event loop go on, and what comes meanwhile may stay: %j',
+    async (how) => {
+      const shared = filled(500)
+      let turns = 0
+      let isOver = false
+      const count = () => {
+        turns++
+        shared.store.put(entryOf({ key: `http://gateway.test/late/${turns}` }))
+        if (!isOver) setImmediate(count)
+      }
+      setImmediate(count)
+      const purged = await purge({ ...shared, store: slow(shared.store, 0.2) }, { all: true, ...how })
+      isOver = true
+      expect(turns).toBeGreaterThanOrEqual(4)
+      expect(purged).toBe(500)
+      const left = [...shared.store.keys()].flatMap((key) => shared.store.get(key) ?? [])
+      expect(left.filter(({ freshUntilMs }) => freshUntilMs > 0)).toHaveLength(turns)
+    },
+  )
 
-  it('by tag counts what it removed itself, also where others remove at the same time', async () => {
-    const shared = filled(20_000)
-    const [one, two] = await Promise.all([purgeTags(shared, ['even']), purgeTags(shared, ['even'])])
-    expect(one + two).toBe(10_000)
-    expect([shared.store.entries, shared.store.tagged('even')]).toEqual([10_000, null])
-  })
+  it.each([{}, { soft: true }] as const)(
+    'by tag counts what it took itself, also where others do so at the same time: %j',
+    async (how) => {
+      const shared = filled(20_000)
+      const rule = { tags: ['even'], ...how }
+      const [one, two] = await Promise.all([purge(shared, rule), purge(shared, rule)])
+      expect(one + two).toBe(10_000)
+      expect(shared.store.entries).toBe('soft' in how ? 20_000 : 10_000)
+    },
+  )
 })
 
 describe('turns', () => {

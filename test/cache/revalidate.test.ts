@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { purgeKey } from '../../src/cache/purge.ts'
+import { purge } from '../../src/cache/purge.ts'
 import { retryAfterMs } from '../../src/cache/revalidate.ts'
 import { BROKEN } from '../support/body.ts'
 import { type Asked, type Bench, createBench, settle } from '../support/cache.ts'
@@ -30,7 +30,7 @@ describe('a validation', () => {
     const bench = await stale()
     const client = bench.ask()
     await settle()
-    purgeKey(bench.shared, KEY)
+    await purge(bench.shared, { urls: [KEY] })
     at(bench, 1).reply([], null, 304)
     expect(await client.outcome()).toBe('200 body')
     expect(bench.shared.store.entries).toBe(0)

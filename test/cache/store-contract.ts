@@ -2,6 +2,7 @@
 
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { StoredResponse } from '../../src/cache/entry.ts'
 import type { CacheStore } from '../../src/cache/store.ts'
 import { entryOf } from '../support/entry.ts'
 
@@ -98,6 +99,27 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
       expect(store.tagged('a')?.size).toBe(1)
     })
 
+    it('puts an entry in the place of another, among its variants and to eviction', () => {
+      const store = create(4 * SIZE)
+      const [one, two] = ['1', '2'].map((a) => entryOf({ vary: ['a'], request: ['a', a], tags: ['t'] })) as [
+        StoredResponse,
+        StoredResponse,
+      ]
+      for (const entry of [one, two]) store.put(entry)
+      store.touch(one)
+      const next = { ...one, freshUntilMs: 1, uses: 0 }
+      expect(store.replace(one, next)).toBe(true)
+      expect([store.replace(one, next), store.remove(one)]).toEqual([false, false])
+      expect(store.get(one.key)).toEqual([two, next])
+      expect(store.get(one.key)?.[1]).toBe(next)
+      expect(next.uses).toBe(one.uses)
+      expect(store.tagged('t')).toEqual(new Set([two, next]))
+      expect([store.entries, store.bytes]).toEqual([2, one.sizeBytes + two.sizeBytes])
+      for (let i = 0; i < 8; i++) store.put(entryOf({ key: `http://gateway.test/${i}` }))
+      expect(store.get(one.key)).toBeNull()
+      expect(store.tagged('t')).toBeNull()
+    })
+
     it('tells all keys, also while what they tell is removed and more comes', () => {
       const store = create(100_000)
       const paths = ['/a', '/b', '/c'].map((path) => `http://gateway.test${path}`)
@@ -170,7 +192,7 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
 
     it('is never beyond its bound, counts right, and gives back only what was put last, whatever happens', () => {
       const operation = fc.record({
-        do: fc.constantFrom('put', 'put', 'put', 'touch', 'delete', 'remove', 'resize'),
+        do: fc.constantFrom('put', 'put', 'put', 'touch', 'delete', 'remove', 'replace', 'resize'),
         key: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
         variant: fc.nat(3),
         bytes: fc.nat(3000),
@@ -193,6 +215,11 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
                 .get(key)
                 ?.slice(-1)
                 .forEach((entry) => store.remove(entry))
+            else if (what === 'replace')
+              store
+                .get(key)
+                ?.slice(-1)
+                .forEach((entry) => store.replace(entry, { ...entry, freshUntilMs: i }))
             else store.resize(bytes * 4)
 
             const all = ['a', 'b', 'c', 'd', 'e'].flatMap((each) => store.get(each) ?? [])

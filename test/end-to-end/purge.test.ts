@@ -231,7 +231,7 @@ describe('a purge by prefix or pattern', () => {
     [{ pattern: 'a.test/*' }, 'A pattern begins with'],
     [{ pattern: '/a%zz*' }, 'cannot be purged'],
     [{ prefix: '/a/../b' }, 'cannot be purged'],
-    [{ pattern: '/*', soft: true }, 'soft: not supported yet'],
+    [{ pattern: '/*', soft: 'yes' }, 'soft: expected true or false'],
   ])('refuses %j and takes nothing away', async (body, detail) => {
     const edge = await startTagging()
     await get(edge, '/a')
@@ -266,5 +266,75 @@ describe('GET /api/cache/entry', () => {
     const edge = await startTagging()
     expect(await entriesOf(edge, 'x')).toMatchObject({ status: 400 })
     expect(await entriesOf(edge, '/%zz')).toMatchObject({ status: 400 })
+  })
+})
+
+describe('a soft purge', () => {
+  const STALE = 'stale: {whileRevalidate: 1m}'
+  const versions: Script = ({ url = '', headers }, response, count) => {
+    if (url.startsWith('/strict')) response.setHeader('Cache-Control', 'max-age=60, must-revalidate')
+    if (url.endsWith('validated')) response.setHeader('ETag', '"v"')
+    if (headers['if-none-match'] === '"v"') response.writeHead(304).end()
+    else response.end(`made ${count}`)
+  }
+  const startVersions = async (options = STALE) =>
+    await startEdge({ routes: [`{path: /*, cache: {ttl: 1h, tags: [t], ${options}}}`], script: versions })
+
+  it.each([
+    ['URLs', { urls: ['/x'] }],
+    ['an absolute URL', { urls: ['https://a.test/x'] }],
+    ['tags', { tags: ['t'] }],
+    ['a prefix', { prefix: '/x' }],
+    ['a pattern', { pattern: '*/x' }],
+    ['everything', { all: true }],
+  ])('by %s lets what is stored answer while it is refreshed', async (_what, rule) => {
+    const edge = await startVersions()
+    await get(edge, '/x')
+    expect(await post(edge, { ...rule, soft: true })).toEqual({ purged: 1 })
+    const { text, headers } = await get(edge, '/x')
+    expect([text, headers['x-cache']]).toEqual(['made 1', 'STALE'])
+    await until(() => edge.origin.seen.length === 2, 'the refresh')
+    let next = await get(edge, '/x')
+    while (next.headers['x-cache'] === 'STALE') next = await get(edge, '/x')
+    expect([next.text, next.headers['x-cache']]).toEqual(['made 2', 'HIT'])
+  })
+
+  it.each([
+    ['may not answer stale and can be validated', '/strict/validated', 1, 'REVALIDATED', 'made 1'],
+    ['may not answer stale, and so is removed', '/strict', 1, 'MISS', 'made 2'],
+    ['may answer when the origin fails, and does not else', '/validated', 1, 'REVALIDATED', 'made 1'],
+  ])('asks the origin about what %s', async (_what, path, purged, outcome, text) => {
+    const edge = await startVersions('stale: {whileRevalidate: 0s}')
+    await get(edge, path)
+    expect(await post(edge, { urls: [path], soft: true })).toEqual({ purged })
+    const answer = await get(edge, path)
+    expect([answer.headers['x-cache'], answer.text]).toEqual([outcome, text])
+  })
+
+  it('keeps what is stored for when the origin fails', async () => {
+    const edge = await startVersions()
+    await get(edge, '/x')
+    await post(edge, { all: true, soft: true })
+    edge.origin.answer((_request, response) => response.writeHead(500).end('broken'))
+    expect((await get(edge, '/x')).text).toBe('made 1')
+    expect((await get(edge, '/x')).headers['x-cache']).toBe('STALE')
+  })
+
+  it('of what is being fetched makes nobody wait for it, and keeps it out of the store', async () => {
+    const owed: ServerResponse[] = []
+    const edge = await startEdge({
+      routes: [`{path: /*, cache: {ttl: 1h, ${STALE}}}`],
+      script: (_message, response) => void owed.push(response),
+    })
+    const before = get(edge, '/x')
+    await until(() => owed.length === 1, 'the fetch')
+    expect(await post(edge, { urls: ['/x'], soft: true })).toEqual({ purged: 0 })
+    const after = get(edge, '/x')
+    await until(() => owed.length === 2, 'a fetch of its own')
+    owed[1]?.end('new')
+    expect((await after).text).toBe('new')
+    owed[0]?.end('old')
+    expect((await before).text).toBe('old')
+    expect((await get(edge, '/x')).text).toBe('new')
   })
 })

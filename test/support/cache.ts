@@ -1,7 +1,7 @@
 // A route's cache between an origin that a test answers by hand and clients without sockets.
 
 import { type RouteCache, compileCache } from '../../src/cache/cache.ts'
-import { invalidate } from '../../src/cache/purge.ts'
+import { invalidation, purge } from '../../src/cache/purge.ts'
 import { routeCacheOptions } from '../../src/cache/options.ts'
 import { compilePolicy } from '../../src/cache/policy.ts'
 import { type SharedCache, createSharedCache } from '../../src/cache/shared.ts'
@@ -136,7 +136,10 @@ export function createBench(route: Record<string, unknown> = {}, options: { maxO
         limits: null,
         lookup: parts.isLimited === true ? async (asking) => await lookup(asking) : lookup,
         fetch: fill,
-        invalidate: (asking, status, fields) => invalidate(shared, asking, status, fields),
+        invalidate(asking, status, fields) {
+          const rule = invalidation(asking, status, fields)
+          return rule === null ? null : purge(shared, rule)
+        },
       })
       const reply = (async () => pipeline(ctx))()
       let reading: { sink: NotingSink; body: ReplyBody } | null = null

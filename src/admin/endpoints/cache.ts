@@ -2,7 +2,6 @@
 
 import { z } from 'zod'
 import type { PurgeRequest } from '../../core/control.ts'
-import { later } from '../../core/decode.ts'
 import { MAX_TAG_BYTES, isTag } from '../../http/tags.ts'
 import { decoded, json } from './endpoint.ts'
 import type { Endpoint } from './endpoint.ts'
@@ -35,16 +34,17 @@ const purgeRequest = z
       .max(MAX_PATTERN_CHARS, { error: `expected at most ${MAX_PATTERN_CHARS} characters` })
       .optional(),
     all: z.literal(true, { error: 'expected true, or nothing' }).optional(),
-    soft: later(),
+    soft: z.boolean({ error: 'expected true or false' }).optional(),
   })
   .transform((body, ctx): PurgeRequest => {
     const { urls, tags, prefix, pattern, all } = body
+    const soft = body.soft === true ? { soft: body.soft } : {}
     if (KINDS.filter((kind) => body[kind] !== undefined).length === 1) {
-      if (urls !== undefined) return { urls }
-      if (tags !== undefined) return { tags }
-      if (prefix !== undefined) return { prefix }
-      if (pattern !== undefined) return { pattern }
-      if (all !== undefined) return { all }
+      if (urls !== undefined) return { urls, ...soft }
+      if (tags !== undefined) return { tags, ...soft }
+      if (prefix !== undefined) return { prefix, ...soft }
+      if (pattern !== undefined) return { pattern, ...soft }
+      if (all !== undefined) return { all, ...soft }
     }
     ctx.issues.push({ code: 'custom', input: body, message: `expected one of ${KINDS.join(', ')}` })
     return z.NEVER
@@ -57,11 +57,14 @@ export const CACHE: readonly Endpoint[] = [
     method: 'POST',
     path: '/api/cache/purge',
     summary:
-      'forget what is stored for {urls: [...]}, {tags: [...]}, {prefix}, {pattern} or {all: true}, every variant',
+      'forget what is stored for {urls: [...]}, {tags: [...]}, {prefix}, {pattern} or {all: true}, every variant; with {soft: true} it becomes stale instead',
     run: (control, body) =>
       decoded(purgeRequest, body, async (request) => {
         const result = await control.purge(request)
-        return { ...json(result), change: { ...forLog(request), ...result } }
+        return {
+          ...json(result),
+          change: { ...forLog(request), ...(request.soft === true ? { soft: true } : {}), ...result },
+        }
       }),
   },
   {
@@ -78,7 +81,7 @@ function forLog(request: PurgeRequest): object {
   }
   if ('tags' in request) return { tags: request.tags.length, first: request.tags.slice(0, MAX_LOGGED) }
   if ('prefix' in request) return { prefix: withoutQuery(request.prefix) }
-  return 'pattern' in request ? { pattern: withoutQuery(request.pattern) } : request
+  return 'pattern' in request ? { pattern: withoutQuery(request.pattern) } : { all: true }
 }
 
 /** A query may hold secrets, whose names this folder does not know. */

@@ -5,7 +5,7 @@ import type { StoredResponse } from '../entry.ts'
 
 /** An entry's place in one queue. */
 export interface Place {
-  readonly entry: StoredResponse
+  entry: StoredResponse
   /** Laps that it may stay without being of use, for what it cost to fetch. */
   readonly credit: number
   queue: Fifo

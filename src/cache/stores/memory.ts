@@ -136,6 +136,17 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
       if (place !== undefined) drop(place)
       return place !== undefined
     },
+    replace(entry, next) {
+      const { variants = [], places = [] } = slots.get(entry.key) ?? {}
+      const place = places.find((each) => each.entry === entry)
+      if (place === undefined) return false
+      next.uses = entry.uses
+      place.entry = next
+      tags.delete(entry)
+      tags.add(next)
+      slots.set(entry.key, { variants: variants.map((other) => (other === entry ? next : other)), places })
+      return true
+    },
     keys: () => slots.keys(),
     tagged: (tag) => tags.get(tag),
     get entries() {

@@ -6,7 +6,7 @@ import type { StoredResponse } from '../entry.ts'
 export interface TagIndex {
   add(entry: StoredResponse): void
   delete(entry: StoredResponse): void
-  /** The entries with a tag, oldest first; null when there is none. Lives on: entries come and go while it is read. */
+  /** The entries with a tag; null when there is none. Lives on: entries come and go while it is read. */
   get(tag: string): ReadonlySet<StoredResponse> | null
 }
 
