@@ -35,7 +35,8 @@ export const REASONS = {
   'no-freshness': 'neither the origin nor the route gives a freshness lifetime',
   'not-fresh': 'the answer was stale when it came',
   'too-large': 'the answer is larger than maxObject',
-  'no-length': 'the end of the answer cannot be proved: neither Content-Length nor chunks',
+  'no-length':
+    'the end of the answer cannot be proved: neither Content-Length nor chunks; `framing: lenient` of the upstream takes it on trust',
   'fill-budget': 'too many bytes are being stored at this moment',
   tags: 'the tags of the answer are more or longer than can be kept, so a purge could pass over it',
   purged: 'what it is tagged with was purged while it was being fetched',

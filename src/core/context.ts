@@ -53,7 +53,8 @@ export interface Reply {
 export interface OriginAnswer {
   readonly status: number
   readonly headers: HeaderList
-  /** True when the end of the body can be proved: by its length, by chunks, or because there is none. */
+  /** True when the end of the body can be proved: by its length, by chunks, or because there is none; or when the upstream
+   *  is trusted with it. */
   readonly framed: boolean
   /** What the upstream tags it with (http/tags.ts); absent: nothing, null: more than can be kept. */
   readonly tags?: readonly string[] | null

@@ -141,12 +141,13 @@ function compileRoute(options: RouteOptions, config: GatewayConfig, pools: Plann
   const limiter = policies.length === 0 ? null : compileLimiter(policies, shared.quotas, shared.now)
   const upstream = options.upstream ?? config.defaults.upstream ?? ''
   const pool = required(pools.get(upstream), `upstream ${upstream}`)
-  const { timeouts, retries } = required(config.upstreams[upstream], `upstream ${upstream}`)
+  const { timeouts, retries, framing } = required(config.upstreams[upstream], `upstream ${upstream}`)
   const forwarder = compileForward({
     pool: pool.pool,
     timeouts: resolveTimeouts(timeouts, options.timeouts),
     retries: options.retries ?? retries,
     maxBodyBytes: options.maxBody,
+    isLenient: framing === 'lenient',
     rewrite: options.rewrite,
     requestEdits: options.headers?.request ?? null,
     responseEdits: options.headers?.response ?? null,

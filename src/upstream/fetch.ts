@@ -11,7 +11,7 @@ import type { Readable } from 'node:stream'
 import { errors, type Dispatcher } from 'undici'
 import type { BodySink, BodyStream, HeaderList } from '../core/context.ts'
 import { GatewayError, type ErrorCode } from '../core/errors.ts'
-import { getCombined, getHeader } from '../http/headers.ts'
+import { getCombined, getHeader, hasHeader, isToken } from '../http/headers.ts'
 import type { Exchange, Target, Timeouts } from './pool.ts'
 
 /** Bytes taken in before anybody reads; beyond it the upstream waits. */
@@ -27,6 +27,8 @@ export interface AttemptRequest {
   /** Called when a connection is there, or about to be. */
   readonly openBody: () => Readable | null
   readonly relayInterim: ((status: number, headers: HeaderList) => void) | null
+  /** A body that ends with its connection counts as whole, even in a transfer coding that nobody knows. */
+  readonly isLenient: boolean
 }
 
 /** The head has come. `takeBody` may be called once, at any later time. */
@@ -34,7 +36,8 @@ export interface AttemptAnswer {
   readonly status: number
   /** As the upstream sent them, hop-by-hop fields and all. */
   readonly headers: readonly string[]
-  /** True when the end of the body can be proved: by Content-Length, by chunks, or because there is none. */
+  /** True when the end of the body can be proved: by Content-Length, by chunks, or because there is none; or, of a
+   *  lenient request, is taken on trust. */
   readonly framed: boolean
   takeBody(): Buffer | BodyStream | null
 }
@@ -152,12 +155,13 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer {
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
     const headers = readHead(controller.rawHeaders)
-    const fault = headers === null ? 'too many header fields' : headFault(status, headers)
+    const { method, isLenient } = this.#request
+    const fault = headers === null ? 'too many header fields' : headFault(status, headers, isLenient)
     if (headers === null || fault !== null) return this.abort(invalid(fault ?? ''))
     if (status < 200) return this.#onInterim(status, headers)
     this.status = status
     this.headers = headers
-    this.framed = isFramed(this.#request.method, status, headers)
+    this.framed = isLenient || isFramed(method, status, headers)
     if (isEventStream(headers)) {
       clearTimeout(this.#totalTimer)
       this.#totalTimer = this.#startTotal(this.#timeouts.streamTotalMs)
@@ -328,13 +332,21 @@ function isFramed(method: string, status: number, headers: HeaderList): boolean 
 }
 
 /** What the parser lets through and must not be: null when nothing. Control bytes it has refused. */
-function headFault(status: number, headers: HeaderList): string | null {
+function headFault(status: number, headers: HeaderList, isLenient: boolean): string | null {
   // We never ask for another protocol (RFC 9110 §15.2.2).
   if (status < 100 || status === 101) return `a status ${status} that nobody asked for`
   const coding = getCombined(headers, 'transfer-encoding')
+  if (coding === null || coding.toLowerCase() === 'chunked') return null
+  if (isLenient && isNoCoding(coding) && !hasHeader(headers, 'content-length')) return null
   // RFC 9112 §6.1: we have asked for no other coding, and could not decode it.
-  return coding === null || coding.toLowerCase() === 'chunked' ? null : 'an unknown transfer coding'
+  return 'an unknown transfer coding'
 }
+
+/** RFC 9112 §7: what is registered has been done to the body, which would not be what the client takes it for. */
+const CODINGS: ReadonlySet<string> = new Set(['chunked', 'gzip', 'x-gzip', 'deflate', 'compress', 'x-compress'])
+
+/** One word that means no coding. Such a body is not chunked, so it ends with its connection (RFC 9112 §6.3). */
+const isNoCoding = (coding: string): boolean => isToken(coding) && !CODINGS.has(coding.toLowerCase())
 
 const isEventStream = (headers: HeaderList): boolean =>
   getHeader(headers, 'content-type')?.toLowerCase().startsWith('text/event-stream') === true

@@ -15,6 +15,8 @@ export interface ForwardOptions {
   readonly timeouts: Timeouts
   readonly retries: number
   readonly maxBodyBytes: number
+  /** Answers that end with their connection count as whole. */
+  readonly isLenient: boolean
   readonly rewrite: RewriteOptions | undefined
   readonly requestEdits: HeaderEditOptions | null
   readonly responseEdits: HeaderEditOptions | null
@@ -35,7 +37,7 @@ const NOTHING: ReadonlySet<string> = new Set()
 export const CLIENT_GONE = new GatewayError('client_gone', 'The client has gone.')
 
 export function compileForward(options: ForwardOptions): Forwarder {
-  const { pool, timeouts, retries, maxBodyBytes, replacedFields, viaToken } = options
+  const { pool, timeouts, retries, maxBodyBytes, isLenient, replacedFields, viaToken } = options
   const rewritePath = compileRewrite(options.rewrite)
   const editRequest = compileEdit(options.requestEdits ?? undefined)
   const editResponse = compileEdit(options.responseEdits ?? undefined)
@@ -58,6 +60,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
         body: ctx.body,
         maxBodyBytes,
         relayInterim: interimRelay(ctx),
+        isLenient,
       },
       timeouts,
       retries,

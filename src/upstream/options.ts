@@ -56,6 +56,11 @@ export const upstreamOptions = z.strictObject({
     .describe(
       'further attempts where it is certain that no work is done twice: connection never made, or a GET or HEAD on a kept connection that broke before any answer',
     ),
+  framing: word(['strict', 'lenient'])
+    .prefault('strict')
+    .describe(
+      'strict: an answer that ends with its connection is passed on but not stored, since nobody can tell whether it is whole, and an unknown transfer coding is a 502; lenient, for old backends by http: such an answer counts as whole and may be stored, and a coding that is not registered counts as none',
+    ),
   health: later(),
   breaker: later(),
   concurrency: later(),

@@ -16,6 +16,7 @@ export interface UpstreamRequest {
   readonly body: RequestBody | null
   readonly maxBodyBytes: number
   readonly relayInterim: AttemptRequest['relayInterim']
+  readonly isLenient: boolean
 }
 
 /** A request on its way upstream. */
@@ -33,7 +34,7 @@ export function fetchUpstream(
   timeouts: Timeouts,
   retries: number,
 ): UpstreamFetch {
-  const { method, path, headers, relayInterim } = request
+  const { method, path, headers, relayInterim, isLenient } = request
   const startedAtMs = performance.now()
   let current: Attempt | null = null
   let body: Readable | null = null
@@ -61,7 +62,8 @@ export function fetchUpstream(
         body?.destroy()
         reject(failure.error)
       }
-      const toTarget = { method, path, headers: withTargetHost(headers, target.origin), openBody, relayInterim }
+      const ownHeaders = withTargetHost(headers, target.origin)
+      const toTarget = { method, path, headers: ownHeaders, openBody, relayInterim, isLenient }
       current = new Attempt(toTarget, timeouts, startedAtMs, settle)
       current.start(target, onFreshConnection)
     }

@@ -154,6 +154,22 @@ describe('the admin port', () => {
   })
 })
 
+describe('framing', () => {
+  it.each([
+    ['lenient', ['http://a:1', { url: 'http://b:1' }], 0],
+    ['strict', ['https://a'], 0],
+    [undefined, ['https://a'], 0],
+    ['lenient', ['http://a:1', 'https://b'], 1],
+    ['Lenient', [{ url: 'HTTPS://b' }], 1],
+    ['lenient', 'https://b', 0],
+  ])('[RFC 9112 §9.8] %s towards %j', (framing, targets, faults) => {
+    const raw = { ...table({ path: '/a' }), upstreams: { app: { targets, framing } } }
+    expect(complaints(raw)).toEqual(
+      Array.from({ length: faults }, () => 'upstreams.app.framing: strict where a target is https'),
+    )
+  })
+})
+
 describe('rewrite.strip', () => {
   it.each([
     ['/api/*', '/api', true],

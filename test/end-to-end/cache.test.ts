@@ -709,6 +709,31 @@ describe('bodies whose end is not certain', () => {
   })
 })
 
+describe('an upstream that is trusted with its framing', () => {
+  const startBefore = async (head: string, framing: string) => {
+    const origin = await startRawOrigin((socket) => socket.end(`HTTP/1.1 200 OK\r\n${head}\r\n\r\nto the end`))
+    onTestFinished(() => origin.close())
+    return startGatewayBefore(origin.url, { routes: ['{path: /*, cache: {ttl: 1h}}'], upstream: `framing: ${framing}` })
+  }
+
+  it.each([
+    ['neither length nor chunks', 'X-A: 1'],
+    ['a coding that is none', 'Transfer-Encoding: binary'],
+  ])('[RFC 9112 §8] has stored what ends with its connection: %s', async (_what, head) => {
+    const gateway = await startBefore(head, 'lenient')
+    for (const outcome of ['MISS', 'HIT']) {
+      const answer = await request(`${gateway.url}/x`)
+      expect([answer.text, xCache(answer)]).toEqual(['to the end', outcome])
+      expect(answer.headers).not.toHaveProperty('transfer-encoding', 'binary')
+    }
+  })
+
+  it('[RFC 9112 §6.1] else is not, and a coding that is unknown is a 502', async () => {
+    const gateway = await startBefore('Transfer-Encoding: binary', 'strict')
+    expect((await request(`${gateway.url}/x`)).status).toBe(502)
+  })
+})
+
 describe('what takes a stored answer away', () => {
   it.each<[string, string, number, number, string]>([
     ['POST', 'POST', 201, 200, 'MISS'],

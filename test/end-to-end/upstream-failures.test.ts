@@ -435,6 +435,28 @@ describe('a hostile upstream', () => {
   })
 
   it.each([
+    ['a coding that has been done to the body', 'Transfer-Encoding: gzip'],
+    ['chunks in a coding', 'Transfer-Encoding: chunked, foo'],
+    ['a coding in chunks', 'Transfer-Encoding: foo, chunked'],
+    ['two codings', 'Transfer-Encoding: foo, bar'],
+    ['two codings in two lines', 'Transfer-Encoding: foo\r\nTransfer-Encoding: bar'],
+    ['a coding and a length', 'Transfer-Encoding: foo\r\nContent-Length: 2'],
+    ['a length and a coding', 'Content-Length: 2\r\nTransfer-Encoding: foo'],
+    ['no coding at all', 'Transfer-Encoding: '],
+  ])(
+    '[RFC 9112 §6.3] is a 502 upstream_invalid even where it is trusted with its framing: %s',
+    async (_what, lines) => {
+      const origin = await rawOrigin((_count, _head, socket) => {
+        socket.end(`HTTP/1.1 200 OK\r\n${lines}\r\n\r\n2\r\nok\r\n0\r\n\r\n`)
+        return null
+      })
+      const gateway = await gatewayTo([origin.url], { upstream: 'framing: lenient' })
+      const { status, text } = await request(gateway.url)
+      expect([status, JSON.parse(text)]).toEqual([502, expect.objectContaining({ code: 'upstream_invalid' })])
+    },
+  )
+
+  it.each([
     ['a short body', 'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort', true],
     ['a chunk size that is none', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n', false],
     [

@@ -39,6 +39,7 @@ const PLAIN: UpstreamRequest = {
   body: null,
   maxBodyBytes: 1024 * 1024,
   relayInterim: null,
+  isLenient: false,
 }
 
 export interface TestBody extends RequestBody {

@@ -16,6 +16,7 @@ const GONE = new GatewayError('client_gone', 'The client has gone.')
 /** An exchange whose head has come; more is for the test to send. */
 async function begun(
   first: string,
+  request: Parameters<TestPool['fetch']>[0] = {},
 ): Promise<{ pool: TestPool; socket: Socket; answer: AttemptAnswer; abort: (reason: GatewayError) => void }> {
   let socket: Socket | undefined
   const origin = closing(
@@ -25,7 +26,7 @@ async function begun(
     }),
   )
   const pool = closing(openPool([origin.url]))
-  const fetch = pool.fetch()
+  const fetch = pool.fetch(request)
   const answer = await fetch.answer
   if (socket === undefined) throw new Error('an answer without a request')
   return { pool, socket, answer, abort: (reason) => fetch.abort(reason) }
@@ -195,6 +196,22 @@ describe('a body', () => {
     else socket.resetAndDestroy()
     await sink.over
     expect(sink.calls.at(-1)).toBe(how === 'end' ? 'end' : 'fail:upstream_reset')
+  })
+
+  it('until the connection ends counts as whole where the upstream is trusted with it, unless it is reset', async () => {
+    for (const [how, last] of [
+      ['end', 'end'],
+      ['reset', 'fail:upstream_reset'],
+    ]) {
+      const { socket, answer } = await begun('HTTP/1.1 200 OK\r\n\r\nsome', { isLenient: true })
+      expect(answer.framed).toBe(true)
+      const sink = testSink()
+      streamOf(answer.takeBody()).pipeTo(sink)
+      if (how === 'end') socket.end(' more')
+      else socket.resetAndDestroy()
+      await sink.over
+      expect(sink.calls.at(-1)).toBe(last)
+    }
   })
 
   it('tells its reader once, whatever else happens', async () => {
