@@ -2,6 +2,7 @@
 // is fresh and joins what is being fetched; `fill` asks the origin, once per key and variant, and stores while it streams.
 //
 //   lookup: bypass? -> fresh? HIT -> may be stale? STALE -> a flight to join? COLLAPSED -> pass on (miss)
+//           behind memory there may be tiers: before the join, they are read, and the lookup begins again
 //   fill:   bypass: forward -> a flight to join? COLLAPSED -> lead one: MISS, or REVALIDATED where what is stored was
 //           asked about and is still good, or STALE where the origin has failed
 //
@@ -19,6 +20,7 @@ import { cacheKey, claimsOf } from './key.ts'
 import { compilePlaces } from './places.ts'
 import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal } from './policy.ts'
 import type { Reason } from './reasons.ts'
+import { type TierRead, compileReadThrough } from './read-through.ts'
 import { answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
 import { fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
 import { compileSelection, explainLookup } from './select.ts'
@@ -49,19 +51,26 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { find, unaskedReason } = selection
   const places = compilePlaces(shared, policy, setup.collapse, epoch)
   const { mayShare, joinable } = places
+  const readThrough = compileReadThrough(shared, places, epoch)
 
   const lookup: Stage = (ctx) => {
     const refusal = lookupRefusal(ctx.method)
     if (refusal !== null) return note(ctx, 'bypass', refusal)
+    return look(ctx, cacheKey(ctx), null)
+  }
+
+  /** read: what has been brought into memory for this request. */
+  function look(ctx: RequestContext, key: string, read: TierRead | null): Reply | null | Promise<Reply | null> {
     const nowMs = shared.now()
-    const key = cacheKey(ctx)
     const found = find(ctx, key, nowMs)
     if (typeof found === 'object') {
-      if (found.freshUntilMs > nowMs) return hit(ctx, found, nowMs)
+      if (found.freshUntilMs > nowMs) return hit(ctx, found, nowMs, read?.source ?? null)
       const unasked = unaskedReason(found, nowMs)
       if (unasked === 'refreshing') refresh(ctx, found)
       if (unasked !== null) return answerStale(ctx, found, nowMs, unasked)
     }
+    const reading = readThrough(ctx, key, found, read)
+    if (reading !== null) return reading.then((next) => look(ctx, key, next))
     if (asksForPart(ctx.method, ctx.headers)) return note(ctx, 'bypass', 'range')
     if (found === 'authorization' || found === 'cookie') return note(ctx, 'bypass', found)
     note(ctx, 'miss', typeof found === 'object' ? 'expired' : found)
@@ -85,9 +94,10 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     return lead(ctx, key, typeof stored === 'object' ? stored : null, false)
   }
 
-  function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number): Reply {
+  /** tier: where it was read for this request; null: it was in memory. */
+  function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number, tier: string | null): Reply {
     store.touch(entry)
-    sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs)
+    sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, tier)
     return answerStored(ctx, entry)
   }
 
@@ -109,11 +119,23 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   }
 
   /** Fetches anew what is stale, for whoever comes later. One for each place, as with flights that are joined. */
-  function refresh(client: RequestContext, entry: StoredResponse): void {
+  function refresh(client: RequestContext, stale: StoredResponse): void {
+    if (fillRefusal(client.headers) !== null) return
     const ctx = refreshing(client)
-    if (fillRefusal(client.headers) !== null || flights.at(places.ofRefresh(ctx, entry.key)) !== undefined) return
-    // What it failed by is remembered, and answered to whoever has to wait for it the next time.
-    lead(ctx, entry.key, entry, true).catch(() => {})
+    const { key } = stale
+    const ask = (entry: StoredResponse) => {
+      if (flights.at(places.ofRefresh(ctx, key)) !== undefined) return
+      // What it failed by is remembered, and answered to whoever has to wait for it the next time.
+      lead(ctx, key, entry, true).catch(() => {})
+    }
+    const reading = readThrough(ctx, key, stale, null)
+    if (reading === null) return ask(stale)
+    // Another instance may have refreshed it, or a purge may have taken it away.
+    void reading.then(() => {
+      const nowMs = shared.now()
+      const found = find(ctx, key, nowMs)
+      if (typeof found === 'object' && found.freshUntilMs <= nowMs) ask(found)
+    })
   }
 
   // ---- sharing ----
@@ -172,7 +194,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     if (stored !== null && unaskedReason(stored, sentAtMs) === 'backing-off') {
       return answerStale(ctx, stored, sentAtMs, 'backing-off')
     }
-    const memoryKey = mayShare(ctx) ? key : `${key} with credentials`
+    const memoryKey = places.memoryKey(ctx, key)
     const isHopeless = flights.unshareable.has(memoryKey, sentAtMs)
     // For who has waited in vain nobody waits: else all of them would go to the origin one by one.
     const hasWaited = ctx.cacheReason === ('not-shared' satisfies Reason)

@@ -54,7 +54,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const isGone = answer.status === 404 || answer.status === 410 || isWithdrawn(verdict)
   // What it was asked about must not be used any more, not even stale; unless that holds for one user alone.
   if (fill.validated !== null && isGone && credentialOf(ctx.headers) === null) {
-    shared.store.delete(flight.key)
+    forget(shared, flight)
   }
   if (!verdict.store) return pass(fill, answer, verdict.reason)
   const tags = joinTags(policy.tagsOf(ctx.params), answer.tags === undefined ? [] : answer.tags)
@@ -70,7 +70,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const isFresh = verdict.freshMs > 0
   const costMs = () => Math.max(0, shared.now() - fill.sentAtMs)
   const keep = (whole: Buffer) => {
-    if (!flight.isSpoiled) shared.store.put(storedResponse(flight, head, whole, verdict, nowMs, costMs()))
+    if (!flight.isSpoiled) save(shared, storedResponse(flight, head, whole, verdict, nowMs, costMs()))
     if (isFresh) shared.flights.unshareable.delete(memoryKey)
     flight.close()
   }
@@ -120,8 +120,8 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
   // A purge of one of them meanwhile spoils what was asked for before it.
   const hasLanded = tags !== null && flight.landWith(tags)
   if (verdict.store && hasLanded && !flight.isSpoiled) {
-    shared.store.put(storedResponse(flight, head, body, verdict, nowMs, stored.costMs))
-  } else if (isWithdrawn(verdict) && credentialOf(ctx.headers) === null) shared.store.delete(flight.key)
+    save(shared, storedResponse(flight, head, body, verdict, nowMs, stored.costMs))
+  } else if (isWithdrawn(verdict) && credentialOf(ctx.headers) === null) forget(shared, flight)
   if (verdict.store && hasLanded && verdict.freshMs > 0) {
     shared.flights.unshareable.delete(memoryKey)
     flight.share(wholeAnswer(head, body))
@@ -145,7 +145,7 @@ export function freshenByHead(asked: Asked, stored: StoredResponse, answer: Orig
   if (compareWithHead(stored.headers, answer.headers, stored.body.length) !== 'same') return
   const nowMs = shared.now()
   const { verdict, head } = freshened(asked, stored, answer, nowMs)
-  if (verdict.store) shared.store.put(storedResponse(stored, head, stored.body, verdict, nowMs, stored.costMs))
+  if (verdict.store) save(shared, storedResponse(stored, head, stored.body, verdict, nowMs, stored.costMs))
 }
 
 /** A stored response with the fields of a later head, and whether it is to be stored so. */
@@ -161,6 +161,17 @@ function freshened(
   const judged = { status, headers: [...freshenHeaders(headers, newer), ...ages], framed: true }
   const verdict = decideStore(ctx, judged, policy, nowMs, nowMs - sentAtMs)
   return { verdict, head: storedHead(ctx, judged, nowMs, verdict.store ? verdict.ageMs : 0) }
+}
+
+function save({ store, tiers }: SharedCache, entry: StoredResponse): void {
+  store.put(entry)
+  tiers.write(entry)
+}
+
+/** All variants, wherever they are stored. */
+function forget({ store, tiers }: SharedCache, { key, epoch }: Pick<StoredResponse, 'key' | 'epoch'>): void {
+  store.delete(key)
+  tiers.delete(key, epoch)
 }
 
 /** True when the origin does not want it to be kept any more. */

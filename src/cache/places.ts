@@ -17,6 +17,8 @@ export interface Places {
   readonly of: (ctx: RequestContext, key: string) => string
   /** The same for a refresh in the background: with credentials nobody joins, so that has a place of its own. */
   readonly ofRefresh: (ctx: RequestContext, key: string) => string
+  /** Under what it is remembered that answers to requests like this one are not for sharing. */
+  readonly memoryKey: (ctx: RequestContext, key: string) => string
 }
 
 /** isCollapsing: false where each request of the route asks for itself. epoch: of the route. */
@@ -50,5 +52,6 @@ export function compilePlaces(
     joinable,
     of: placeOf,
     ofRefresh: (ctx, key) => (mayShare(ctx) ? placeOf(ctx, key) : `${placeOf(ctx, key)}\nalone`),
+    memoryKey: (ctx, key) => (mayShare(ctx) ? key : `${key} with credentials`),
   }
 }

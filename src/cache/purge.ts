@@ -22,11 +22,13 @@ const STEPS = 64
 
 /** Carries out a rule; resolves with how many variants were removed, or became stale where it is soft. */
 export async function purge(shared: SharedCache, rule: PurgeRule): Promise<number> {
-  const { store, flights } = shared
+  const { store, tiers, flights } = shared
   const { urls = [], tags = [] } = rule
   const test = compileKeyTest(rule)
   if (test !== null) flights.spoil(test)
   if (tags.length > 0) flights.spoilTags(new Set(tags))
+  // Which tags it carries is known of no read that is under way.
+  tiers.spoil(tags.length > 0 || test === null ? () => true : test)
 
   const nowMs = shared.now()
   const take = (entry: StoredResponse): number => {

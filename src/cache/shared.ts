@@ -1,13 +1,16 @@
-// What all routes' caches share, and what outlives a reload: the store, the fetches in flight, and the bytes that are on
-// their way into the store.
+// What all routes' caches share, and what outlives a reload: the store, the tiers behind it, the fetches in flight, and
+// the bytes that are on their way into the store.
 
 import { type Flights, createFlights } from './collapse.ts'
 import { type Failures, createFailures } from './failures.ts'
 import type { CacheStore } from './store.ts'
+import type { CacheTier } from './tier.ts'
+import { type Tiers, createTiers } from './tiers.ts'
 import { type Turns, createTurns } from './turns.ts'
 
 export interface SharedCache {
   readonly store: CacheStore
+  readonly tiers: Tiers
   readonly flights: Flights
   readonly failures: Failures
   /** For work on the store that is too long for one turn of the event loop. */
@@ -18,9 +21,14 @@ export interface SharedCache {
   fillBytes: number
 }
 
-/** now: wall clock, milliseconds. */
-export const createSharedCache = (store: CacheStore, now: () => number): SharedCache => ({
+/** now: wall clock, milliseconds. tiers: behind the store, in the order in which to ask them. */
+export const createSharedCache = (
+  store: CacheStore,
+  now: () => number,
+  tiers: readonly CacheTier[] = [],
+): SharedCache => ({
   store,
+  tiers: createTiers(tiers, store, now),
   flights: createFlights(),
   failures: createFailures(),
   turns: createTurns(),

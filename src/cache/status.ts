@@ -21,16 +21,18 @@ export function forwardReason({ cache, cacheReason }: RequestContext): ForwardRe
   return cacheReason === ('vary' satisfies Reason) ? 'vary-miss' : 'miss'
 }
 
-/** Answered from the store. ttlMs: for how long it stays fresh. */
-export function sayHit(ctx: RequestContext, ageMs: number, ttlMs: number): void {
+/** Answered from the store. ttlMs: for how long it stays fresh. tier: where it was read for this request; null: it was
+ *  in memory. */
+export function sayHit(ctx: RequestContext, ageMs: number, ttlMs: number, tier: string | null): void {
   ctx.cache = 'hit'
+  const detail = tier === null ? '' : `; detail=${tier}`
   ctx.fields.push(
     'Age',
     String(wholeSeconds(ageMs)),
     'X-Cache',
     'HIT',
     'Cache-Status',
-    `weirgate; hit; ttl=${wholeSeconds(ttlMs)}`,
+    `weirgate; hit; ttl=${wholeSeconds(ttlMs)}${detail}`,
   )
 }
 

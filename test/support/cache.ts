@@ -5,6 +5,7 @@ import { invalidation, purge } from '../../src/cache/purge.ts'
 import { routeCacheOptions } from '../../src/cache/options.ts'
 import { compilePolicy } from '../../src/cache/policy.ts'
 import { type SharedCache, createSharedCache } from '../../src/cache/shared.ts'
+import type { CacheTier } from '../../src/cache/tier.ts'
 import { createMemoryStore } from '../../src/cache/stores/memory.ts'
 import { type HeaderList, type Reply, type ReplyBody, RequestContext } from '../../src/core/context.ts'
 import type { GatewayError } from '../../src/core/errors.ts'
@@ -68,10 +69,13 @@ export interface Bench {
 /** Lets all promises that can settle do so. */
 export const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-export function createBench(route: Record<string, unknown> = {}, options: { maxObjectBytes?: number } = {}): Bench {
+export function createBench(
+  route: Record<string, unknown> = {},
+  options: { maxObjectBytes?: number; tiers?: readonly CacheTier[] } = {},
+): Bench {
   const asked: Asked[] = []
   let nowMs = START_MS
-  const shared = createSharedCache(createMemoryStore(64 * 1024 ** 2), () => nowMs)
+  const shared = createSharedCache(createMemoryStore(64 * 1024 ** 2), () => nowMs, options.tiers)
 
   const fetch: Parameters<typeof compileCache>[0]['fetch'] = (ctx, drop, add = []) => {
     const { promise, resolve, reject } = Promise.withResolvers<Awaited<ReturnType<typeof fetch>['answer']>>()

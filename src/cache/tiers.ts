@@ -1,0 +1,115 @@
+// The tiers behind the memory store: what they hold comes into memory when a request asks for it (read-through), and what
+// is stored goes on to them (write-behind). The one place where entries come in from outside this process.
+//
+// A purge reaches the reads that are under way: what they bring may be from before it, so it does not come in.
+
+import { type StoredResponse, isSelected } from './entry.ts'
+import type { CacheStore } from './store.ts'
+import type { CacheTier, Selecting } from './tier.ts'
+
+/** Reads under way at once; beyond that a request does without. Each may hold one large entry. */
+const MAX_READS = 128
+
+/** A read of all tiers, for all requests that meet at its place. */
+export interface Reading {
+  readonly place: string
+  /** True when it was begun for another request, which may select another variant. */
+  readonly isShared: boolean
+  /** Where the last entry came from that was brought into memory; null: from nowhere. Never rejects. */
+  readonly done: Promise<CacheTier['name'] | null>
+}
+
+export interface Tiers {
+  /** In the order in which they are asked. */
+  readonly all: readonly CacheTier[]
+  /** Brings what tiers hold of a key into memory. place: where reads for the same key and variant meet. Null where there
+   *  is no tier, or too many reads are under way. */
+  read(place: string, key: string, epoch: string, by: Selecting): Reading | null
+  write(entry: StoredResponse): void
+  /** Removes all variants under a key of this epoch. */
+  delete(key: string, epoch: string): void
+  /** Keeps what is being read for these keys from coming into memory. */
+  spoil(matches: (key: string) => boolean): void
+  close(): Promise<void>
+}
+
+interface OpenRead {
+  readonly key: string
+  /** True when a purge came after it began. */
+  isSpoiled: boolean
+}
+
+/** tiers: in the order in which to ask them. now: wall clock, milliseconds. */
+export function createTiers(tiers: readonly CacheTier[], store: CacheStore, now: () => number): Tiers {
+  const open = new Set<OpenRead>()
+  /** By place: those that others may wait for. */
+  const shared = new Map<string, { readonly read: OpenRead; readonly done: Reading['done'] }>()
+
+  async function bring(read: OpenRead, epoch: string, by: Selecting): Promise<CacheTier['name'] | null> {
+    let source: CacheTier['name'] | null = null
+    for (const tier of tiers) {
+      const entries = await tier.read(read.key, epoch, by)
+      if (read.isSpoiled) return null
+      let isFresh = false
+      for (const entry of entries) {
+        if (isOutdone(store, entry)) continue
+        store.put(entry)
+        source = tier.name
+        isFresh ||= entry.freshUntilMs > now() && isSelected(by.headers, by.claims, entry)
+      }
+      if (isFresh) break
+    }
+    return source
+  }
+
+  function spoil(matches: (key: string) => boolean): void {
+    for (const read of open) if (matches(read.key)) read.isSpoiled = true
+    // Who comes from now on reads what is there now.
+    for (const [place, { read }] of shared) if (read.isSpoiled) shared.delete(place)
+  }
+
+  return {
+    all: tiers,
+    read(place, key, epoch, by) {
+      const there = `${epoch}\n${place}`
+      const other = shared.get(there)
+      if (other !== undefined) return { place, isShared: true, done: other.done }
+      if (tiers.length === 0 || open.size >= MAX_READS) return null
+      const read = { key, isSpoiled: false }
+      open.add(read)
+      const done = bring(read, epoch, by).finally(() => {
+        open.delete(read)
+        if (shared.get(there)?.read === read) shared.delete(there)
+      })
+      shared.set(there, { read, done })
+      return { place, isShared: false, done }
+    },
+    write(entry) {
+      for (const tier of tiers) tier.write(entry)
+    },
+    delete(key, epoch) {
+      spoil((other) => other === key)
+      for (const tier of tiers) tier.delete(key, epoch)
+    },
+    spoil,
+    async close() {
+      await Promise.all(tiers.map((tier) => tier.close()))
+    },
+  }
+}
+
+/** True when what came into memory meanwhile is younger, and would be replaced. */
+const isOutdone = (
+  store: CacheStore,
+  { key, epoch, bornAtMs, claims, varyNames, varyValues }: StoredResponse,
+): boolean =>
+  (store.get(key) ?? []).some(
+    (other) =>
+      other.epoch === epoch &&
+      other.claims === claims &&
+      other.bornAtMs >= bornAtMs &&
+      (!isSame(other.varyNames, varyNames) || isSame(other.varyValues, varyValues)),
+  )
+
+const isSame = (a: readonly unknown[], b: readonly unknown[]): boolean =>
+  a.length === b.length && a.every((value, i) => value === b[i])
