@@ -75,6 +75,7 @@ function entryOf(key: string, costMs: number): StoredResponse {
     staleWhileRevalidateUntilMs: 60_000,
     staleIfErrorUntilMs: 60_000,
     sharedDespiteAuthorization: false,
+    purgeSeq: 0,
     tags: [],
     costMs,
     uses: 0,

@@ -205,7 +205,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const tags = [...(policy.tagsOf(ctx.params) ?? []), ...(stored?.tags ?? [])]
     const originFetch =
       validated !== null ? fetchIfChanged(fetch, ctx, validated) : fetch(ctx, isHopeless ? NOTHING : CONDITIONAL_FIELDS)
-    const flight = flights.open(key, epoch, place, originFetch, tags)
+    const flight = flights.open(key, epoch, place, originFetch, tags, shared.purgeSeq)
     const leave = flight.join()
     ctx.whenAborted(leave)
     try {

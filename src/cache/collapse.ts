@@ -27,6 +27,8 @@ export interface Flight {
   readonly key: string
   /** By which a purge finds it; at first those that the route gives. */
   readonly tags: readonly string[]
+  /** Place in the purge log when it began. */
+  readonly purgeSeq: number
   /** Answers of another epoch are not for those who join. */
   readonly epoch: string
   /** null: nothing to share, each asks for itself. Rejects with the GatewayError that every waiter gets. */
@@ -55,7 +57,14 @@ export interface Flights {
   /** The flight that waits for others at a place. */
   at(place: string): Flight | undefined
   /** Starts a flight. place: where others find it, in place of the one that was there; null: nobody shall join. */
-  open(key: string, epoch: string, place: string | null, fetch: OriginFetch, tags?: readonly string[]): Flight
+  open(
+    key: string,
+    epoch: string,
+    place: string | null,
+    fetch: OriginFetch,
+    tags?: readonly string[],
+    purgeSeq?: number,
+  ): Flight
   /** Keeps what is being fetched for these keys from being joined and stored. */
   spoil(matches: (key: string) => boolean): void
   /** The same for what carries one of these tags, or will turn out to. */
@@ -75,8 +84,8 @@ export function createFlights(): Flights {
 
   return {
     at: (place) => joinable.get(place),
-    open(key, epoch, place, fetch, tags = []) {
-      const flight = new OpenFlight(key, epoch, place, fetch, tags, {
+    open(key, epoch, place, fetch, tags = [], purgeSeq = 0) {
+      const flight = new OpenFlight(key, epoch, place, fetch, tags, purgeSeq, {
         hide: () => hide(flight),
         close() {
           hide(flight)
@@ -109,6 +118,7 @@ class OpenFlight implements Flight {
   readonly epoch: string
   readonly place: string | null
   tags: readonly string[]
+  readonly purgeSeq: number
   readonly landed: Promise<SharedAnswer | null>
   answer: SharedAnswer | null = null
   isSpoiled = false
@@ -126,12 +136,14 @@ class OpenFlight implements Flight {
     place: string | null,
     fetch: OriginFetch,
     tags: readonly string[],
+    purgeSeq: number,
     { hide, close }: { readonly hide: () => void; readonly close: () => void },
   ) {
     this.key = key
     this.epoch = epoch
     this.place = place
     this.tags = tags
+    this.purgeSeq = purgeSeq
     this.#fetch = fetch
     this.close = close
     this.#hide = hide

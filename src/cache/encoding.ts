@@ -110,6 +110,7 @@ const FIELDS: { readonly [Name in Exclude<keyof StoredResponse, Unkept>]: Kind<S
   staleWhileRevalidateUntilMs: number,
   staleIfErrorUntilMs: number,
   sharedDespiteAuthorization: flag,
+  purgeSeq: number,
   tags: listOf(text),
   costMs: number,
 }

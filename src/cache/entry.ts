@@ -40,6 +40,9 @@ export interface StoredResponse extends StoredHead {
   readonly staleIfErrorUntilMs: number
   /** RFC 9111 §3.5: the origin allows it for requests with Authorization. */
   readonly sharedDespiteAuthorization: boolean
+  /** Place in the purge log when its fetch began (purge-log.ts): purges after it may be about what was fetched. 0 where
+   *  there is no log. */
+  readonly purgeSeq: number
   /** By which it can be purged, each once. */
   readonly tags: readonly string[]
   /** Bytes of memory it takes, overhead counted. */

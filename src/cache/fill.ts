@@ -230,7 +230,7 @@ function storedHead(ctx: RequestContext, { status, headers }: Storable, nowMs: n
 }
 
 function storedResponse(
-  { key, epoch, tags }: Pick<StoredResponse, 'key' | 'epoch' | 'tags'>,
+  { key, epoch, tags, purgeSeq }: Pick<StoredResponse, 'key' | 'epoch' | 'tags' | 'purgeSeq'>,
   head: StoredHead,
   body: Buffer,
   verdict: StoreVerdict & { store: true },
@@ -250,6 +250,7 @@ function storedResponse(
     staleWhileRevalidateUntilMs: freshUntilMs + verdict.staleWhileRevalidateMs,
     staleIfErrorUntilMs: freshUntilMs + verdict.staleIfErrorMs,
     sharedDespiteAuthorization: verdict.sharedDespiteAuthorization,
+    purgeSeq,
     tags,
     costMs,
     uses: 0,

@@ -17,6 +17,8 @@ export interface SharedCache {
   readonly turns: Turns
   /** Wall clock, milliseconds. */
   readonly now: () => number
+  /** Place in the purge log up to which purges have been carried out here; 0 where there is no log. */
+  purgeSeq: number
   /** Bytes of all bodies that are being recorded; back at 0 when none is. */
   fillBytes: number
 }
@@ -33,5 +35,6 @@ export const createSharedCache = (
   failures: createFailures(),
   turns: createTurns(),
   now,
+  purgeSeq: 0,
   fillBytes: 0,
 })

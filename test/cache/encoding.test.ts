@@ -30,6 +30,7 @@ const anyEntry: fc.Arbitrary<StoredResponse> = fc
     staleIfErrorUntilMs: fc.double({ noNaN: true }),
     sharedDespiteAuthorization: fc.boolean(),
     tags: anyTexts,
+    purgeSeq: fc.double({ noNaN: true }),
     costMs: fc.double({ noNaN: true }),
     body: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
   })

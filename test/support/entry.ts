@@ -10,6 +10,7 @@ export interface EntryParts {
   readonly claims?: string
   readonly costMs?: number
   readonly tags?: readonly string[]
+  readonly purgeSeq?: number
   readonly vary?: readonly string[]
   /** The fields of the request that it answered. */
   readonly request?: HeaderList
@@ -30,6 +31,7 @@ export function entryOf(parts: EntryParts = {}): StoredResponse {
     staleIfErrorUntilMs: 60_000,
     sharedDespiteAuthorization: false,
     tags: parts.tags ?? [],
+    purgeSeq: parts.purgeSeq ?? 0,
     costMs: parts.costMs ?? 0,
     uses: 0,
   }
