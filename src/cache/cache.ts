@@ -18,6 +18,7 @@ import { type StoredResponse, isSelected } from './entry.ts'
 import { freshenByHead, takeAnswer } from './fill.ts'
 import { cacheKey, claimsOf } from './key.ts'
 import { compilePlaces } from './places.ts'
+import { keptReply } from './post.ts'
 import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal } from './policy.ts'
 import type { Reason } from './reasons.ts'
 import { type TierRead, compileReadThrough } from './read-through.ts'
@@ -234,17 +235,24 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
   }
 
-  /** Asks the origin for this client alone; nothing is stored. */
+  /** Asks the origin for this client alone; nothing is stored but a POST's answer that asks for it. */
   async function forward(ctx: RequestContext): Promise<Reply> {
     const why = forwardReason(ctx)
+    const sentAtMs = shared.now()
     const originFetch = fetch(ctx, NOTHING)
+    const tags = policy.tagsOf(ctx.params) ?? []
+    const watch = ctx.method === 'POST' ? flights.open(cacheKey(ctx), epoch, null, originFetch, tags) : null
     ctx.whenAborted(() => originFetch.abort(GONE))
     try {
       const answer = await originFetch.answer
+      const kept = watch && keptReply({ ctx, shared, policy, sentAtMs, why, originFetch, watch }, answer)
+      if (kept !== null) return kept
       sayForwarded(ctx, why, false)
       return originReply(answer, answer.takeBody())
     } catch (error) {
       throw failed(ctx, why, error)
+    } finally {
+      watch?.close()
     }
   }
 

@@ -22,7 +22,7 @@ import { type ForwardReason, sayForwarded, sayRevalidated } from './status.ts'
 const MAX_FILL_BYTES = 128 * 1024 ** 2
 
 /** A request that has gone to the origin. */
-interface Asked {
+export interface Asked {
   readonly ctx: RequestContext
   readonly shared: SharedCache
   readonly policy: CachePolicy

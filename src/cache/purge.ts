@@ -105,7 +105,7 @@ export async function sweep<T>(
 }
 
 /** A URL that an answer names, absolute or relative to its own, as keys spell it; null for one of another origin. */
-function urlNamedBy(reference: string | null, own: string): string | null {
+export function urlNamedBy(reference: string | null, own: string): string | null {
   const url = reference === null ? null : URL.parse(reference, own)
   if (url === null || url.origin !== new URL(own).origin) return null
   const target = normalizeTarget(url.pathname + url.search)

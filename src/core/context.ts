@@ -47,6 +47,8 @@ export interface Reply {
   readonly body: ReplyBody
   /** True when the connection cannot be trusted after this answer. */
   readonly close?: boolean
+  /** Stores it and answers what takes its place; called once, right after the invalidation that it calls for. */
+  readonly keep?: () => Reply
 }
 
 /** An upstream's answer as far as its head, cleaned of what ends at this hop. */

@@ -4,7 +4,7 @@
 //   lookup       what is fresh is answered without waiting, what is being fetched is joined.
 //   fill         one fetch per key, stored while it streams; without a cache, the request is just forwarded.
 //   invalidate   after an unsafe request that succeeded, what is stored under its URL goes (RFC 9111 §4.4), and what
-//                carries a tag that the route purges.
+//                carries a tag that the route purges. Then what the answer itself brings for later GETs is stored.
 //
 // A stage that a route does not use is absent, not empty. The walk awaits nothing that is not a promise, so a memory
 // hit has no await in it.
@@ -29,9 +29,13 @@ export function compilePipeline({ limits, lookup, fetch, invalidate }: RouteStag
     const fetched = fetch(ctx)
     if (ctx.method === 'GET' || !(fetched instanceof Promise)) return fetched
     return fetched.then(async (reply) => {
+      if (reply === null) return null
+      const invalidated = invalidate(ctx, reply.status, reply.headers)
+      // After it, and before anybody else's: so those are noticed, and the next GET is answered by what is new.
+      const kept = reply.keep?.() ?? reply
       // Whoever has been told of a change must not read what was there before.
-      if (reply !== null) await invalidate(ctx, reply.status, reply.headers)
-      return reply
+      await invalidated
+      return kept
     })
   }
   const stages = [limits, lookup, last].filter((stage) => stage !== null)

@@ -1,0 +1,58 @@
+// The answer to a POST that is what its URL shows from now on (RFC 9110 §9.3.3, RFC 9111 §4): the origin says so by
+// naming that URL in Content-Location, with freshness of its own. Stored, it answers the GETs that come later.
+//
+// Before that, what is stored under the URL goes, since the POST may have changed it: so there are two flights, one from
+// the moment when the POST was sent, which a change by anybody else spoils, and one from after its own change, by which
+// its answer is stored. Never for who shows credentials, whatever the scope: an answer to a POST is about what was sent.
+
+import type { OriginAnswer, OriginFetch, Reply, RequestContext } from '../core/context.ts'
+import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
+import { getHeaders, hasHeader } from '../http/headers.ts'
+import type { Flight } from './collapse.ts'
+import { type Asked, takeAnswer } from './fill.ts'
+import { urlOfKey } from './key.ts'
+import { credentialOf, decideStore, fillRefusal } from './policy.ts'
+import { urlNamedBy } from './purge.ts'
+import { originReply } from './reply.ts'
+import type { ForwardReason } from './status.ts'
+
+/** A POST on its way to the origin. */
+export interface Posted extends Asked {
+  readonly why: ForwardReason
+  readonly originFetch: OriginFetch
+  /** Open since it was sent, under the key of a GET. */
+  readonly watch: Flight
+}
+
+/** The answer to a POST as one that is stored when its `keep` is called, which must be right after the invalidation that
+ *  it calls for; null where it is for this client alone. */
+export function keptReply(posted: Posted, answer: OriginAnswer): Reply | null {
+  const { ctx, shared, policy, sentAtMs, watch } = posted
+  if (watch.isSpoiled || answer.status !== 200 || !isAboutItself(watch.key, answer) || !isPlain(ctx)) return null
+  const nowMs = shared.now()
+  const verdict = decideStore(ctx, answer, policy, nowMs, nowMs - sentAtMs)
+  if (!verdict.store || verdict.originFreshMs === 0) return null
+  const body = answer.takeBody()
+  return { ...originReply(answer, body), keep: () => store(posted, { ...answer, takeBody: () => body }) }
+}
+
+function store({ originFetch, watch, ...asked }: Posted, answer: OriginAnswer): Reply {
+  const { ctx, shared } = asked
+  const { key, epoch, tags } = watch
+  const flight = shared.flights.open(key, epoch, null, originFetch, tags)
+  const leave = flight.join()
+  ctx.whenAborted(leave)
+  return takeAnswer({ ...asked, flight, memoryKey: `POST ${key}`, validated: null, isBackground: false, leave }, answer)
+}
+
+function isAboutItself(key: string, { headers }: OriginAnswer): boolean {
+  const [named, ...more] = getHeaders(headers, 'content-location')
+  const url = urlOfKey(key)
+  return named !== undefined && more.length === 0 && urlNamedBy(named, url) === url
+}
+
+/** Nothing in the request but its body tells its answer from one to a GET. */
+const isPlain = ({ headers }: RequestContext): boolean =>
+  credentialOf(headers) === null &&
+  fillRefusal(headers) === null &&
+  ![...CONDITIONAL_FIELDS, 'range'].some((name) => hasHeader(headers, name))
