@@ -8,6 +8,7 @@ import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { compileCache } from '../src/cache/cache.ts'
 import { routeCacheOptions } from '../src/cache/options.ts'
+import { compileKeyRule } from '../src/cache/key-rule.ts'
 import { compilePolicy } from '../src/cache/policy.ts'
 import { type SharedCache, createSharedCache } from '../src/cache/shared.ts'
 import { createMemoryStore } from '../src/cache/stores/memory.ts'
@@ -81,6 +82,7 @@ async function fill(shape: Shape, entries: number): Promise<SharedCache> {
   const { lookup, fill } = compileCache({
     shared,
     policy: compilePolicy(options, 8 * 1024 ** 2),
+    key: compileKeyRule({}, false),
     collapse: true,
     epoch: 'bench',
     fetch: () => ({

@@ -181,8 +181,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
     upstreams: () => [...plan.pools.values()].map(({ pool }) => pool.status()),
     config: () => raw,
     explain: (request) => explainRequest(plan, request, reachableHost(address)),
-    purge: async (request) => ({ purged: await purge(shared.cache, compilePurge(request)) }),
-    entries: (url) => storedEntries(shared.cache, url),
+    purge: async (request) => ({ purged: await purge(shared.cache, compilePurge(request, plan.queries)) }),
+    entries: (url) => storedEntries(shared.cache, url, plan.queries),
     reload,
   }
   const admin = createAdminServer(control, initial.admin, log)

@@ -16,7 +16,8 @@ import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredResponse, isSelected } from './entry.ts'
 import { freshenByHead, takeAnswer } from './fill.ts'
-import { cacheKey, claimsOf } from './key.ts'
+import type { KeyRule } from './key-rule.ts'
+import { claimsOf } from './key.ts'
 import { compilePlaces } from './places.ts'
 import { keptReply } from './post.ts'
 import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal } from './policy.ts'
@@ -37,6 +38,7 @@ export interface RouteCache {
 export interface RouteCacheSetup {
   readonly shared: SharedCache
   readonly policy: CachePolicy
+  readonly key: KeyRule
   readonly collapse: boolean
   /** Changes when the same URL would be forwarded to something else; older entries are then not used. */
   readonly epoch: string
@@ -47,7 +49,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { shared, policy, fetch } = setup
   const { store, flights } = shared
   // What was shared on purpose must not outlive that purpose.
-  const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie}`
+  const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id}`
   const selection = compileSelection(shared, policy, epoch)
   const { find, unaskedReason } = selection
   const places = compilePlaces(shared, policy, setup.collapse, epoch)
@@ -57,7 +59,10 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const lookup: Stage = (ctx) => {
     const refusal = lookupRefusal(ctx.method)
     if (refusal !== null) return note(ctx, 'bypass', refusal)
-    return look(ctx, cacheKey(ctx), null)
+    const key = setup.key.of(ctx)
+    if (key === null) return note(ctx, 'bypass', 'no-user')
+    ctx.cacheKey = key
+    return look(ctx, key, null)
   }
 
   /** read: what has been brought into memory for this request. */
@@ -82,8 +87,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const fill: Stage = async (ctx) => {
     const refusal = ctx.cache === 'bypass' ? null : fillRefusal(ctx.headers)
     if (refusal !== null) note(ctx, 'bypass', refusal)
-    if (ctx.cache === 'bypass') return forward(ctx)
-    const key = cacheKey(ctx)
+    const key = ctx.cacheKey
+    if (ctx.cache === 'bypass' || key === null) return forward(ctx)
     if (ctx.method === 'HEAD') return forwardHead(ctx, key)
     for (let waits = 0; waits < MAX_WAITS; waits++) {
       const flight = joinable(ctx, key)
@@ -241,7 +246,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const sentAtMs = shared.now()
     const originFetch = fetch(ctx, NOTHING)
     const tags = policy.tagsOf(ctx.params) ?? []
-    const watch = ctx.method === 'POST' ? flights.open(cacheKey(ctx), epoch, null, originFetch, tags) : null
+    const key = ctx.method === 'POST' ? setup.key.of(ctx) : null
+    const watch = key === null ? null : flights.open(key, epoch, null, originFetch, tags)
     ctx.whenAborted(() => originFetch.abort(GONE))
     try {
       const answer = await originFetch.answer
@@ -278,7 +284,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
   }
 
-  return { lookup, fill, explain: (ctx) => explainLookup(ctx, shared, selection) }
+  return { lookup, fill, explain: (ctx) => explainLookup(ctx, shared, setup.key, selection) }
 }
 
 /** One for whoever asks for the key, to learn by which fields its variants are selected, and one for its own variant. */

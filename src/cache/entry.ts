@@ -5,6 +5,7 @@
 import type { HeaderList } from '../core/context.ts'
 import { getCombined } from '../http/headers.ts'
 import { normalizeSelecting } from '../http/negotiation.ts'
+import { listingsOf } from './key.ts'
 
 /** What selects a response among those under one key (RFC 9111 §4.1). */
 export interface Selector {
@@ -25,7 +26,7 @@ export interface StoredHead extends Selector {
 }
 
 export interface StoredResponse extends StoredHead {
-  /** The URL it answers: scheme, host, path and query. */
+  /** The URL it answers, and what its route tells answers apart by beside that; see key.ts. */
   readonly key: string
   /** Identity of what the route forwards and shares; an entry of another epoch is not used. */
   readonly epoch: string
@@ -66,7 +67,7 @@ export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'>): number
   const { key, claims, headers, varyNames, varyValues, tags, body } = entry
   let bytes = ENTRY_OVERHEAD_BYTES + key.length + claims.length + body.length
   for (const text of [...headers, ...varyNames, ...varyValues]) bytes += (text?.length ?? 0) + STRING_OVERHEAD_BYTES
-  for (const tag of tags) bytes += tag.length + TAG_OVERHEAD_BYTES
+  for (const listing of listingsOf({ key, tags })) bytes += listing.length + TAG_OVERHEAD_BYTES
   return bytes
 }
 
@@ -91,5 +92,5 @@ export function isSelected(
 }
 
 /** Values of the same meaning in one spelling; null when absent, which is not the same as empty. */
-const selectingValue = (request: HeaderList, lowerName: string): string | null =>
+export const selectingValue = (request: HeaderList, lowerName: string): string | null =>
   normalizeSelecting(lowerName, getCombined(request, lowerName))

@@ -53,7 +53,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const verdict = decideStore(ctx, answer, policy, nowMs, nowMs - fill.sentAtMs)
   const isGone = answer.status === 404 || answer.status === 410 || isWithdrawn(verdict)
   // What it was asked about must not be used any more, not even stale; unless that holds for one user alone.
-  if (fill.validated !== null && isGone && credentialOf(ctx.headers) === null) {
+  if (fill.validated !== null && isGone && mayWithdraw(fill)) {
     forget(shared, flight)
   }
   if (!verdict.store) return pass(fill, answer, verdict.reason)
@@ -121,7 +121,7 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
   const hasLanded = tags !== null && flight.landWith(tags)
   if (verdict.store && hasLanded && !flight.isSpoiled) {
     save(shared, storedResponse(flight, head, body, verdict, nowMs, stored.costMs))
-  } else if (isWithdrawn(verdict) && credentialOf(ctx.headers) === null) forget(shared, flight)
+  } else if (isWithdrawn(verdict) && mayWithdraw(fill)) forget(shared, flight)
   if (verdict.store && hasLanded && verdict.freshMs > 0) {
     shared.flights.unshareable.delete(memoryKey)
     flight.share(wholeAnswer(head, body))
@@ -173,6 +173,9 @@ function forget({ store, tiers }: SharedCache, { key, epoch }: Pick<StoredRespon
   store.delete(key)
   tiers.delete(key, epoch)
 }
+
+/** False where what the origin says may hold for one of those alone who share what is stored. */
+const mayWithdraw = ({ ctx, policy }: Asked): boolean => policy.isPerUser || credentialOf(ctx.headers) === null
 
 /** True when the origin does not want it to be kept any more. */
 const isWithdrawn = (verdict: StoreVerdict): boolean =>

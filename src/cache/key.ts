@@ -1,6 +1,9 @@
 // What a request asks for, as text: the URL that answers are stored under and purged by (RFC 9111 §2), and what else of
 // a request changes its answer without being in the URL.
 //
+// A key is a URL, or a URL, a line feed, and what a route tells answers apart by beside it (key-rule.ts). No URL has a
+// line feed, so the URL of a key is what stands before the first one.
+//
 // Behind a trusted proxy the URL is the one that its client used: upstreams are told that scheme and host, and a redirect
 // to https that were stored under http would be the answer to those who come by https. Whatever else such a proxy says
 // of target or user (X-Forwarded-Prefix, X-Forwarded-User, X-Original-URL) upstreams believe too, so it tells answers
@@ -13,11 +16,10 @@ import { normalizeHost } from '../http/target.ts'
 
 type Asking = Pick<RequestContext, 'scheme' | 'host' | 'path' | 'query' | 'headers' | 'peerIsTrusted'>
 
-/** Scheme, host, path and query. */
-export function cacheKey(request: Asking): string {
-  const { path, query } = request
+/** Scheme, host, path and query. query: in the place of the request's own. */
+export function urlOf(request: Asking, query: string = request.query): string {
+  const { path, headers } = request
   if (!request.peerIsTrusted) return `${request.scheme}://${request.host}${path}${query}`
-  const { headers } = request
   const scheme = schemeIn(getHeader(headers, 'x-forwarded-proto')) ?? request.scheme
   const host = normalizeHost(getHeader(headers, 'x-forwarded-host') ?? '', scheme) ?? request.host
   return `${scheme}://${host}${path}${query}`
@@ -27,6 +29,21 @@ export function cacheKey(request: Asking): string {
 export function urlOfKey(key: string): string {
   const end = key.indexOf('\n')
   return end < 0 ? key : key.slice(0, end)
+}
+
+/** Under which stores list, beside tags, the entries whose keys are this URL and more. No tag has a line feed. */
+export const urlTag = (url: string): string => `\n${url}`
+
+/** All that an entry is listed under: its tags, and its URL where its key is more than that. */
+export function listingsOf({
+  key,
+  tags,
+}: {
+  readonly key: string
+  readonly tags: readonly string[]
+}): readonly string[] {
+  const url = urlOfKey(key)
+  return url.length === key.length ? tags : [...tags, urlTag(url)]
 }
 
 /** Path and query of a URL that is a key. */

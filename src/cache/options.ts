@@ -2,7 +2,10 @@
 
 import { z } from 'zod'
 import { decoded, duration, flag, later, size, text, word } from '../core/decode.ts'
-import { isToken } from '../http/headers.ts'
+import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
+import { AUTHORIZING_FIELDS } from '../http/credentials.ts'
+import { UNTRUSTED_FIELDS } from '../http/forwarded.ts'
+import { HOP_BY_HOP, isToken } from '../http/headers.ts'
 import { MAX_TAGS, MAX_TAG_BYTES, isTag } from '../http/tags.ts'
 
 export const memoryOptions = z.strictObject({
@@ -45,6 +48,60 @@ const ttl = z.union([
   })),
 ])
 
+/** Parameters by name; `utm_*` is all that begins with `utm_`. */
+const parameters = () =>
+  z
+    .array(
+      text('the name of a parameter', (name) =>
+        /^[!-~]+$/.test(name) && !/[&=#;%+]|\*./.test(name)
+          ? null
+          : 'as it stands in the URL, without "="; one * at the end stands for any ending',
+      ),
+    )
+    .max(MAX_NAMES)
+
+const keyFields = () =>
+  z.array(text('the name of a request field', checkKeyField).transform((name) => name.toLowerCase())).max(MAX_NAMES)
+
+/** Names in one list of a key. */
+const MAX_NAMES = 100
+
+function checkKeyField(name: string): string | null {
+  const lower = name.toLowerCase()
+  if (!isToken(name)) return 'letters, digits and dashes'
+  if (lower === 'cookie') return 'name the cookies that count in key.cookies'
+  if (AUTHORIZING_FIELDS.has(lower)) return '`scope: user` keeps answers for each user alone'
+  if (lower === 'host') return 'scheme and host are in every key'
+  const isForOrigin = !HOP_BY_HOP.has(lower) && !UNTRUSTED_FIELDS.has(lower) && !NOT_IN_KEYS.has(lower)
+  return isForOrigin ? null : 'name a field that asks for another answer and reaches the upstream as it came'
+}
+
+/** Fields that the gateway reads or writes itself, beside those that end here. */
+const NOT_IN_KEYS: ReadonlySet<string> = new Set([
+  ...CONDITIONAL_FIELDS,
+  'range',
+  'expect',
+  'content-length',
+  'via',
+  'x-request-id',
+])
+
+const keyOptions = z.strictObject({
+  query: z
+    .strictObject({
+      only: parameters().optional().describe('only these parameters; utm_* for all that begin so'),
+      ignore: parameters().optional().describe('all parameters but these; utm_* for all that begin so'),
+    })
+    .optional()
+    .describe('parameters that count, in any order; default the query as it comes'),
+  headers: keyFields().optional().describe('request fields whose values count, beside those that Vary names'),
+  cookies: z
+    .array(text('the name of a cookie', (name) => (isToken(name) ? null : 'as it stands before the "="')))
+    .max(MAX_NAMES)
+    .optional()
+    .describe('cookies whose values count; who may share an answer is for scope to say'),
+})
+
 export const routeCacheOptions = z.strictObject({
   ttl: ttl
     .optional()
@@ -59,10 +116,10 @@ export const routeCacheOptions = z.strictObject({
     })
     .optional()
     .describe('bounds on the freshness lifetime, whoever set it'),
-  scope: word(['auto', 'public'], ['user'])
+  scope: word(['auto', 'public', 'user'])
     .prefault('auto')
     .describe(
-      'auto: requests with Authorization, an API key or Cookie share nothing unless the origin allows it (RFC 9111 §3.5); public: they share as all others do',
+      'auto: requests with Authorization, an API key or Cookie share nothing unless the origin allows it (RFC 9111 §3.5); public: they share as all others do; user: each user has answers of their own, told apart by those fields, and who sends none of them is not answered from the cache. What the origin calls private is never stored',
     ),
   maxObject: size({ minBytes: 1 })
     .optional()
@@ -83,7 +140,7 @@ export const routeCacheOptions = z.strictObject({
     })
     .prefault({})
     .describe('stale answers where the origin says nothing of them; must-revalidate and its kin forbid them'),
-  key: later(),
+  key: keyOptions.optional().describe('what tells answers apart, beside scheme, host, path and query'),
   tags: tagTemplates()
     .optional()
     .describe('names to purge by; `:name` is a value from the path; the tags that an answer names itself come on top'),

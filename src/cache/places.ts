@@ -4,7 +4,7 @@ import type { RequestContext } from '../core/context.ts'
 import type { Flight } from './collapse.ts'
 import { isSelected, selectorOf } from './entry.ts'
 import { claimsOf } from './key.ts'
-import { type CachePolicy, credentialOf } from './policy.ts'
+import { type CachePolicy, barringCredential } from './policy.ts'
 import type { SharedCache } from './shared.ts'
 
 export interface Places {
@@ -29,7 +29,7 @@ export function compilePlaces(
   epoch: string,
 ): Places {
   const mayShare = (ctx: RequestContext): boolean =>
-    isCollapsing && ctx.method === 'GET' && (policy.isPublic || credentialOf(ctx.headers) === null)
+    isCollapsing && ctx.method === 'GET' && barringCredential(ctx.headers, policy) === null
 
   function joinable(ctx: RequestContext, key: string): Flight | undefined {
     if (!mayShare(ctx)) return undefined
@@ -39,7 +39,8 @@ export function compilePlaces(
 
   function placeOf(ctx: RequestContext, key: string): string {
     const claims = claimsOf(ctx)
-    const place = `${key}\n${claims}`
+    // Neither a key nor a claim has an empty line in it.
+    const place = `${key}\n\n${claims}`
     const landed = flights.at(place)?.answer?.head ?? null
     if (landed !== null && isSelected(ctx.headers, claims, landed)) return place
     const { varyNames } = landed ?? store.get(key)?.[0] ?? { varyNames: [] }

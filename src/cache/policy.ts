@@ -4,11 +4,12 @@
 //
 // The rule above the rules: nothing is shared that belongs to one user. What only the route says (ttl, clamp) makes no
 // answer shareable with requests that carry credentials, neither theirs with others nor others' with them, unless its
-// scope is public.
+// scope says who shares: all (public), or each user with nobody (user), whose key then holds who that is.
 
 import type { HeaderList, OriginAnswer, RequestContext } from '../core/context.ts'
 import { type CacheControl, parseAge, parseCacheControl, parseTargeted } from '../http/cache-control.ts'
 import { validatorsOf } from '../http/conditional.ts'
+import { AUTHORIZING_FIELDS } from '../http/credentials.ts'
 import { parseHttpDate } from '../http/date.ts'
 import {
   HOP_BY_HOP,
@@ -30,7 +31,10 @@ export interface CachePolicy {
   readonly override: boolean
   readonly minMs: number
   readonly maxMs: number
+  /** Credentials make no difference: who may share an answer is whoever has the same key. */
   readonly isPublic: boolean
+  /** The same, where the user is part of the key. */
+  readonly isPerUser: boolean
   readonly storeSetCookie: boolean
   readonly maxObjectBytes: number
   /** Past the freshness lifetime, where the origin says nothing of it. */
@@ -55,6 +59,7 @@ export function compilePolicy(
     minMs: options.clamp?.min ?? 0,
     maxMs: options.clamp?.max ?? Infinity,
     isPublic: options.scope === 'public',
+    isPerUser: options.scope === 'user',
     storeSetCookie: options.storeSetCookie,
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
     staleWhileRevalidateMs: options.stale.whileRevalidate,
@@ -117,24 +122,18 @@ export function credentialOf(request: HeaderList): 'authorization' | 'cookie' | 
     // Every hit comes by here, and most names are settled by their length.
     if (name.length < 6 || name.length > 20) continue
     const lower = name.toLowerCase()
-    if (AUTHORIZING.has(lower)) return 'authorization'
+    if (AUTHORIZING_FIELDS.has(lower)) return 'authorization'
     hasCookie ||= lower === 'cookie'
   }
   return hasCookie ? 'cookie' : null
 }
 
-/** 6 to 20 characters. */
-const AUTHORIZING: ReadonlySet<string> = new Set([
-  'authorization',
-  'api-key',
-  'apikey',
-  'x-api-key',
-  'x-apikey',
-  'x-auth-token',
-  'x-access-token',
-  'x-goog-api-key',
-  'x-amz-security-token',
-])
+/** The credential by which an answer may be one user's alone, although its key does not tell users apart; null where there
+ *  is none. */
+export const barringCredential = (
+  request: HeaderList,
+  { isPublic, isPerUser }: CachePolicy,
+): 'authorization' | 'cookie' | null => (isPublic || isPerUser ? null : credentialOf(request))
 
 /** Why a stored response must not answer this request; null when it may. nowMs: wall clock for a fresh response; 0 for one
  *  that is to be validated or may answer stale, where it counts that the origin once gave it freshness for all. */
@@ -144,7 +143,7 @@ export function reuseRefusal(
   policy: CachePolicy,
   nowMs: number,
 ): Reason | null {
-  const credential = policy.isPublic ? null : credentialOf(request)
+  const credential = barringCredential(request, policy)
   if (credential === null) return null
   if (credential === 'authorization' && !stored.sharedDespiteAuthorization) return credential
   return stored.originFreshUntilMs <= nowMs ? credential : null
@@ -166,7 +165,7 @@ export function decideStore(
   if (refusal !== null) return no(refusal)
 
   const sharedDespiteAuthorization = control.isPublic || control.sMaxAgeSeconds !== null || control.mustRevalidate
-  const credential = policy.isPublic ? null : credentialOf(request.headers)
+  const credential = barringCredential(request.headers, policy)
   if (credential === 'authorization' && !sharedDespiteAuthorization) return no(credential)
   if (credential !== null && isDisguised(request.path, headers)) return no('disguised')
 

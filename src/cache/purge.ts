@@ -11,9 +11,10 @@ import { getHeader } from '../http/headers.ts'
 import { isSafeMethod } from '../http/methods.ts'
 import { normalizeTarget } from '../http/target.ts'
 import type { StoredResponse } from './entry.ts'
-import { cacheKey, pathOfKey, urlOfKey } from './key.ts'
+import { pathOfKey, urlOf, urlTag } from './key.ts'
 import { type PurgeRule, afterPurge, compileKeyTest } from './purge-rule.ts'
 import type { SharedCache } from './shared.ts'
+import { type QueryRule, keySpellings } from './query-key.ts'
 import { type TagRule, noTags } from './tags.ts'
 
 const SLICE_MS = 10
@@ -44,19 +45,25 @@ export async function purge(shared: SharedCache, rule: PurgeRule): Promise<numbe
   }
 
   let taken = 0
-  for (const url of urls) for (const key of keysOf(url)) taken += takeKey(key)
+  const takeTagged = async (tag: string): Promise<number> => {
+    const entries = store.tagged(tag)
+    return entries === null ? 0 : sweep(shared, entries, entries.size, take)
+  }
+  for (const url of urls) {
+    for (const key of keysOf(url)) {
+      taken += takeKey(key)
+      taken += await takeTagged(urlTag(key))
+    }
+  }
   const isWalk = rule.all === true || rule.prefix !== undefined || rule.pattern !== undefined || urls.some(isPath)
   if (test !== null && isWalk) {
     taken += await sweep(shared, store.keys(), store.entries, (key) => (test(key) ? takeKey(key) : 0))
   }
-  for (const tag of tags) {
-    const entries = store.tagged(tag)
-    if (entries !== null) taken += await sweep(shared, entries, entries.size, take)
-  }
+  for (const tag of tags) taken += await takeTagged(tag)
   return taken
 }
 
-/** Of a rule's URL where they are known without a walk over all keys. */
+/** Of a rule's URL, where they are known without a walk over all keys; what has longer ones is listed under these. */
 function keysOf(url: string): readonly string[] {
   if (url.startsWith('//')) return [`http:${url}`, `https:${url}`]
   return isPath(url) ? [] : [url]
@@ -67,17 +74,21 @@ const isPath = (url: string): boolean => url.startsWith('/') && !url.startsWith(
 
 /** What a request's answer makes out of date; null where it does nothing of the kind. After an unsafe request that
  *  succeeded these are its URL's responses, those of the URLs that the answer names, as far as they are of the same
- *  origin (of others it says nothing), and what carries the tags that its route purges. */
+ *  origin (of others it says nothing), and what carries the tags that its route purges. queries: the spellings of queries
+ *  that routes have in their keys. */
 export function invalidation(
   ctx: RequestContext,
   status: number,
   headers: HeaderList,
   purges: TagRule = noTags,
+  queries: readonly QueryRule[] = [],
 ): PurgeRule | null {
   if (status < 200 || status >= 400 || isSafeMethod(ctx.method)) return null
-  const url = urlOfKey(cacheKey(ctx))
+  const url = urlOf(ctx)
   const named = ['location', 'content-location'].map((name) => urlNamedBy(getHeader(headers, name), url))
-  const urls = [...new Set([url, ...named.filter((each) => each !== null)])]
+  const urls = [
+    ...new Set([url, ...named.filter((each) => each !== null)].flatMap((each) => keySpellings(each, queries))),
+  ]
   // A tag that cannot be kept is on no entry.
   const tags = purges(ctx.params) ?? []
   return tags.length === 0 ? { urls } : { urls, tags }

@@ -14,6 +14,7 @@ export const REASONS = {
   // requests that are not looked up
   method: 'only GET and HEAD are answered from the cache',
   range: 'a part was asked for, and nothing fresh is stored to cut it from',
+  'no-user': 'answers are kept for each user alone (`scope: user`), and the request carries nothing that says who asks',
   connection:
     'the request takes header fields off by naming them in Connection, so its answer may not be what others get',
   authorization:

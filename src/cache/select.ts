@@ -4,7 +4,8 @@
 import type { RequestContext } from '../core/context.ts'
 import type { ExplainedCache } from '../core/control.ts'
 import { type StoredResponse, isSelected } from './entry.ts'
-import { cacheKey, claimsOf } from './key.ts'
+import { type KeyRule } from './key-rule.ts'
+import { claimsOf, urlOf } from './key.ts'
 import { type CachePolicy, asksForPart, lookupRefusal, reuseRefusal } from './policy.ts'
 import { REASONS, type Reason } from './reasons.ts'
 import type { SharedCache } from './shared.ts'
@@ -54,11 +55,15 @@ export function compileSelection(
 export function explainLookup(
   ctx: RequestContext,
   shared: Pick<SharedCache, 'now'>,
+  rule: KeyRule,
   { find, unaskedReason }: Selection,
 ): ExplainedCache {
-  const key = cacheKey(ctx)
   const refusal = lookupRefusal(ctx.method)
-  if (refusal !== null) return { outcome: 'bypass', reason: REASONS[refusal], key, age_s: null, ttl_s: null }
+  const key = refusal === null ? rule.of(ctx) : null
+  if (key === null) {
+    const reason = REASONS[refusal ?? 'no-user']
+    return { outcome: 'bypass', reason, key: urlOf(ctx), age_s: null, ttl_s: null }
+  }
   const nowMs = shared.now()
   const found = find(ctx, key, nowMs)
   const unasked = typeof found === 'object' && found.freshUntilMs <= nowMs ? unaskedReason(found, nowMs) : null

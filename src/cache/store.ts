@@ -22,7 +22,8 @@ export interface CacheStore {
   replace(entry: StoredResponse, next: StoredResponse): boolean
   /** All keys, those that stayed longest first. Lives on: keys come (at the end) and go while it is read. */
   keys(): Iterable<string>
-  /** The entries with a tag; null when there is none. Lives on as keys() does. */
+  /** The entries with a tag; null when there is none. Lives on as keys() does. A urlTag() (key.ts) is on all entries whose
+   *  keys are that URL and more. */
   tagged(tag: string): ReadonlySet<StoredResponse> | null
   readonly entries: number
   /** Sum of the entries' sizeBytes; never more than maxBytes. */

@@ -178,6 +178,26 @@ function checkCache(route: RawRoute): Finding[] {
     const path = [...route.path, 'cache', 'clamp', 'min']
     findings.push({ path, at: 'value', expected: 'no more than clamp.max', got: null, cure: null })
   }
+  return [...findings, ...checkKey(route)]
+}
+
+function checkKey({ path, fields }: RawRoute): Finding[] {
+  const findings: Finding[] = []
+  const query = valueAt(fields, ['cache', 'key', 'query'])
+  const at = [...path, 'cache', 'key', 'query']
+  if (isMapping(query)) {
+    const hasBoth = Object.hasOwn(query, 'only') && Object.hasOwn(query, 'ignore')
+    const isEmpty = Object.keys(query).length === 0
+    if (hasBoth) findings.push(complaint(at, 'both `only` and `ignore`', '`only` leaves out all others; remove one'))
+    if (isEmpty) findings.push(complaint(at, 'neither `only` nor `ignore`', 'list parameters in one of them'))
+  }
+  const scope = valueAt(fields, ['cache', 'scope'])
+  const isAuto = scope === undefined || (typeof scope === 'string' && scope.toLowerCase() === 'auto')
+  if (isAuto && listAt(fields, ['cache', 'key', 'cookies']).length > 0) {
+    const got = 'has no effect: a request with cookies shares nothing'
+    const cure = 'add `scope: public` where all who have the same of these may share, or `scope: user`'
+    findings.push({ path: [...path, 'cache', 'key', 'cookies'], at: 'key', expected: null, got, cure })
+  }
   return findings
 }
 

@@ -135,6 +135,8 @@ export class RequestContext implements RequestFacts {
   params: ReadonlyMap<string, string> | null = null
   quota: QuotaDecision | null = null
   cache: CacheOutcome | null = null
+  /** What the cache looks it up by, once it is known. */
+  cacheKey: string | null = null
   /** Why it was not a hit, from the closed set in cache/reasons.ts. */
   cacheReason: string | null = null
   /** Milliseconds from sending the request upstream to the head of its answer; null when no upstream was asked. */

@@ -104,6 +104,8 @@ export interface StoredEntries {
 
 export interface StoredEntry {
   readonly url: string
+  /** What its key has beside the URL; null: nothing. */
+  readonly key: string | null
   readonly status: number
   /** The request fields that select it, by lower-case name; null: absent. */
   readonly vary: Readonly<Record<string, string | null>>

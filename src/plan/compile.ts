@@ -4,8 +4,10 @@
 
 import { hash } from 'node:crypto'
 import { compileCache, type RouteCache } from '../cache/cache.ts'
+import { compileKeyRule } from '../cache/key-rule.ts'
 import { compilePolicy } from '../cache/policy.ts'
 import { invalidation, purge } from '../cache/purge.ts'
+import { type QueryRule, compileQueryRule } from '../cache/query-key.ts'
 import type { SharedCache } from '../cache/shared.ts'
 import { compileTags } from '../cache/tags.ts'
 import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
@@ -50,6 +52,8 @@ export interface GatewayPlan {
   /** Most specific first. */
   readonly routes: readonly RoutePlan[]
   readonly pools: PlannedPools
+  /** The spellings of queries in cache keys, as far as they are not the requests' own. */
+  readonly queries: readonly QueryRule[]
   /** Answers every request; never throws, never rejects. */
   answer(ctx: RequestContext): Reply | Promise<Reply>
   /** Sets whose request it is, and finds its route, or that it asks for the gateway's own health. Throws GatewayError
@@ -60,8 +64,9 @@ export interface GatewayPlan {
 /** Compiles a checked configuration. previous: the running plan, whose unchanged pools are kept. */
 export function compilePlan(config: GatewayConfig, shared: Shared, previous: GatewayPlan | null): GatewayPlan {
   const pools = compilePools(config, previous?.pools ?? null)
+  const queries = compileQueries(config)
   const routes = config.routes
-    .map((options) => compileRoute(options, config, pools, shared))
+    .map((options) => compileRoute(options, config, pools, shared, queries))
     .toSorted((a, b) => bySpecificity(a.row, b.row))
   const router = compileRouter(routes.map((route) => ({ ...route.row, route })))
   const isTrusted = compileTrust(config.trustedProxies)
@@ -113,7 +118,13 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
     }
   }
 
-  return { config, routes, pools, answer, resolve }
+  return { config, routes, pools, queries, answer, resolve }
+}
+
+/** All ways in which the routes spell queries in their keys. */
+function compileQueries({ routes }: GatewayConfig): readonly QueryRule[] {
+  const options = routes.flatMap(({ cache }) => (cache?.key?.query === undefined ? [] : [cache.key.query]))
+  return [...new Map(options.map((each) => [JSON.stringify(each), each])).values()].map(compileQueryRule)
 }
 
 /** An id that may go into a header and a log line as it is. */
@@ -135,7 +146,13 @@ function failed(ctx: RequestContext, cause: unknown): Reply {
   return problemReply(error, ctx.id, {}, error instanceof MethodNotAllowed ? ['Allow', error.allow] : [])
 }
 
-function compileRoute(options: RouteOptions, config: GatewayConfig, pools: PlannedPools, shared: Shared): RoutePlan {
+function compileRoute(
+  options: RouteOptions,
+  config: GatewayConfig,
+  pools: PlannedPools,
+  shared: Shared,
+  queries: readonly QueryRule[],
+): RoutePlan {
   const names = options.limits ?? config.defaults.limits
   const policies = names.map((name) => ({ name, options: required(config.limits[name], `limit ${name}`) }))
   const limiter = policies.length === 0 ? null : compileLimiter(policies, shared.quotas, shared.now)
@@ -160,6 +177,7 @@ function compileRoute(options: RouteOptions, config: GatewayConfig, pools: Plann
       : compileCache({
           shared: shared.cache,
           policy: compilePolicy(options.cache, config.cache.maxObject, config.cache.targeted),
+          key: compileKeyRule(options.cache.key ?? {}, options.cache.scope === 'user'),
           collapse: options.cache.collapse,
           epoch: epochOf(options, upstream, config),
           fetch: forwarder.fetch,
@@ -170,7 +188,7 @@ function compileRoute(options: RouteOptions, config: GatewayConfig, pools: Plann
     lookup: cache?.lookup ?? null,
     fetch: cache?.fill ?? forwarder.stage,
     invalidate(ctx, status, headers) {
-      const rule = invalidation(ctx, status, headers, purges)
+      const rule = invalidation(ctx, status, headers, purges, queries)
       return rule === null ? null : purge(shared.cache, rule)
     },
   })

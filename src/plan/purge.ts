@@ -3,9 +3,10 @@
 // What begins with `/` stands for every host.
 
 import type { StoredResponse } from '../cache/entry.ts'
-import { pathOfKey } from '../cache/key.ts'
+import { pathOfKey, urlOfKey, urlTag } from '../cache/key.ts'
 import type { PurgeRule } from '../cache/purge-rule.ts'
 import { sweep } from '../cache/purge.ts'
+import { type QueryRule, keySpellings } from '../cache/query-key.ts'
 import type { SharedCache } from '../cache/shared.ts'
 import { wholeSeconds } from '../cache/status.ts'
 import type { PurgeRequest, StoredEntries, StoredEntry } from '../core/control.ts'
@@ -16,31 +17,48 @@ import { type NormalTarget, normalizeTarget } from '../http/target.ts'
 const MAX_LISTED = 100
 const SCHEMES = ['http', 'https'] as const
 
-/** The rule for what a request names. Throws a GatewayError that tells the first text that is no URL. */
-export function compilePurge(request: PurgeRequest): PurgeRule {
+/** The rule for what a request names. queries: the spellings of queries that routes have in their keys, which nobody who
+ *  asks has to know. Throws a GatewayError that tells the first text that is no URL. */
+export function compilePurge(request: PurgeRequest, queries: readonly QueryRule[]): PurgeRule {
   const soft = request.soft === true ? { soft: request.soft } : {}
-  if ('urls' in request) return { urls: [...new Set(request.urls.map(spellUrl))], ...soft }
+  if ('urls' in request) {
+    return { urls: [...new Set(request.urls.flatMap((url) => keySpellings(spellUrl(url), queries)))], ...soft }
+  }
   if ('tags' in request) return { tags: [...new Set(request.tags)], ...soft }
   if ('prefix' in request) return { prefix: spellUrl(request.prefix), ...soft }
   if ('pattern' in request) return { pattern: spellPattern(request.pattern), ...soft }
   return { all: true, ...soft }
 }
 
-/** What is stored under a URL, on every host where it is a path. Rejects with a GatewayError where it is none. */
-export async function storedEntries(cache: SharedCache, url: string): Promise<StoredEntries> {
+/** What is stored under a URL, on every host where it is a path. queries: as in compilePurge. Rejects with a GatewayError
+ *  where it is none. */
+export async function storedEntries(
+  cache: SharedCache,
+  url: string,
+  queries: readonly QueryRule[],
+): Promise<StoredEntries> {
   const { store } = cache
   const { authority, path, query } = targetOf(url)
   const entries: StoredEntry[] = []
   let found = 0
-  const list = (key: string) => {
-    for (const entry of store.get(key) ?? []) if (found++ < MAX_LISTED) entries.push(describe(entry, cache.now()))
+  const list = (stored: Iterable<StoredResponse>) => {
+    for (const entry of stored) if (found++ < MAX_LISTED) entries.push(describe(entry, cache.now()))
   }
-  if (authority !== null) for (const scheme of SCHEMES) list(`${scheme}://${authority}${path}${query}`)
-  else {
+  const spellings = keySpellings(path + query, queries)
+  if (authority === null) {
+    const named = new Set(spellings)
     await sweep(cache, store.keys(), store.entries, (key) => {
-      if (pathOfKey(key) === path + query) list(key)
+      if (named.has(pathOfKey(urlOfKey(key)))) list(store.get(key) ?? [])
       return 0
     })
+  } else {
+    for (const scheme of SCHEMES) {
+      for (const spelling of spellings) {
+        const own = `${scheme}://${authority}${spelling}`
+        list(store.get(own) ?? [])
+        list(store.tagged(urlTag(own)) ?? [])
+      }
+    }
   }
   return { entries, truncated: found > entries.length }
 }
@@ -48,7 +66,8 @@ export async function storedEntries(cache: SharedCache, url: string): Promise<St
 function describe(entry: StoredResponse, nowMs: number): StoredEntry {
   const { key, status, varyNames, varyValues, bornAtMs, freshUntilMs, tags, body, sizeBytes } = entry
   return {
-    url: key,
+    url: urlOfKey(key),
+    key: key.slice(urlOfKey(key).length + 1) || null,
     status,
     vary: Object.fromEntries(varyNames.map((name, i) => [name, varyValues[i] ?? null])),
     age_s: wholeSeconds(nowMs - bornAtMs),

@@ -28,6 +28,7 @@ function describeCache({ ttl, override, clamp, scope, collapse, tags }: NonNulla
   if (clamp !== undefined && clamp.min > 0) words.push(`at least ${formatDuration(clamp.min)}`)
   if (clamp?.max !== undefined) words.push(`at most ${formatDuration(clamp.max)}`)
   if (scope === 'public') words.push('public')
+  if (scope === 'user') words.push('per user')
   if (!collapse) words.push('not collapsed')
   if (tags !== undefined && tags.length > 0) words.push(`tags ${tags.join(' ')}`)
   return words.join(', ')

@@ -7,7 +7,9 @@ import { describe, expect, it } from 'vitest'
 import type { HeaderList } from '../../src/core/context.ts'
 import { type Asking, createBench, settle } from '../support/cache.ts'
 
-const CLIENTS: Readonly<Record<string, HeaderList>> = {
+type Clients = Readonly<Record<string, HeaderList>>
+
+const CLIENTS: Clients = {
   nobody: [],
   'cookie-a': ['Cookie', 'sid=a'],
   'cookie-b': ['Cookie', 'sid=b'],
@@ -40,22 +42,23 @@ const ROUTES: readonly Record<string, unknown>[] = [
   { ttl: '1h', override: true, clamp: { min: '10m' }, collapse: false },
 ]
 
-const step = fc.oneof(
-  {
-    weight: 6,
-    arbitrary: fc.record({ do: fc.constant('ask' as const), who: fc.constantFrom(...Object.keys(CLIENTS)) }),
-  },
-  {
-    weight: 5,
-    arbitrary: fc.record({
-      do: fc.constant('answer' as const),
-      which: fc.nat(3),
-      with: fc.nat(ANSWERS.length - 1),
-      streamed: fc.boolean(),
-    }),
-  },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), seconds: fc.constantFrom(1, 59, 61, 700) }) },
-)
+const stepOf = (clients: Clients) =>
+  fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc.record({ do: fc.constant('ask' as const), who: fc.constantFrom(...Object.keys(clients)) }),
+    },
+    {
+      weight: 5,
+      arbitrary: fc.record({
+        do: fc.constant('answer' as const),
+        which: fc.nat(3),
+        with: fc.nat(ANSWERS.length - 1),
+        streamed: fc.boolean(),
+      }),
+    },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), seconds: fc.constantFrom(1, 59, 61, 700) }) },
+  )
 
 interface Made {
   readonly for: string
@@ -79,58 +82,122 @@ function complaint(asker: string, made: Made, askedAtMs: number): string | null 
     : null
 }
 
+/** Lets clients play against a route. Answers how often one got what was made for another, and how often what was made for
+ *  an earlier request of its own. */
+async function play(
+  route: Record<string, unknown>,
+  clients: Clients,
+  complain: typeof complaint,
+): Promise<{ readonly shared: number; readonly reused: number }> {
+  let shared = 0
+  let reused = 0
+  await fc.assert(
+    fc.asyncProperty(fc.array(stepOf(clients), { maxLength: 40, size: 'max' }), async (steps) => {
+      const bench = createBench(route)
+      const askings: { asking: Asking; who: string; atMs: number }[] = []
+      const made: Made[] = []
+      let pending: number[] = []
+      let seen = 0
+      for (const each of steps) {
+        if (each.do === 'ask') {
+          askings.push({ asking: bench.ask({ headers: clients[each.who] ?? [] }), who: each.who, atMs: bench.nowMs })
+        } else if (each.do === 'wait') bench.nowMs += each.seconds * 1000
+        else if (pending.length > 0) {
+          const index = pending[each.which % pending.length] as number
+          pending = pending.filter((other) => other !== index)
+          const asked = bench.asked[index]
+          if (asked === undefined) throw new Error('nothing asked')
+          const owner = Object.keys(clients).find((who) => clients[who] === asked.ctx.headers) as string
+          const headers = ANSWERS[each.with] as HeaderList
+          const body = String(made.push({ for: owner, headers, atMs: bench.nowMs }) - 1)
+          if (each.streamed) {
+            const stream = asked.stream(headers)
+            await settle()
+            stream.send(body)
+            stream.end()
+          } else asked.reply(headers, body)
+        }
+        await settle()
+        while (seen < bench.asked.length) pending.push(seen++)
+      }
+      for (const index of pending) bench.asked[index]?.reply(['Cache-Control', 'no-store'], 'late')
+      await settle()
+      while (seen < bench.asked.length) bench.asked[seen++]?.reply(['Cache-Control', 'no-store'], 'late')
+
+      const answers = new Set<Made>()
+      for (const { asking, who, atMs } of askings) {
+        const outcome = await asking.outcome()
+        if (outcome === '200 late') continue
+        const answer = made[Number(outcome.slice('200 '.length))]
+        if (answer === undefined) throw new Error(`no such answer: ${outcome}`)
+        if (answer.for === who) {
+          if (answers.has(answer)) reused++
+          answers.add(answer)
+          continue
+        }
+        shared++
+        expect(
+          complain(who, answer, atMs),
+          `${who} got what was made for ${answer.for}: ${answer.headers.join(' ')}`,
+        ).toBeNull()
+      }
+    }),
+    { numRuns: 150 },
+  )
+  return { shared, reused }
+}
+
+// Else nothing was tried.
+const ENOUGH = 100
+
 describe('a route that is not public', () => {
   it.each(ROUTES)('never gives an answer to somebody it is not for: %j', async (route) => {
-    let shared = 0
-    await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 40, size: 'max' }), async (steps) => {
-        const bench = createBench(route)
-        const askings: { asking: Asking; who: string; atMs: number }[] = []
-        const made: Made[] = []
-        let pending: number[] = []
-        let seen = 0
-        for (const each of steps) {
-          if (each.do === 'ask') {
-            askings.push({ asking: bench.ask({ headers: CLIENTS[each.who] ?? [] }), who: each.who, atMs: bench.nowMs })
-          } else if (each.do === 'wait') bench.nowMs += each.seconds * 1000
-          else if (pending.length > 0) {
-            const index = pending[each.which % pending.length] as number
-            pending = pending.filter((other) => other !== index)
-            const asked = bench.asked[index]
-            if (asked === undefined) throw new Error('nothing asked')
-            const owner = Object.keys(CLIENTS).find((who) => CLIENTS[who] === asked.ctx.headers) as string
-            const headers = ANSWERS[each.with] as HeaderList
-            const body = String(made.push({ for: owner, headers, atMs: bench.nowMs }) - 1)
-            if (each.streamed) {
-              const stream = asked.stream(headers)
-              await settle()
-              stream.send(body)
-              stream.end()
-            } else asked.reply(headers, body)
-          }
-          await settle()
-          while (seen < bench.asked.length) pending.push(seen++)
-        }
-        for (const index of pending) bench.asked[index]?.reply(['Cache-Control', 'no-store'], 'late')
-        await settle()
-        while (seen < bench.asked.length) bench.asked[seen++]?.reply(['Cache-Control', 'no-store'], 'late')
+    expect((await play(route, CLIENTS, complaint)).shared).toBeGreaterThan(ENOUGH)
+  })
+})
 
-        for (const { asking, who, atMs } of askings) {
-          const outcome = await asking.outcome()
-          if (outcome === '200 late') continue
-          const answer = made[Number(outcome.slice('200 '.length))]
-          if (answer === undefined) throw new Error(`no such answer: ${outcome}`)
-          if (answer.for === who) continue
-          shared++
-          expect(
-            complaint(who, answer, atMs),
-            `${who} got what was made for ${answer.for}: ${answer.headers.join(' ')}`,
-          ).toBeNull()
-        }
-      }),
-      { numRuns: 150 },
-    )
-    // Else nothing was tried.
-    expect(shared).toBeGreaterThan(100)
+describe('a route with an answer for each user alone', () => {
+  const PER_USER: readonly Record<string, unknown>[] = [
+    { ttl: '1h', scope: 'user' },
+    { ttl: '1h', override: true, scope: 'user', clamp: { min: '10m' } },
+    { ttl: '1h', scope: 'user', key: { cookies: ['lang'] } },
+  ]
+
+  it.each(PER_USER)('never gives it to another: %j', async (route) => {
+    const clients = {
+      ...CLIENTS,
+      'cookie-a-lang': ['Cookie', 'lang=de; sid=a'],
+      'cookie-b-lang': ['Cookie', 'lang=de; sid=b'],
+    }
+    const { shared, reused } = await play(route, clients, (asker, made) => `${made.for} is not ${asker}`)
+    expect(shared).toBe(0)
+    expect(reused).toBeGreaterThan(ENOUGH)
+  })
+
+  it('keeps nothing for who does not say who it is', async () => {
+    const bench = createBench({ ttl: '1h', scope: 'user' })
+    for (const n of [0, 1]) {
+      const asking = bench.ask()
+      await settle()
+      bench.asked[n]?.reply([], String(n))
+      expect(await asking.outcome()).toBe(`200 ${n}`)
+      expect(await asking.field('cache-status')).toBe('weirgate; fwd=bypass; detail=no-user')
+    }
+    expect(bench.shared.store.entries).toBe(0)
+  })
+})
+
+describe('a route whose key names fields and cookies', () => {
+  it.each<[Record<string, unknown>, Clients]>([
+    [{ headers: ['X-Tenant'] }, { none: [], empty: ['X-Tenant', ''], a: ['X-Tenant', 'a'], b: ['X-Tenant', 'b'] }],
+    [
+      { cookies: ['lang'] },
+      { none: [], de: ['Cookie', 'lang=de'], en: ['Cookie', 'lang=en'], odd: ['Cookie', 'lang="de;'] },
+    ],
+  ])('never gives an answer to who has other values: %j', async (key, clients) => {
+    const route = { ttl: '1h', scope: 'public', key }
+    const { shared, reused } = await play(route, clients, (asker, made) => `${made.for} is not ${asker}`)
+    expect(shared).toBe(0)
+    expect(reused).toBeGreaterThan(ENOUGH)
   })
 })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { cacheKey, claimsOf, pathOfKey } from '../../src/cache/key.ts'
+import { urlOf, claimsOf, pathOfKey } from '../../src/cache/key.ts'
 import type { HeaderList } from '../../src/core/context.ts'
 
 const asking = (headers: HeaderList, peerIsTrusted: boolean) => ({
@@ -13,7 +13,7 @@ const asking = (headers: HeaderList, peerIsTrusted: boolean) => ({
 
 describe('the key of a request', () => {
   it('is the URL it asks for', () => {
-    expect(cacheKey(asking([], false))).toBe('http://gateway.test:8080/a?b=c')
+    expect(urlOf(asking([], false))).toBe('http://gateway.test:8080/a?b=c')
   })
 
   it.each<[string, HeaderList, string]>([
@@ -30,8 +30,8 @@ describe('the key of a request', () => {
       'http://gateway.test:8080/a?b=c',
     ],
   ])('is the URL that the client of a trusted proxy asked for, by %s', (_name, headers, expected) => {
-    expect(cacheKey(asking(headers, true))).toBe(expected)
-    expect(cacheKey(asking(headers, false))).toBe('http://gateway.test:8080/a?b=c')
+    expect(urlOf(asking(headers, true))).toBe(expected)
+    expect(urlOf(asking(headers, false))).toBe('http://gateway.test:8080/a?b=c')
   })
 
   it.each([

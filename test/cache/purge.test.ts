@@ -76,3 +76,23 @@ describe('turns', () => {
     expect(at).toEqual(at.toSorted((a, b) => a - b))
   })
 })
+
+describe('a purge by URL', () => {
+  const URL = 'http://gateway.test/a?x=1'
+
+  it.each([[[URL]], [['//gateway.test/a?x=1']], [['/a?x=1']]])('takes all keys of %j and no others', async (urls) => {
+    const shared = createSharedCache(createMemoryStore(1024 ** 2), () => 0)
+    for (const key of [URL, `${URL}\nwith:1`, `${URL}\nuser:1`, `${URL}2`, `${URL}2\nwith:1`]) {
+      shared.store.put(entryOf({ key }))
+    }
+    expect(await purge(shared, { urls })).toBe(3)
+    expect([...shared.store.keys()]).toEqual([`${URL}2`, `${URL}2\nwith:1`])
+  })
+
+  it('makes all of its keys stale where it is soft', async () => {
+    const shared = createSharedCache(createMemoryStore(1024 ** 2), () => 0)
+    for (const word of ['with:1', 'with:2']) shared.store.put(entryOf({ key: `${URL}\n${word}`, headers: ETAG }))
+    expect(await purge(shared, { urls: [URL], soft: true })).toBe(2)
+    expect([...(shared.store.tagged(`\n${URL}`) ?? [])].map(({ freshUntilMs }) => freshUntilMs)).toEqual([0, 0])
+  })
+})

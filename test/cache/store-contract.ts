@@ -3,6 +3,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { StoredResponse } from '../../src/cache/entry.ts'
+import { urlTag } from '../../src/cache/key.ts'
 import type { CacheStore } from '../../src/cache/store.ts'
 import { entryOf } from '../support/entry.ts'
 
@@ -146,6 +147,22 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
       expect(store.tagged('b')).toBeNull()
       store.resize(0)
       expect(store.tagged('c')).toBeNull()
+    })
+
+    it('tells the entries whose keys are a URL and more, as long as they are there', () => {
+      const store = create(100_000)
+      const url = 'http://a.test/x?1'
+      const [one, two] = ['with:1', 'with:2'].map((word) => entryOf({ key: `${url}\n${word}`, tags: ['a'] }))
+      for (const entry of [one, two, entryOf({ key: url }), entryOf({ key: `${url}2\nwith:1` })]) {
+        if (entry !== undefined) store.put(entry)
+      }
+      const ofUrl = () => [...(store.tagged(urlTag(url)) ?? [])]
+      expect(ofUrl()).toEqual([one, two])
+      expect(store.tagged('a')?.size).toBe(2)
+      store.delete(`${url}\nwith:1`)
+      expect(ofUrl()).toEqual([two])
+      if (two !== undefined) store.remove(two)
+      expect(store.tagged(urlTag(url))).toBeNull()
     })
 
     it('refuses an entry that does not fit at all, and keeps what it has', () => {

@@ -212,6 +212,32 @@ describe('the cache of a route', () => {
   })
 })
 
+describe('the key of a cache', () => {
+  it.each<[Record<string, unknown>, readonly string[]]>([
+    [{ key: { query: { only: ['a'] } } }, []],
+    [{ key: { query: { ignore: [] } } }, []],
+    [
+      { key: { query: { only: ['a'], ignore: ['b'] } } },
+      ['key.query: both `only` and `ignore`; `only` leaves out all others; remove one'],
+    ],
+    [{ key: { query: {} } }, ['key.query: neither `only` nor `ignore`; list parameters in one of them']],
+    [
+      { key: { cookies: ['lang'] } },
+      [
+        'key.cookies: has no effect: a request with cookies shares nothing; add `scope: public` where all who have the same of these may share, or `scope: user`',
+      ],
+    ],
+    [{ key: { cookies: ['lang'] }, scope: 'Public' }, []],
+    [{ key: { cookies: ['lang'] }, scope: 'user' }, []],
+    [{ key: { cookies: [] } }, []],
+  ])('%j', (cache, expected) => {
+    const told = checkReferences(table({ path: '/a', cache })).map(
+      ({ path, got, cure }) => `${formatPath(path).replace('routes[0].cache.', '')}: ${got}; ${cure}`,
+    )
+    expect(told).toEqual(expected)
+  })
+})
+
 describe('the tags of a route', () => {
   it.each<[Record<string, unknown>, readonly string[]]>([
     [{ path: '/a/:id', cache: { tags: ['a', 'a-:id', 'a:1'] } }, []],

@@ -248,6 +248,7 @@ describe('GET /api/cache/entry', () => {
     expect(entries).toEqual([
       {
         url: 'http://a.test/x?xkey=own',
+        key: null,
         status: 200,
         vary: {},
         age_s: expect.any(Number),
@@ -336,5 +337,52 @@ describe('a soft purge', () => {
     owed[0]?.end('old')
     expect((await before).text).toBe('old')
     expect((await get(edge, '/x')).text).toBe('new')
+  })
+})
+
+describe('a URL as people know it', () => {
+  const ROUTES = [
+    '{path: /q/*, methods: [GET], cache: {ttl: 1h, key: {query: {ignore: [utm_*]}}}}',
+    '{path: /h/*, cache: {ttl: 1h, key: {headers: [X-Tenant]}}}',
+    '{path: /*}',
+  ]
+  const ask = async ({ gateway }: Edge, path: string, fields: Record<string, string> = {}) =>
+    (await request(`${gateway.url}${path}`, { headers: { Host: 'a.test', ...fields } })).headers['x-cache']
+
+  it('is asked for in full, and found under the query that its key has', async () => {
+    const edge = await startTagging(...ROUTES)
+    const path = '/q/x?utm_source=mail&b=1&a=2'
+    expect(await outcomes(edge, path, '/q/x?a=2&b=1&utm_source=web')).toEqual(['MISS', 'HIT'])
+    expect(edge.origin.seen.map(({ url }) => url)).toEqual([path])
+    const { entries } = await entriesOf(edge, `http://a.test${path}`)
+    expect(entries.map(({ url, key }) => [url, key])).toEqual([['http://a.test/q/x?a=2&b=1', null]])
+    expect((await entriesOf(edge, path)).entries).toHaveLength(1)
+    expect(await post(edge, { urls: [`https://a.test${path}`] })).toEqual({ purged: 1 })
+    expect(await outcomes(edge, path)).toEqual(['MISS'])
+    expect(await post(edge, { urls: [path] })).toEqual({ purged: 1 })
+    expect(await outcomes(edge, path)).toEqual(['MISS'])
+  })
+
+  it('is taken away by a write to it, in the spelling of its key', async () => {
+    const edge = await startTagging(...ROUTES)
+    await get(edge, '/q/x?b=1')
+    await request(`${edge.gateway.url}/q/x?utm_a=1&b=1`, { method: 'PUT', headers: { Host: 'a.test' } })
+    expect(await outcomes(edge, '/q/x?b=1')).toEqual(['MISS'])
+  })
+
+  it('stands for every key that it has', async () => {
+    const edge = await startTagging(...ROUTES)
+    const tenants = ['a', 'b', 'a'].map((tenant) => ({ 'X-Tenant': tenant }))
+    const words: unknown[] = []
+    for (const fields of tenants) words.push(await ask(edge, '/h/x', fields))
+    expect(words).toEqual(['MISS', 'MISS', 'HIT'])
+    const { entries } = await entriesOf(edge, 'http://a.test/h/x')
+    expect(entries.map(({ url, key }) => [url, /^with:[\w-]{43}$/.test(String(key))])).toEqual([
+      ['http://a.test/h/x', true],
+      ['http://a.test/h/x', true],
+    ])
+    expect(await post(edge, { urls: ['http://a.test/h/x'] })).toEqual({ purged: 2 })
+    expect(await ask(edge, '/h/x', tenants[0])).toBe('MISS')
+    expect(await post(edge, { prefix: '/h/' })).toEqual({ purged: 1 })
   })
 })

@@ -2,6 +2,7 @@
 
 import { type RouteCache, compileCache } from '../../src/cache/cache.ts'
 import { invalidation, purge } from '../../src/cache/purge.ts'
+import { compileKeyRule } from '../../src/cache/key-rule.ts'
 import { routeCacheOptions } from '../../src/cache/options.ts'
 import { compilePolicy } from '../../src/cache/policy.ts'
 import { type SharedCache, createSharedCache } from '../../src/cache/shared.ts'
@@ -114,7 +115,8 @@ export function createBench(
   const compile = (yaml: Record<string, unknown>, epoch: string) => {
     const parsed = routeCacheOptions.parse(yaml)
     const policy = compilePolicy(parsed, options.maxObjectBytes ?? 1024 ** 2)
-    return compileCache({ shared, policy, collapse: parsed.collapse, epoch, fetch })
+    const key = compileKeyRule(parsed.key ?? {}, parsed.scope === 'user')
+    return compileCache({ shared, policy, key, collapse: parsed.collapse, epoch, fetch })
   }
   let cache = compile(route, 'first')
 

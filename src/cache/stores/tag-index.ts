@@ -1,7 +1,8 @@
-// Which entries carry a tag. Holds nothing beside what its store holds, so the store's bound is its bound as well; the
-// entries' sizeBytes count it (entry.ts).
+// Which entries carry a tag, and which are of a URL that is not their whole key (key.ts). Holds nothing beside what its
+// store holds, so the store's bound is its bound as well; the entries' sizeBytes count it (entry.ts).
 
 import type { StoredResponse } from '../entry.ts'
+import { listingsOf } from '../key.ts'
 
 export interface TagIndex {
   add(entry: StoredResponse): void
@@ -15,14 +16,14 @@ export function createTagIndex(): TagIndex {
 
   return {
     add(entry) {
-      for (const tag of entry.tags) {
+      for (const tag of listingsOf(entry)) {
         const entries = byTag.get(tag)
         if (entries === undefined) byTag.set(tag, new Set([entry]))
         else entries.add(entry)
       }
     },
     delete(entry) {
-      for (const tag of entry.tags) {
+      for (const tag of listingsOf(entry)) {
         const entries = byTag.get(tag)
         if (entries?.delete(entry) === true && entries.size === 0) byTag.delete(tag)
       }
