@@ -116,8 +116,11 @@ const FIELDS: { readonly [Name in Exclude<keyof StoredResponse, Unkept>]: Kind<S
 }
 
 const fields = Object.entries(FIELDS) as [keyof typeof FIELDS, Kind<unknown>][]
+const FIELD_NAMES = Object.keys(FIELDS).join(' ')
 /** Part of every checksum: what was written with other fields does not match. */
-const FIELDS_CHECKSUM = crc32(Object.keys(FIELDS).join(' '))
+const FIELDS_CHECKSUM = crc32(FIELD_NAMES)
+/** Of what is written here. Where it is part of a name, instances of different versions do not meet. */
+export const ENCODING = `${VERSION} ${FIELD_NAMES}`
 
 /** An entry as bytes, in a buffer of its own. */
 export function encodeEntry(entry: StoredResponse): Buffer {

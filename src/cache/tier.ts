@@ -31,7 +31,7 @@ export interface CacheTier {
   readonly name: 'disk' | 'redis'
   readonly counts: TierCounts
   /** Variants under a key that were stored for this epoch; among them the one that `by` selects, where there is one.
-   *  Others may be left out. [] in any trouble: never rejects, and takes no longer than the tier's deadline. */
+   *  Others may be left out. [] in any trouble: never rejects, and takes bounded time. */
   read(key: string, epoch: string, by: Selecting): Promise<readonly StoredResponse[]>
   /** Stores an entry, later, in place of what the same requests select. Costs the caller nothing that waits; what does
    *  not fit the tier's bounds is dropped. */

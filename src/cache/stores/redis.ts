@@ -1,0 +1,267 @@
+// Stored responses in Redis, shared by all instances with the same namespace. Keys hold digests only, no URL and no
+// user's text; every key ends by itself once its entry is of no use.
+//
+//   <namespace>:c1:{digest of encoding, key and epoch}              the first variant that was stored, the primary
+//   <namespace>:c1:{digest of encoding, key and epoch}:<selector>   other variants by the same fields
+//
+// So a response that does not vary, and the first variant of one that does, takes one round trip; other variants take
+// two, because only the primary tells by which fields they differ. A variant counts only as long as its primary is of
+// the same family: who removes the primary has removed them all.
+//
+// Writes wait, at most MAX_WAITING_BYTES of them, and go out a batch at a time, so that reads on the same connection never
+// queue behind more than one. What cannot be written is dropped: with Redis down or full, the cache is what it was without.
+
+import { hash, randomBytes } from 'node:crypto'
+import { type RedisCommand, RedisError, type RedisLink } from '../../core/redis.ts'
+import { ENCODING } from '../encoding.ts'
+import { type StoredResponse, selectorOf } from '../entry.ts'
+import type { CacheTier, Selecting, TierCounts } from '../tier.ts'
+import {
+  FAMILY_AT,
+  FAMILY_BYTES,
+  MAGIC,
+  MAX_ENTRY_BYTES,
+  MAX_VALUE_BYTES,
+  NAMES_AT,
+  type Opened,
+  SELECTOR_AT,
+  SELECTOR_BYTES,
+  openValue,
+  sealEntry,
+  selectorDigest,
+  unsealEntry,
+} from './redis-value.ts'
+
+/** Of memory that entries waiting to be written may take. */
+const MAX_WAITING_BYTES = 16 * 1024 ** 2
+/** Removals that wait; beyond that the oldest is given up. */
+const MAX_DELETES = 10_000
+const MAX_BATCH_BYTES = 256 * 1024
+const MAX_BATCH = 64
+const MAX_TTL_MS = 7 * 86_400_000
+/** After a refusal, such as of a full server, nothing is written for so long. Then one entry tries. */
+const REFUSED_PAUSE_MS = 1000
+/** Longest wait at the end for what is still to be written. */
+const MAX_FLUSH_MS = 500
+
+/** Writes an entry to the primary, or beside it where that holds another variant by the same fields. A primary lives as
+ *  long as its variants. Whatever else lies there is overwritten.
+ *  KEYS: primary, variant. ARGV: head as far as the family, family for a new primary, selector, names, payload, ttl. */
+const WRITE = `
+local lies = redis.pcall('GETRANGE', KEYS[1], 0, ${NAMES_AT - 1} + #ARGV[4])
+local family, to = ARGV[2], KEYS[1]
+if type(lies) == 'string' and string.sub(lies, 1, ${MAGIC.length}) == string.sub(ARGV[1], 1, ${MAGIC.length})
+  and string.sub(lies, ${NAMES_AT + 1}) == ARGV[4] then
+  family = string.sub(lies, ${FAMILY_AT + 1}, ${FAMILY_AT + FAMILY_BYTES})
+  if string.sub(lies, ${SELECTOR_AT + 1}, ${SELECTOR_AT + SELECTOR_BYTES}) ~= ARGV[3] then
+    to = KEYS[2]
+    if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[6]) then redis.call('PEXPIRE', KEYS[1], ARGV[6]) end
+  end
+end
+redis.call('SET', to, ARGV[1] .. family .. ARGV[3] .. ARGV[4] .. ARGV[5], 'PX', ARGV[6])`
+
+/** A value as it lies there: nothing, something that is no use, or its head. */
+type Found = Opened | 'absent' | 'bad' | 'failed'
+
+/** link: for this tier alone; it stays the caller's. now: wall clock, milliseconds. */
+export function createRedisTier(link: RedisLink, namespace: string, now: () => number): CacheTier {
+  const counts = { hits: 0, misses: 0, bad: 0, failed: 0, written: 0, dropped: 0 } satisfies TierCounts
+  /** By primary and selector, oldest first. */
+  const writes = new Map<string, { readonly primary: string; readonly entry: StoredResponse }>()
+  /** Primaries to remove, oldest first; nothing is read from there meanwhile. */
+  const deletes = new Set<string>()
+  let waitingBytes = 0
+  /** Runs while something is being written. */
+  let flushing: Promise<void> | null = null
+  let isClosed = false
+  /** On the clock of this process; 0: the last batch was taken. */
+  let pausedUntilMs = 0
+  const stopListening = link.onChange((isUp) => {
+    if (isUp) flush()
+  })
+
+  const primaryOf = (key: string, epoch: string): string =>
+    `${namespace}:c1:{${hash('sha256', JSON.stringify([ENCODING, key, epoch]), 'base64url')}}`
+  const variantOf = (primary: string, selector: Buffer): string => `${primary}:${selector.toString('base64url')}`
+
+  // ---- reading ----
+
+  async function look(at: string): Promise<Found> {
+    try {
+      // One byte more than a value may have tells that it is too large, without all of it being sent.
+      const value = await link.command('GETRANGE', at, 0, MAX_VALUE_BYTES)
+      if (!Buffer.isBuffer(value)) return 'bad'
+      return value.length === 0 ? 'absent' : (openValue(value) ?? 'bad')
+    } catch (error) {
+      return error instanceof RedisError && error.refusal === 'WRONGTYPE' ? 'bad' : 'failed'
+    }
+  }
+
+  async function read(key: string, epoch: string, by: Selecting): Promise<readonly StoredResponse[]> {
+    const primary = primaryOf(key, epoch)
+    const first = deletes.has(primary) ? 'absent' : await look(primary)
+    if (typeof first !== 'object') return take(first, primary, key, epoch)
+    const selector = selectorDigest(selectorOf(by.headers, by.claims, first.varyNames))
+    if (first.selector.equals(selector)) return take(first, primary, key, epoch)
+    const at = variantOf(primary, selector)
+    const second = asVariant(await look(at), first, selector)
+    if (typeof second === 'object' || second === 'bad') return take(second, at, key, epoch)
+    // Not what was asked for; but it tells by which fields to ask.
+    const other = await unseal(first, key, epoch)
+    if (other === null) return take('bad', primary, key, epoch)
+    await take(second, at, key, epoch)
+    return [other]
+  }
+
+  /** The entry of what was found. Counts the read, and removes what is no use. */
+  async function take(found: Found, at: string, key: string, epoch: string): Promise<readonly StoredResponse[]> {
+    const entry = typeof found === 'object' ? await unseal(found, key, epoch) : null
+    if (entry !== null) {
+      counts.hits++
+      return [entry]
+    }
+    if (found === 'absent') counts.misses++
+    else if (found === 'failed') counts.failed++
+    else {
+      counts.bad++
+      link.command('UNLINK', at).catch(() => {})
+    }
+    return []
+  }
+
+  async function unseal(found: Opened, key: string, epoch: string): Promise<StoredResponse | null> {
+    const entry = await unsealEntry(found)
+    return entry !== null && entry.key === key && entry.epoch === epoch ? entry : null
+  }
+
+  /** A value beside a primary, as far as it is the variant that it is taken for. */
+  function asVariant(found: Found, primary: Opened, selector: Buffer): Found {
+    if (typeof found !== 'object') return found
+    if (!found.family.equals(primary.family)) return 'absent'
+    return found.selector.equals(selector) ? found : 'bad'
+  }
+
+  // ---- writing ----
+
+  function drop(at: string): void {
+    const waiting = writes.get(at)
+    if (waiting === undefined) return
+    writes.delete(at)
+    waitingBytes -= waiting.entry.sizeBytes
+  }
+
+  function flush(): void {
+    if (flushing !== null || writes.size + deletes.size === 0) return
+    flushing = writeAll().finally(() => {
+      flushing = null
+    })
+  }
+
+  /** Batch after batch, until nothing waits or Redis does not take it. */
+  async function writeAll(): Promise<void> {
+    // What is stored in this turn goes together.
+    await new Promise((resolve) => setImmediate(resolve))
+    while (writes.size + deletes.size > 0) {
+      if (!(await removeAll()) || performance.now() < pausedUntilMs) return dropAll()
+      await writeBatch()
+    }
+  }
+
+  /** False where Redis could not be asked; then they wait for better times. */
+  async function removeAll(): Promise<boolean> {
+    const batch = [...deletes].slice(0, MAX_BATCH)
+    if (batch.length === 0) return true
+    try {
+      await link.pipeline(batch.map((primary) => ['UNLINK', primary]))
+    } catch {
+      return false
+    }
+    for (const primary of batch) deletes.delete(primary)
+    return true
+  }
+
+  function dropAll(): void {
+    counts.dropped += writes.size
+    writes.clear()
+    waitingBytes = 0
+  }
+
+  async function writeBatch(): Promise<void> {
+    const commands: RedisCommand[] = []
+    let bytes = 0
+    const most = pausedUntilMs === 0 ? MAX_BATCH : 1
+    for (const [at, { primary, entry }] of writes) {
+      if (commands.length === most || bytes >= MAX_BATCH_BYTES) break
+      drop(at)
+      const sealed = await sealEntry(entry)
+      const ttlMs = ttlOf(entry)
+      if (sealed === null) counts.dropped++
+      else if (ttlMs > 0) {
+        const { start, selector, names, payload } = sealed
+        const family = randomBytes(FAMILY_BYTES)
+        const keys = [primary, variantOf(primary, selector)]
+        commands.push(['EVAL', WRITE, 2, ...keys, start, family, selector, names, payload, ttlMs])
+        bytes += payload.length
+      }
+    }
+    if (commands.length === 0) return
+    try {
+      const replies = await link.pipeline(commands)
+      const refused = replies.filter((reply) => reply instanceof RedisError).length
+      counts.written += replies.length - refused
+      counts.dropped += refused
+      pausedUntilMs = refused === 0 ? 0 : performance.now() + REFUSED_PAUSE_MS
+    } catch {
+      counts.dropped += commands.length
+      dropAll()
+    }
+  }
+
+  function ttlOf(entry: StoredResponse): number {
+    const { freshUntilMs, staleWhileRevalidateUntilMs, staleIfErrorUntilMs } = entry
+    const untilMs = Math.max(freshUntilMs, staleWhileRevalidateUntilMs, staleIfErrorUntilMs)
+    return Math.min(Math.ceil(untilMs - now()), MAX_TTL_MS)
+  }
+
+  return {
+    name: 'redis',
+    counts,
+    read,
+    write(entry) {
+      if (ttlOf(entry) <= 0) return
+      const primary = primaryOf(entry.key, entry.epoch)
+      const at = variantOf(primary, selectorDigest(entry))
+      drop(at)
+      const isTooMuch = entry.sizeBytes > MAX_ENTRY_BYTES || waitingBytes + entry.sizeBytes > MAX_WAITING_BYTES
+      if (isTooMuch || isClosed || !link.isUp) {
+        counts.dropped++
+        return
+      }
+      writes.set(at, { primary, entry })
+      waitingBytes += entry.sizeBytes
+      flush()
+    },
+    delete(key, epoch) {
+      const primary = primaryOf(key, epoch)
+      for (const [at, waiting] of writes) if (waiting.primary === primary) drop(at)
+      if (isClosed) return
+      deletes.delete(primary)
+      deletes.add(primary)
+      for (const oldest of deletes) {
+        if (deletes.size <= MAX_DELETES) break
+        deletes.delete(oldest)
+      }
+      if (link.isUp) flush()
+    },
+    async close() {
+      stopListening()
+      const end = Promise.withResolvers<void>()
+      const timer = setTimeout(end.resolve, MAX_FLUSH_MS)
+      await Promise.race([flushing, end.promise])
+      clearTimeout(timer)
+      isClosed = true
+      dropAll()
+      deletes.clear()
+    },
+  }
+}
