@@ -24,6 +24,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'http',
     'admin/options',
     'cache/options',
+    'identity/options',
     'limit/options',
     'observe/options',
     'server/options',
@@ -42,6 +43,7 @@ const PACKAGES: Readonly<Record<string, RegExp>> = {
   ioredis: /^core\/redis\.ts$/,
   yaml: /^config\/load\.ts$/,
   zod: /^(core\/decode|config\/[a-z-]+|[a-z]+\/options|admin\/endpoints\/[a-z]+)\.ts$/,
+  jose: /^identity\/jwt\.ts$/,
   pino: /^observe\/log\.ts$/,
   commander: /^(main\.ts|cli\/.+)$/,
 }

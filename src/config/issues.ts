@@ -79,6 +79,8 @@ const USER_INFO = /:\S*@/
 /** True where a value must not be shown: by the key it stands under, or because it carries user information. */
 export function isSecret(path: Path, value: unknown): boolean {
   if (path.some((step) => typeof step === 'string' && SECRET_KEY.test(step))) return true
+  // API keys stand under the names of their users.
+  if (path[0] === 'identity' && path.includes('keys')) return true
   return typeof value === 'string' && USER_INFO.test(value)
 }
 

@@ -6,6 +6,7 @@ import { adminOptions } from '../admin/options.ts'
 import { memoryOptions, routeCacheOptions, tagTemplates } from '../cache/options.ts'
 import { count, decoded, duration, later, size, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
+import { identityOptions } from '../identity/options.ts'
 import { limitOptions } from '../limit/options.ts'
 import { logOptions } from '../observe/options.ts'
 import { listenOptions } from '../server/options.ts'
@@ -68,7 +69,9 @@ const routeOptions = z.strictObject({
   maxBody: size().prefault('10MiB').describe('largest request body; more is a 413'),
   onLimited: word(['deny'], ['stale']).prefault('deny').describe('deny: over a limit is a 429'),
   mode: word(['enforce'], ['shadow']).prefault('enforce').describe('whether the limits of the route are enforced'),
-  auth: later(),
+  auth: word(['required'])
+    .optional()
+    .describe('required: only users that prove who they are, by `identity`; others get a 401'),
   websocket: later(),
   fallback: later(),
 })
@@ -113,7 +116,7 @@ export const gatewaySchema = z.strictObject({
     ])
     .prefault('/health')
     .describe('health path on the public port; false leaves it to the backends'),
-  identity: later(),
+  identity: identityOptions.optional().describe('who the user is, for limits, caches, the log and `auth: required`'),
   upstreams: z.record(name('an upstream'), upstreamOptions).describe('the backends, by name'),
   limits: z.record(name('a limit'), limitOptions).prefault({}).describe('the limits, by name'),
   defaults: z

@@ -90,6 +90,14 @@ export interface QuotaDecision {
   readonly remaining: number
 }
 
+/** Who a request comes from, as far as its credentials say. */
+export interface User {
+  /** Unique over all sources that may name one. */
+  readonly id: string
+  /** True where a signature, a known key or a trusted proxy proves it; else it is a claim. */
+  readonly isProved: boolean
+}
+
 /** Facts of a request that a lane knows before any rule is applied. */
 export interface RequestFacts {
   readonly method: string
@@ -133,6 +141,7 @@ export class RequestContext implements RequestFacts {
   route: string | null = null
   /** Values of `:name` segments, by name. */
   params: ReadonlyMap<string, string> | null = null
+  user: User | null = null
   quota: QuotaDecision | null = null
   cache: CacheOutcome | null = null
   /** What the cache looks it up by, once it is known. */

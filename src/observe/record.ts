@@ -4,6 +4,7 @@
 //
 // On the path of every request: one object of one shape, one line, nothing else.
 
+import { hash } from 'node:crypto'
 import type { RequestContext } from '../core/context.ts'
 import type { ErrorCode, GatewayError } from '../core/errors.ts'
 import type { Log } from './log.ts'
@@ -16,11 +17,13 @@ import { finalStatus } from './verdict.ts'
 /** Longest text from outside in a line, in characters. */
 const MAX_TEXT_CHARS = 2048
 
+export type RecordOptions = Pick<LogOptions, 'slow' | 'redactQuery' | 'userId'>
+
 export interface Recorder {
   /** Counts and logs a request that has ended, well or not. Call it once per request. */
   record(ctx: RequestContext): void
   /** Takes new options, for a reload. */
-  configure(options: Pick<LogOptions, 'slow' | 'redactQuery'>): void
+  configure(options: RecordOptions): void
 }
 
 /** The line of one request. Names and order are the contract with whoever reads the log. */
@@ -47,11 +50,12 @@ interface RequestLine {
 
 export function createRecorder(
   sinks: { readonly log: Log; readonly metrics: Metrics; readonly statistics: Statistics },
-  options: Pick<LogOptions, 'slow' | 'redactQuery'>,
+  options: RecordOptions,
 ): Recorder {
   const { log, metrics, statistics } = sinks
   let slowMs = options.slow
   let redact = createRedact(options.redactQuery)
+  let showsUsers = options.userId === 'plain'
 
   return {
     record(ctx) {
@@ -66,7 +70,7 @@ export function createRecorder(
       const line: RequestLine = {
         message: isSlow ? 'Slow request' : 'Request completed',
         request_id: cut(ctx.id),
-        user_id: null,
+        user_id: ctx.user === null ? null : cut(showsUsers ? ctx.user.id : pseudonym(ctx.user.id)),
         client_ip: ctx.clientAddress,
         route: ctx.route,
         method: cut(ctx.method),
@@ -85,6 +89,7 @@ export function createRecorder(
     configure(next) {
       slowMs = next.slow
       redact = createRedact(next.redactQuery)
+      showsUsers = next.userId === 'plain'
     },
   }
 }
@@ -103,6 +108,9 @@ function describeCause(error: GatewayError): string {
   if (cause.message === '' && cause instanceof AggregateError) return cause.errors.map(String).join('; ')
   return cause.message === '' ? cause.name : cause.message
 }
+
+/** The same for one user in every instance and after every restart. */
+const pseudonym = (userId: string): string => hash('sha256', `user_id ${userId}`, 'base64url').slice(0, 22)
 
 const cut = (text: string): string => (text.length <= MAX_TEXT_CHARS ? text : `${text.slice(0, MAX_TEXT_CHARS)}...`)
 

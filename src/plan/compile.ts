@@ -17,6 +17,7 @@ import { GatewayError, asGatewayError } from '../core/errors.ts'
 import { compileTrust, resolveClient } from '../http/forwarded.ts'
 import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
+import { type Identity, compileIdentity } from '../identity/user.ts'
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type Limiter, compileLimiter } from '../limit/limiter.ts'
 import type { QuotaStore } from '../limit/quota.ts'
@@ -64,9 +65,11 @@ export interface GatewayPlan {
 /** Compiles a checked configuration. previous: the running plan, whose unchanged pools are kept. */
 export function compilePlan(config: GatewayConfig, shared: Shared, previous: GatewayPlan | null): GatewayPlan {
   const pools = compilePools(config, previous?.pools ?? null)
+  const identity = config.identity === undefined ? null : compileIdentity(config.identity, shared.now)
   const queries = compileQueries(config)
+  const parts = { config, shared, pools, identity, queries }
   const routes = config.routes
-    .map((options) => compileRoute(options, config, pools, shared, queries))
+    .map((options) => compileRoute(options, parts))
     .toSorted((a, b) => bySpecificity(a.row, b.row))
   const router = compileRouter(routes.map((route) => ({ ...route.row, route })))
   const isTrusted = compileTrust(config.trustedProxies)
@@ -146,13 +149,16 @@ function failed(ctx: RequestContext, cause: unknown): Reply {
   return problemReply(error, ctx.id, {}, error instanceof MethodNotAllowed ? ['Allow', error.allow] : [])
 }
 
-function compileRoute(
-  options: RouteOptions,
-  config: GatewayConfig,
-  pools: PlannedPools,
-  shared: Shared,
-  queries: readonly QueryRule[],
-): RoutePlan {
+/** What the routes of a plan are made with. */
+interface PlanParts {
+  readonly config: GatewayConfig
+  readonly shared: Shared
+  readonly pools: PlannedPools
+  readonly identity: Identity | null
+  readonly queries: readonly QueryRule[]
+}
+
+function compileRoute(options: RouteOptions, { config, shared, pools, identity, queries }: PlanParts): RoutePlan {
   const names = options.limits ?? config.defaults.limits
   const policies = names.map((name) => ({ name, options: required(config.limits[name], `limit ${name}`) }))
   const limiter = policies.length === 0 ? null : compileLimiter(policies, shared.quotas, shared.now)
@@ -184,6 +190,7 @@ function compileRoute(
         })
   const purges = compileTags(options.purges)
   const pipeline = compilePipeline({
+    identity: identity?.stage(options.auth === 'required') ?? null,
     limits: limiter?.check ?? null,
     lookup: cache?.lookup ?? null,
     fetch: cache?.fill ?? forwarder.stage,

@@ -1,5 +1,6 @@
 // The stages of a request, and why in this order. This is the one place that says so.
 //
+//   identity     who asks, where the route table says how users are known; 401 where a route is for known users only.
 //   limits       every request counts, hits too: a client cannot hide behind the cache. A refusal costs the least here.
 //   lookup       what is fresh is answered without waiting, what is being fetched is joined.
 //   fill         one fetch per key, stored while it streams; without a cache, the request is just forwarded.
@@ -13,6 +14,7 @@ import type { HeaderList, Reply, RequestContext, Stage } from '../core/context.t
 import { GatewayError } from '../core/errors.ts'
 
 export interface RouteStages {
+  readonly identity: Stage | null
   readonly limits: Stage | null
   readonly lookup: Stage | null
   /** The last stage: always answers or throws. */
@@ -24,7 +26,7 @@ export interface RouteStages {
 /** One function from request to answer. Throws or rejects with GatewayError. */
 export type Pipeline = (ctx: RequestContext) => Reply | Promise<Reply>
 
-export function compilePipeline({ limits, lookup, fetch, invalidate }: RouteStages): Pipeline {
+export function compilePipeline({ identity, limits, lookup, fetch, invalidate }: RouteStages): Pipeline {
   const last: Stage = (ctx) => {
     const fetched = fetch(ctx)
     if (ctx.method === 'GET' || !(fetched instanceof Promise)) return fetched
@@ -38,7 +40,7 @@ export function compilePipeline({ limits, lookup, fetch, invalidate }: RouteStag
       return kept
     })
   }
-  const stages = [limits, lookup, last].filter((stage) => stage !== null)
+  const stages = [identity, limits, lookup, last].filter((stage) => stage !== null)
   return (ctx) => walk(stages, ctx, 0)
 }
 

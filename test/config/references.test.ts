@@ -277,3 +277,38 @@ describe('a document of any shape', () => {
     expect(told).toEqual([])
   })
 })
+
+describe('identity', () => {
+  const known = (...user: unknown[]) => ({ ...table({ path: '/a', auth: 'required' }), identity: { user } })
+
+  it.each<[string, unknown, string[]]>([
+    ['keys and a secret', { jwt: { jwks: 'x', secret: 'y' } }, ['identity.user[0].jwt: both']],
+    ['no source', {}, ['identity.user[0]: neither']],
+    ['two sources in one', { jwt: { secret: 'x' }, header: 'x' }, ['identity.user[0]: both']],
+    ['neither', { jwt: {} }, ['identity.user[0].jwt: neither']],
+    [
+      'a secret for public keys',
+      { jwt: { jwks: 'x', algorithms: ['RS256', 'hs256'] } },
+      ['identity.user[0].jwt.algorithms[1]: hs256 does not go with jwks'],
+    ],
+    [
+      'a public key for a secret',
+      { jwt: { secret: 'x', algorithms: ['ES256'] } },
+      ['identity.user[0].jwt.algorithms[0]: ES256 does not go with secret'],
+    ],
+    [
+      'a proxy that nobody trusts',
+      { header: 'x-user', trusted: true },
+      ['identity.user[0].trusted: believes nobody: there are no trusted proxies'],
+    ],
+    ['what is good', { jwt: { secret: 'x', algorithms: ['HS256'] } }, []],
+  ])('finds %s', (_what, source, expected) => {
+    expect(complaints(known(source))).toEqual(expected)
+  })
+
+  it('finds a route for users where nobody is known', () => {
+    expect(complaints(table({ path: '/a', auth: 'required' }))).toEqual([
+      'routes[0].auth: lets nobody in without identity',
+    ])
+  })
+})

@@ -20,7 +20,7 @@ function recording(level: LogLevel = 'info') {
   const metrics = createMetrics({ openConnections: none, cacheEntries: none, cacheBytes: none, droppedLogLines: none })
   opened.push(metrics)
   const statistics = createStatistics(0)
-  const recorder = createRecorder({ log, metrics, statistics }, { slow: 1000, redactQuery: ['token'] })
+  const recorder = createRecorder({ log, metrics, statistics }, { slow: 1000, redactQuery: ['token'], userId: 'hash' })
   return {
     recorder,
     metrics,
@@ -136,7 +136,7 @@ describe('the line of a request', () => {
 
   it('takes new options without a restart', () => {
     const { recorder, line } = recording()
-    recorder.configure({ slow: 5, redactQuery: ['page'] })
+    recorder.configure({ slow: 5, redactQuery: ['page'], userId: 'hash' })
     recorder.record(finished({ durationMs: 6, query: '?page=2&token=abc' }))
     expect(line()).toMatchObject({ message: 'Slow request', path: '/a?page=***&token=abc' })
   })

@@ -139,6 +139,7 @@ export function createBench(
       const ctx = requestOf(parts)
       const { lookup, fill } = cache
       const pipeline = compilePipeline({
+        identity: null,
         limits: null,
         lookup: parts.isLimited === true ? async (asking) => await lookup(asking) : lookup,
         fetch: fill,

@@ -1,0 +1,221 @@
+// Who a request comes from: what proves it, what does not, and what becomes of each where a route is for users only.
+
+import { type KeyObject, generateKeyPairSync, randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { SignJWT, exportJWK } from 'jose'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { type Answer, request } from '../support/client.ts'
+import { type Edge, startEdge } from '../support/edge.ts'
+import { startOrigin } from '../support/origin.ts'
+
+const SECRET = 'a secret of thirty-two bytes and more'
+const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 })
+const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 })
+
+const keySet = async (key: KeyObject, kid: string): Promise<string> =>
+  JSON.stringify({ keys: [{ ...(await exportJWK(key)), kid }] })
+
+interface Token {
+  readonly alg?: string
+  readonly kid?: string
+  readonly claims?: Record<string, unknown>
+  readonly expires?: string | null
+}
+
+function sign(key: KeyObject | Uint8Array, { alg = 'RS256', kid = 'one', claims = {}, expires = '5m' }: Token = {}) {
+  const token = new SignJWT({ sub: 'alice', ...claims }).setProtectedHeader({ alg, kid })
+  return (expires === null ? token : token.setExpirationTime(expires)).sign(key)
+}
+
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
+
+interface Known extends Edge {
+  get(headers?: Record<string, string>): Promise<Answer>
+  /** The user whom the log names for the latest request. */
+  lastUser(): Promise<unknown>
+}
+
+/** A gateway whose one route is for users only, with plain names in the log. */
+async function startKnown(user: string, more = ''): Promise<Known> {
+  const edge = await startEdge({
+    routes: ['{path: /*, auth: required}', '{path: /open/*}'],
+    more: `log: {userId: plain}\nidentity: {user: [${user}]}\n${more}`,
+  })
+  let asked = 0
+  return {
+    ...edge,
+    get(headers = {}) {
+      asked++
+      return request(`${edge.gateway.url}/x`, { headers })
+    },
+    lastUser: async () => (await edge.gateway.requestLines(asked)).at(-1)?.['user_id'],
+  }
+}
+
+function fileWith(text: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'weirgate-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'keys.json')
+  writeFileSync(file, text)
+  return file
+}
+
+describe('a token of a key set', () => {
+  const startWithFile = async (more = '') =>
+    startKnown(`{jwt: {jwks: "file:${fileWith(await keySet(rsa.publicKey, 'one'))}"${more}}}`)
+
+  it('names the user, and lets them in', async () => {
+    const known = await startWithFile()
+    const token = await sign(rsa.privateKey)
+    expect((await known.get(bearer(token))).status).toBe(200)
+    expect((await known.get(bearer(token))).status).toBe(200)
+    expect(await known.lastUser()).toBe('jwt:alice')
+    expect(known.origin.seen[0]?.headers['authorization']).toBe(`Bearer ${token}`)
+  })
+
+  it('lets nobody in without one, and says how to ask', async () => {
+    const known = await startWithFile()
+    const answer = await known.get()
+    expect(answer.status).toBe(401)
+    expect(answer.headers['www-authenticate']).toBe('Bearer realm="weirgate"')
+    expect(JSON.parse(answer.text)).toMatchObject({ code: 'unauthenticated', status: 401 })
+    expect(known.origin.seen).toEqual([])
+  })
+
+  it.each<[string, () => Promise<string> | string]>([
+    ['of another key', () => sign(stranger.privateKey)],
+    ['of an unknown key', () => sign(rsa.privateKey, { kid: 'two' })],
+    ['that is expired', () => sign(rsa.privateKey, { expires: '-5m' })],
+    ['without a user', () => sign(rsa.privateKey, { claims: { sub: '' } })],
+    ['with an algorithm that is not listed', () => sign(rsa.privateKey, { alg: 'RS512' })],
+    // RFC 8725 §2.1: the public key, which everybody has, taken for a secret.
+    ['signed with the public key', () => sign(rsa.publicKey.export({ type: 'spki', format: 'der' }), { alg: 'HS256' })],
+    ['that is not signed', () => `${encode({ alg: 'none' })}.${encode({ sub: 'alice' })}.`],
+    ['that is no token', () => 'x.y.z'],
+  ])('refuses one %s', async (_what, make) => {
+    const known = await startWithFile()
+    const token = await make()
+    for (let again = 0; again < 2; again++) {
+      const answer = await known.get(bearer(token))
+      expect(answer.status).toBe(401)
+      expect(answer.headers['www-authenticate']).toBe('Bearer realm="weirgate", error="invalid_token"')
+    }
+    expect(known.origin.seen).toEqual([])
+  })
+
+  it('holds it to issuer and audience where they are named', async () => {
+    const known = await startWithFile(', issuer: us, audience: shop')
+    expect((await known.get(bearer(await sign(rsa.privateKey)))).status).toBe(401)
+    const good = await sign(rsa.privateKey, { claims: { iss: 'us', aud: ['shop', 'x'] } })
+    expect((await known.get(bearer(good))).status).toBe(200)
+  })
+
+  it('is anonymous with a bad one where the route asks for nobody', async () => {
+    const { gateway } = await startWithFile()
+    const answer = await request(`${gateway.url}/open/x`, { headers: bearer(await sign(stranger.privateKey)) })
+    expect(answer.status).toBe(200)
+    expect((await gateway.requestLines(1))[0]).toMatchObject({ user_id: null })
+  })
+
+  it('takes the user from another claim, and the token from another field', async () => {
+    const known = await startWithFile(', claim: tenant, header: X-Token')
+    expect((await known.get({ 'x-token': await sign(rsa.privateKey, { claims: { tenant: 7 } }) })).status).toBe(200)
+    expect(await known.lastUser()).toBe('jwt:7')
+  })
+})
+
+describe('keys that are fetched', () => {
+  it('are asked for once, and again for a token of a new key', async () => {
+    const sets = await startOrigin()
+    onTestFinished(() => sets.close())
+    sets.answer((_message, response) => void keySet(rsa.publicKey, 'one').then((set) => response.end(set)))
+    const known = await startKnown(`{jwt: {jwks: "${sets.url}/keys"}}`)
+    const tokens = await Promise.all(['alice', 'bob'].map((sub) => sign(rsa.privateKey, { claims: { sub } })))
+    for (const token of tokens) expect((await known.get(bearer(token))).status).toBe(200)
+    expect(sets.seen.length).toBe(1)
+  })
+
+  it('let nobody in while they cannot be had, and those they prove as soon as they can', async () => {
+    const sets = await startOrigin((_message, response) => void response.writeHead(500).end())
+    onTestFinished(() => sets.close())
+    const known = await startKnown(`{jwt: {jwks: "${sets.url}/keys"}}`)
+    const token = await sign(rsa.privateKey)
+    expect((await known.get(bearer(token))).status).toBe(401)
+    sets.answer((_message, response) => void keySet(rsa.publicKey, 'one').then((set) => response.end(set)))
+    expect((await known.get(bearer(token))).status).toBe(200)
+  })
+})
+
+describe('a token of a secret', () => {
+  it('lets in who has one', async () => {
+    const known = await startKnown(`{jwt: {secret: ${SECRET}}}`)
+    expect((await known.get(bearer(await sign(Buffer.from(SECRET), { alg: 'HS256' })))).status).toBe(200)
+    const other = Buffer.from(randomUUID() + randomUUID())
+    expect((await known.get(bearer(await sign(other, { alg: 'HS256' })))).status).toBe(401)
+  })
+})
+
+describe('an API key', () => {
+  it('is shown to nobody', async () => {
+    const { gateway } = await startKnown('{header: X-Api-Key, keys: {alice: "0123456789abcdef"}}')
+    const { text } = await request(`${gateway.adminUrl}/api/config`)
+    expect(text).toContain('alice')
+    expect(text).not.toContain('0123456789abcdef')
+  })
+
+  it('names the user whose it is', async () => {
+    const known = await startKnown('{header: X-Api-Key, keys: {alice: "0123456789abcdef", bob: "fedcba9876543210"}}')
+    expect((await known.get({ 'x-api-key': 'fedcba9876543210' })).status).toBe(200)
+    expect(await known.lastUser()).toBe('key:bob')
+    expect((await known.get({ 'x-api-key': '0123456789abcdeF' })).status).toBe(401)
+    expect((await known.get()).status).toBe(401)
+  })
+
+  it('that nobody has listed is a claim: it tells users apart, and opens nothing', async () => {
+    const known = await startKnown('{header: X-Api-Key}')
+    const { gateway } = known
+    expect((await known.get({ 'x-api-key': 'some key' })).status).toBe(401)
+    await request(`${gateway.url}/open/x`, { headers: { 'x-api-key': 'some key' } })
+    const [, line] = await gateway.requestLines(2)
+    expect(line?.['user_id']).toMatch(/^x-api-key:#[\w-]{43}$/)
+  })
+})
+
+describe('a name that a proxy writes', () => {
+  it('counts where the proxy is trusted', async () => {
+    const known = await startKnown('{header: X-User, trusted: true}', 'trustedProxies: [127.0.0.1]')
+    expect((await known.get({ 'x-user': 'alice' })).status).toBe(200)
+    expect(await known.lastUser()).toBe('x-user:alice')
+  })
+
+  it('is nobody where it is not', async () => {
+    const known = await startKnown('{header: X-User, trusted: true}', 'trustedProxies: [192.0.2.1]')
+    expect((await known.get({ 'x-user': 'alice' })).status).toBe(401)
+  })
+})
+
+describe('several sources', () => {
+  it('count in their order, and a bad token gives way to a good key', async () => {
+    const known = await startKnown(`{jwt: {secret: ${SECRET}}}, {header: X-Api-Key, keys: {alice: "0123456789abcdef"}}`)
+    const key = { 'x-api-key': '0123456789abcdef' }
+    expect((await known.get({ ...key, ...bearer(await sign(Buffer.from(SECRET), { alg: 'HS256' })) })).status).toBe(200)
+    expect(await known.lastUser()).toBe('jwt:alice')
+    expect((await known.get({ ...key, ...bearer('x.y.z') })).status).toBe(200)
+    expect(await known.lastUser()).toBe('key:alice')
+  })
+})
+
+describe('the log', () => {
+  it('tells users apart without naming them, unless it is told to', async () => {
+    const { gateway } = await startEdge({ more: `identity: {user: [{header: X-User}]}` })
+    for (const user of ['alice', 'bob', 'alice']) await request(gateway.url, { headers: { 'x-user': user } })
+    const [first, second, third] = (await gateway.requestLines(3)).map((line) => line['user_id'])
+    expect(first).toMatch(/^[\w-]{22}$/)
+    expect(second).not.toBe(first)
+    expect(third).toBe(first)
+  })
+})
+
+const encode = (part: unknown): string => Buffer.from(JSON.stringify(part)).toString('base64url')
