@@ -2,7 +2,7 @@
 // a store at three sizes, and how many requests of a trace each answers. Run on its own: node bench/cache-store.ts
 
 import { fileURLToPath } from 'node:url'
-import { type StoredResponse, entrySizeBytes } from '../src/cache/entry.ts'
+import { type CacheEntry, type StoredResponse, entrySizeBytes } from '../src/cache/entry.ts'
 import { Fifo, type Place } from '../src/cache/stores/fifo.ts'
 import { createMemoryStore } from '../src/cache/stores/memory.ts'
 
@@ -12,7 +12,7 @@ const ENTRY_BYTES = 1100
 
 /** What both are asked for here. */
 interface Cache {
-  get(key: string): StoredResponse | null
+  get(key: string): CacheEntry | null
   put(entry: StoredResponse): void
 }
 

@@ -6,10 +6,13 @@
 //   fill:   bypass: forward -> a flight to join? COLLAPSED -> lead one: MISS, or REVALIDATED where what is stored was
 //           asked about and is still good, or STALE where the origin has failed
 //
+// Who asks for a part may get it from parts that are stored; what it gets from the origin is added to them (parts.ts), and
+// of a whole that lacks one piece only that is fetched (missing.ts).
+//
 // The verdicts are policy.ts and select.ts, the sharing places.ts and collapse.ts, what becomes of an answer fill.ts;
 // what is here is their order.
 
-import type { FetchOrigin, Reply, RequestContext, Stage } from '../core/context.ts'
+import type { FetchOrigin, OriginFetch, Reply, RequestContext, Stage } from '../core/context.ts'
 import type { ExplainedCache } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
 import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
@@ -18,12 +21,14 @@ import { type StoredResponse, isSelected } from './entry.ts'
 import { freshenByHead, takeAnswer } from './fill.ts'
 import type { KeyRule } from './key-rule.ts'
 import { claimsOf } from './key.ts'
+import { fetchMissing, gapOf } from './missing.ts'
+import { takePart } from './parts.ts'
 import { compilePlaces } from './places.ts'
 import { keptReply } from './post.ts'
 import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal } from './policy.ts'
 import type { Reason } from './reasons.ts'
 import { type TierRead, compileReadThrough } from './read-through.ts'
-import { answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
+import { answerParts, answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
 import { fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
 import { compileSelection, explainLookup } from './select.ts'
 import type { SharedCache } from './shared.ts'
@@ -51,7 +56,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   // What was shared on purpose must not outlive that purpose.
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id}`
   const selection = compileSelection(shared, policy, epoch)
-  const { find, unaskedReason } = selection
+  const { find, findParts, unaskedReason } = selection
   const places = compilePlaces(shared, policy, setup.collapse, epoch)
   const { mayShare, joinable } = places
   const readThrough = compileReadThrough(shared, places, epoch)
@@ -75,12 +80,14 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       if (unasked === 'refreshing') refresh(ctx, found)
       if (unasked !== null) return answerStale(ctx, found, nowMs, unasked)
     }
+    const isPart = asksForPart(ctx.method, ctx.headers)
+    const parts = isPart ? hitParts(ctx, key, nowMs) : null
+    if (parts !== null) return parts
     const reading = readThrough(ctx, key, found, read)
     if (reading !== null) return reading.then((next) => look(ctx, key, next))
-    if (asksForPart(ctx.method, ctx.headers)) return note(ctx, 'bypass', 'range')
     if (found === 'authorization' || found === 'cookie') return note(ctx, 'bypass', found)
     note(ctx, 'miss', typeof found === 'object' ? 'expired' : found)
-    const flight = joinable(ctx, key)
+    const flight = isPart ? undefined : joinable(ctx, key)
     return flight === undefined ? null : join(ctx, flight)
   }
 
@@ -90,7 +97,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const key = ctx.cacheKey
     if (ctx.cache === 'bypass' || key === null) return forward(ctx)
     if (ctx.method === 'HEAD') return forwardHead(ctx, key)
-    for (let waits = 0; waits < MAX_WAITS; waits++) {
+    const maxWaits = asksForPart(ctx.method, ctx.headers) ? 0 : MAX_WAITS
+    for (let waits = 0; waits < maxWaits; waits++) {
       const flight = joinable(ctx, key)
       if (flight === undefined) break
       const reply = await join(ctx, flight)
@@ -105,6 +113,16 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     store.touch(entry)
     sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, tier)
     return answerStored(ctx, entry)
+  }
+
+  /** The part that a client asks for, where it is there and fresh. */
+  function hitParts(ctx: RequestContext, key: string, nowMs: number): Reply | null {
+    const entry = findParts(ctx, key, nowMs)
+    const reply = entry === null ? null : answerParts(ctx, entry)
+    if (entry === null || reply === null) return null
+    store.touch(entry)
+    sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, null)
+    return reply
   }
 
   // ---- stale ----
@@ -187,7 +205,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   // ---- asking ----
 
   /** Asks the origin, on behalf of everybody who comes for this key and variant meanwhile: whether what is stored is
-   *  still good, or for the whole. */
+   *  still good, for what is missing of it, or for the whole. A part is asked for as its client does, and for it alone. */
   async function lead(
     ctx: RequestContext,
     key: string,
@@ -204,13 +222,18 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const isHopeless = flights.unshareable.has(memoryKey, sentAtMs)
     // For who has waited in vain nobody waits: else all of them would go to the origin one by one.
     const hasWaited = ctx.cacheReason === ('not-shared' satisfies Reason)
-    const mayJoin = mayShare(ctx) && !isHopeless && !hasWaited
+    const isPart = asksForPart(ctx.method, ctx.headers)
+    const mayJoin = mayShare(ctx) && !isPart && !isHopeless && !hasWaited
     const place = isBackground ? places.ofRefresh(ctx, key) : mayJoin ? places.of(ctx, key) : null
-    const validated = stored !== null && validatorsOf(stored.headers).length > 0 ? stored : null
+    const validated = !isPart && stored !== null && validatorsOf(stored.headers).length > 0 ? stored : null
+    const parts = findParts(ctx, key, 0)
+    const gap = parts === null || isPart || isHopeless || stored !== null ? null : gapOf(parts)
+    const tags = [...(policy.tagsOf(ctx.params) ?? []), ...(stored?.tags ?? []), ...(parts?.tags ?? [])]
+    let originFetch: OriginFetch
+    if (validated !== null) originFetch = fetchIfChanged(fetch, ctx, validated)
+    else if (gap !== null) originFetch = fetchMissing(fetch, ctx, gap, shared.now)
     // The client's condition stays here, so that what comes is whole and can be stored; unless it will not be.
-    const tags = [...(policy.tagsOf(ctx.params) ?? []), ...(stored?.tags ?? [])]
-    const originFetch =
-      validated !== null ? fetchIfChanged(fetch, ctx, validated) : fetch(ctx, isHopeless ? NOTHING : CONDITIONAL_FIELDS)
+    else originFetch = fetch(ctx, isHopeless || isPart ? NOTHING : CONDITIONAL_FIELDS)
     const flight = flights.open(key, epoch, place, originFetch, tags, shared.purgeSeq)
     const leave = flight.join()
     ctx.whenAborted(leave)
@@ -227,7 +250,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
         }
       }
       const fill = { ctx, flight, shared, policy, why, memoryKey, validated, isBackground, sentAtMs, leave }
-      return takeAnswer(fill, answer)
+      return isPart && answer.status !== 200 ? takePart(fill, answer) : takeAnswer(fill, answer)
     } catch (error) {
       flight.fail(error)
       leave()

@@ -5,6 +5,7 @@
 import type { HeaderList } from '../core/context.ts'
 import { getCombined } from '../http/headers.ts'
 import { normalizeSelecting } from '../http/negotiation.ts'
+import { type Part, lengthOf } from '../http/range.ts'
 import { listingsOf } from './key.ts'
 
 /** What selects a response among those under one key (RFC 9111 §4.1). */
@@ -25,12 +26,12 @@ export interface StoredHead extends Selector {
   readonly bornAtMs: number
 }
 
-export interface StoredResponse extends StoredHead {
+/** What is stored beside the head, whole or not. */
+interface StoredMeta extends StoredHead {
   /** The URL it answers, and what its route tells answers apart by beside that; see key.ts. */
   readonly key: string
   /** Identity of what the route forwards and shares; an entry of another epoch is not used. */
   readonly epoch: string
-  readonly body: Buffer
   readonly freshUntilMs: number
   /** Until when it is fresh by the origin's own word, without the route's ttl or a heuristic; 0 where that says
    *  nothing. Counts beside freshUntilMs, not in its place. */
@@ -54,6 +55,25 @@ export interface StoredResponse extends StoredHead {
   uses: number
 }
 
+/** A response that is stored whole: the only one that answers who has not asked for a part. */
+export interface StoredResponse extends StoredMeta {
+  readonly body: Buffer
+}
+
+/** An incomplete response (RFC 9111 §3.3), as its 206 came, without the fields that describe one part. It answers only
+ *  who asks for bytes that are there. It is kept in this process and goes no further: who shares a store with other
+ *  instances, or writes one to disk, passes over it. */
+export interface StoredParts extends StoredMeta {
+  readonly body: null
+  /** At least one; none overlap. */
+  readonly parts: readonly Part[]
+  /** Length of the whole; null where the origin did not know it. */
+  readonly completeBytes: number | null
+}
+
+/** What a store holds. */
+export type CacheEntry = StoredResponse | StoredParts
+
 /** What an entry takes beside its text and body: objects, arrays, its places in maps, and what V8 and the allocator keep
  *  for its buffer. Measured by bench/cache-memory.ts: 650-720 bytes on the heap and about 200 outside. */
 const ENTRY_OVERHEAD_BYTES = 900
@@ -62,10 +82,15 @@ const STRING_OVERHEAD_BYTES = 32
 /** What a tag takes beside its characters where no other entry has it: its string, and a set of its own in an index. */
 const TAG_OVERHEAD_BYTES = 320
 
+/** What a part takes beside its bytes: an object, its buffer, and what the allocator keeps for that. */
+const PART_OVERHEAD_BYTES = 400
+
 /** Memory that an entry takes. Strings are one byte a character: header text is latin1. */
-export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'>): number {
-  const { key, claims, headers, varyNames, varyValues, tags, body } = entry
-  let bytes = ENTRY_OVERHEAD_BYTES + key.length + claims.length + body.length
+export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'> | Omit<StoredParts, 'sizeBytes'>): number {
+  const { key, claims, headers, varyNames, varyValues, tags } = entry
+  let bytes = ENTRY_OVERHEAD_BYTES + key.length + claims.length
+  if (entry.body !== null) bytes += entry.body.length
+  else bytes += lengthOf(entry.parts) + entry.parts.length * PART_OVERHEAD_BYTES
   for (const text of [...headers, ...varyNames, ...varyValues]) bytes += (text?.length ?? 0) + STRING_OVERHEAD_BYTES
   for (const listing of listingsOf({ key, tags })) bytes += listing.length + TAG_OVERHEAD_BYTES
   return bytes

@@ -19,7 +19,7 @@ import { isUnchangedFor, notModified, originReply, storedReply } from './reply.t
 import type { SharedCache } from './shared.ts'
 import { type ForwardReason, sayForwarded, sayRevalidated } from './status.ts'
 
-const MAX_FILL_BYTES = 128 * 1024 ** 2
+export const MAX_FILL_BYTES = 128 * 1024 ** 2
 
 /** A request that has gone to the origin. */
 export interface Asked {
@@ -149,10 +149,10 @@ export function freshenByHead(asked: Asked, stored: StoredResponse, answer: Orig
 }
 
 /** A stored response with the fields of a later head, and whether it is to be stored so. */
-function freshened(
+export function freshened(
   { ctx, policy, sentAtMs }: Asked,
-  { status, headers }: StoredResponse,
-  answer: OriginAnswer,
+  { status, headers }: Pick<StoredHead, 'status' | 'headers'>,
+  answer: Pick<OriginAnswer, 'headers'>,
   nowMs: number,
 ): { readonly verdict: StoreVerdict; readonly head: StoredHead } {
   const newer = withoutHeaders(answer.headers, policy.storeSetCookie ? OF_ONE_EXCHANGE : OF_ONE_USER)
@@ -163,13 +163,13 @@ function freshened(
   return { verdict, head: storedHead(ctx, judged, nowMs, verdict.store ? verdict.ageMs : 0) }
 }
 
-function save({ store, tiers }: SharedCache, entry: StoredResponse): void {
+export function save({ store, tiers }: SharedCache, entry: StoredResponse): void {
   store.put(entry)
   tiers.write(entry)
 }
 
 /** All variants, wherever they are stored. */
-function forget({ store, tiers }: SharedCache, { key, epoch }: Pick<StoredResponse, 'key' | 'epoch'>): void {
+export function forget({ store, tiers }: SharedCache, { key, epoch }: Pick<StoredResponse, 'key' | 'epoch'>): void {
   store.delete(key)
   tiers.delete(key, epoch)
 }
@@ -224,7 +224,12 @@ const OF_ONE_USER: { has(lowerName: string): boolean } = {
   has: (lowerName) => lowerName === 'set-cookie' || OF_ONE_EXCHANGE.has(lowerName),
 }
 
-function storedHead(ctx: RequestContext, { status, headers }: Storable, nowMs: number, ageMs: number): StoredHead {
+export function storedHead(
+  ctx: RequestContext,
+  { status, headers }: Storable,
+  nowMs: number,
+  ageMs: number,
+): StoredHead {
   const kept = withoutHeaders(headers, OF_ONE_EXCHANGE)
   // RFC 9110 §6.6.1: a response without Date is given the time at which it came.
   if (!hasHeader(kept, 'date')) kept.push('Date', formatHttpDate(nowMs))
@@ -232,22 +237,35 @@ function storedHead(ctx: RequestContext, { status, headers }: Storable, nowMs: n
   return { status, headers: kept, bornAtMs: nowMs - ageMs, ...selector }
 }
 
-function storedResponse(
-  { key, epoch, tags, purgeSeq }: Pick<StoredResponse, 'key' | 'epoch' | 'tags' | 'purgeSeq'>,
+type Named = Pick<StoredResponse, 'key' | 'epoch' | 'tags' | 'purgeSeq'>
+
+export function storedResponse(
+  named: Named,
   head: StoredHead,
   body: Buffer,
   verdict: StoreVerdict & { store: true },
   nowMs: number,
   costMs: number,
 ): StoredResponse {
-  const freshUntilMs = nowMs + verdict.freshMs
   const hasLength = hasHeader(head.headers, 'content-length') || head.status === 204
-  const entry = {
+  const headers = hasLength ? head.headers : [...head.headers, 'Content-Length', String(body.length)]
+  const entry = { ...storedMeta(named, { ...head, headers }, verdict, nowMs, costMs), body }
+  return { ...entry, sizeBytes: entrySizeBytes(entry) }
+}
+
+/** What is stored beside a body, or parts of one. */
+export function storedMeta(
+  { key, epoch, tags, purgeSeq }: Named,
+  head: StoredHead,
+  verdict: StoreVerdict & { store: true },
+  nowMs: number,
+  costMs: number,
+): Omit<StoredResponse, 'body' | 'sizeBytes'> {
+  const freshUntilMs = nowMs + verdict.freshMs
+  return {
     ...head,
-    headers: hasLength ? head.headers : [...head.headers, 'Content-Length', String(body.length)],
     key,
     epoch,
-    body,
     freshUntilMs,
     originFreshUntilMs: verdict.originFreshMs === 0 ? 0 : nowMs + verdict.originFreshMs,
     staleWhileRevalidateUntilMs: freshUntilMs + verdict.staleWhileRevalidateMs,
@@ -258,5 +276,4 @@ function storedResponse(
     costMs,
     uses: 0,
   }
-  return { ...entry, sizeBytes: entrySizeBytes(entry) }
 }

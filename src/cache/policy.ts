@@ -88,7 +88,7 @@ export type StoreVerdict =
     }
   | { readonly store: false; readonly reason: Reason }
 
-/** RFC 9110 §15.1: statuses that may be stored on a heuristic. 206 is left out: parts are not stored. */
+/** RFC 9110 §15.1: statuses that may be stored on a heuristic. 206 is left out: a part is judged as the whole would be. */
 const HEURISTICALLY_CACHEABLE: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501])
 /** Statuses that a single `ttl` covers. An error or a missing page is kept only where the route says so by status. */
 const COVERED_BY_TTL: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 308])
@@ -102,8 +102,7 @@ const MAX_HEURISTIC_MS = 86_400_000
 export const lookupRefusal = (method: string): Reason | null =>
   method === 'GET' || method === 'HEAD' ? null : 'method'
 
-/** True for a request for a part (RFC 9110 §14.2: only GET asks for one). What is fresh answers it; else it is the
- *  origin's, since the part that comes is not stored. */
+/** True for a request for a part (RFC 9110 §14.2: only GET asks for one). */
 export const asksForPart = (method: string, request: HeaderList): boolean =>
   method === 'GET' && hasHeader(request, 'range')
 

@@ -7,7 +7,7 @@
 // and no pattern takes longer than its length times the URL's.
 
 import { validatorsOf } from '../http/conditional.ts'
-import type { StoredResponse } from './entry.ts'
+import type { CacheEntry } from './entry.ts'
 import { pathOfKey, urlOfKey } from './key.ts'
 
 /** Names what any one of its members names. Plain JSON. */
@@ -79,7 +79,7 @@ export function splitRule(rule: PurgeRule, maxChars: number): readonly PurgeRule
  *  Softly purged, an entry is stale from then on, and its times for answering stale begin then, as they would have
  *  begun at the end of its freshness; so none of them ends later than before. What may not answer stale is kept for
  *  its validator alone. */
-export function afterPurge(entry: StoredResponse, isSoft: boolean, nowMs: number): StoredResponse | null {
+export function afterPurge<Entry extends CacheEntry>(entry: Entry, isSoft: boolean, nowMs: number): Entry | null {
   if (!isSoft) return null
   const lostMs = entry.freshUntilMs - nowMs
   if (lostMs <= 0) return entry

@@ -10,7 +10,7 @@ import { GatewayError } from '../core/errors.ts'
 import { getHeader } from '../http/headers.ts'
 import { isSafeMethod } from '../http/methods.ts'
 import { normalizeTarget } from '../http/target.ts'
-import type { StoredResponse } from './entry.ts'
+import type { CacheEntry } from './entry.ts'
 import { pathOfKey, urlOf, urlTag } from './key.ts'
 import { type PurgeRule, afterPurge, compileKeyTest } from './purge-rule.ts'
 import type { SharedCache } from './shared.ts'
@@ -32,7 +32,7 @@ export async function purge(shared: SharedCache, rule: PurgeRule): Promise<numbe
   tiers.spoil(tags.length > 0 || test === null ? () => true : test)
 
   const nowMs = shared.now()
-  const take = (entry: StoredResponse): number => {
+  const take = (entry: CacheEntry): number => {
     const left = afterPurge(entry, rule.soft === true, nowMs)
     if (left === entry) return 0
     return (left === null ? store.remove(entry) : store.replace(entry, left)) ? 1 : 0

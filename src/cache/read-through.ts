@@ -27,7 +27,7 @@ export type ReadThrough = (
 ) => Promise<TierRead> | null
 
 /** What may be otherwise in a tier. All other reasons lie in the request. */
-const MAY_BE_ELSEWHERE: ReadonlySet<Reason> = new Set(['absent', 'vary', 'expired', 'config-changed'])
+const MAY_BE_ELSEWHERE: ReadonlySet<Reason> = new Set(['absent', 'incomplete', 'vary', 'expired', 'config-changed'])
 
 /** epoch: of the route. */
 export function compileReadThrough({ tiers, flights, now }: SharedCache, places: Places, epoch: string): ReadThrough {

@@ -7,13 +7,13 @@ export const REASONS = {
   absent: 'nothing is stored under this key',
   expired: 'what is stored is not fresh any more',
   vary: 'what is stored was selected by other request fields',
+  incomplete: 'only parts are stored, and not all that was asked for',
   refreshing: 'what is stored is stale and answers while it is being refreshed',
   'backing-off': 'what is stored is stale and answers, because the upstream has just failed to refresh it',
   'not-shared': 'another request for it was waited for, but its answer was not for sharing',
   'config-changed': 'what is stored came from this route before its upstream or rewriting changed',
   // requests that are not looked up
   method: 'only GET and HEAD are answered from the cache',
-  range: 'a part was asked for, and nothing fresh is stored to cut it from',
   'no-user': 'answers are kept for each user alone (`scope: user`), and the request carries nothing that says who asks',
   connection:
     'the request takes header fields off by naming them in Connection, so its answer may not be what others get',
@@ -32,7 +32,9 @@ export const REASONS = {
   'vary-star':
     'the answer varies by more than the request (Vary: *), or by a field that each request gets from the gateway',
   status: 'answers with this status are not stored without explicit freshness',
-  partial: 'a partial answer is not stored',
+  partial:
+    'a partial answer is stored only where a part was asked for, and what came is one part, as long as it says, with a strong validator',
+  range: 'a part was asked for, and what came is neither a part nor the whole',
   'no-freshness': 'neither the origin nor the route gives a freshness lifetime',
   'not-fresh': 'the answer was stale when it came',
   'too-large': 'the answer is larger than maxObject',

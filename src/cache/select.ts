@@ -1,19 +1,23 @@
-// Which stored response answers a request, fresh or stale, or why none does (RFC 9111 §4). Reads the store and the
+// Which stored response answers a request, fresh or stale, or why none does (RFC 9111 §4). What is stored in parts is
+// never among those that answer who wants the whole: it is another type, with another way to it. Reads the store and the
 // failures that are remembered; changes nothing.
 
 import type { RequestContext } from '../core/context.ts'
 import type { ExplainedCache } from '../core/control.ts'
-import { type StoredResponse, isSelected } from './entry.ts'
+import { type StoredParts, type StoredResponse, isSelected } from './entry.ts'
 import { type KeyRule } from './key-rule.ts'
 import { claimsOf, urlOf } from './key.ts'
 import { type CachePolicy, asksForPart, lookupRefusal, reuseRefusal } from './policy.ts'
 import { REASONS, type Reason } from './reasons.ts'
+import { answerParts } from './reply.ts'
 import type { SharedCache } from './shared.ts'
 import { wholeSeconds } from './status.ts'
 
 export interface Selection {
   /** The entry that answers this request, fresh where there is a fresh one, or why there is none. */
   readonly find: (ctx: RequestContext, key: string, nowMs: number) => StoredResponse | Reason
+  /** The parts that this request selects, fresh ones; with nowMs 0 any, to be asked about or added to. */
+  readonly findParts: (ctx: RequestContext, key: string, nowMs: number) => StoredParts | null
   /** Why a stale entry may answer without the origin being asked; null when it may not. */
   readonly unaskedReason: (entry: StoredResponse, nowMs: number) => 'refreshing' | 'backing-off' | null
 }
@@ -34,13 +38,25 @@ export function compileSelection(
       for (const entry of variants) {
         if (!isSelected(ctx.headers, claims, entry)) continue
         if (entry.epoch !== epoch) miss = 'config-changed'
-        else if (entry.freshUntilMs > nowMs) return reuseRefusal(ctx.headers, entry, policy, nowMs) ?? entry
+        else if (entry.body === null) {
+          const isFresh = entry.freshUntilMs > nowMs
+          miss = isFresh ? (reuseRefusal(ctx.headers, entry, policy, nowMs) ?? 'incomplete') : 'expired'
+        } else if (entry.freshUntilMs > nowMs) return reuseRefusal(ctx.headers, entry, policy, nowMs) ?? entry
         else {
           miss = 'expired'
           if (reuseRefusal(ctx.headers, entry, policy, 0) === null) stale ??= entry
         }
       }
       return stale ?? miss
+    },
+    findParts(ctx: RequestContext, key: string, nowMs: number): StoredParts | null {
+      const claims = claimsOf(ctx)
+      for (const entry of store.get(key) ?? []) {
+        if (entry.body !== null || entry.epoch !== epoch || entry.freshUntilMs <= nowMs) continue
+        if (!isSelected(ctx.headers, claims, entry)) continue
+        if (reuseRefusal(ctx.headers, entry, policy, nowMs) === null) return entry
+      }
+      return null
     },
     unaskedReason(entry: StoredResponse, nowMs: number): 'refreshing' | 'backing-off' | null {
       const isBackingOff = failures.has(entry.key, nowMs)
@@ -56,7 +72,7 @@ export function explainLookup(
   ctx: RequestContext,
   shared: Pick<SharedCache, 'now'>,
   rule: KeyRule,
-  { find, unaskedReason }: Selection,
+  { find, findParts, unaskedReason }: Selection,
 ): ExplainedCache {
   const refusal = lookupRefusal(ctx.method)
   const key = refusal === null ? rule.of(ctx) : null
@@ -77,8 +93,10 @@ export function explainLookup(
       ttl_s: wholeSeconds(freshUntilMs - nowMs),
     }
   }
-  if (asksForPart(ctx.method, ctx.headers)) {
-    return { outcome: 'bypass', reason: REASONS.range, key, age_s: null, ttl_s: null }
+  const parts = asksForPart(ctx.method, ctx.headers) ? findParts(ctx, key, nowMs) : null
+  if (parts !== null && answerParts(ctx, parts) !== null) {
+    const [age_s, ttl_s] = [wholeSeconds(nowMs - parts.bornAtMs), wholeSeconds(parts.freshUntilMs - nowMs)]
+    return { outcome: 'hit', reason: null, key, age_s, ttl_s }
   }
   const outcome = found === 'authorization' || found === 'cookie' ? 'bypass' : 'miss'
   return { outcome, reason: REASONS[typeof found === 'object' ? 'expired' : found], key, age_s: null, ttl_s: null }

@@ -4,7 +4,7 @@ import type { CacheOutcome, RequestContext } from '../core/context.ts'
 import type { Reason } from './reasons.ts'
 
 /** Why a request went forward, in the words of RFC 9211 §2.2. */
-export type ForwardReason = 'bypass' | 'method' | 'miss' | 'stale' | 'vary-miss'
+export type ForwardReason = 'bypass' | 'method' | 'miss' | 'partial' | 'stale' | 'vary-miss'
 
 /** Notes the verdict of the lookup, for log and metrics; answers null, as a stage that passes on. */
 export function note(ctx: RequestContext, outcome: CacheOutcome, reason: Reason): null {
@@ -18,6 +18,7 @@ export function forwardReason({ cache, cacheReason }: RequestContext): ForwardRe
   if (cacheReason === ('method' satisfies Reason)) return 'method'
   if (cache === 'bypass') return 'bypass'
   if (cacheReason === ('expired' satisfies Reason)) return 'stale'
+  if (cacheReason === ('incomplete' satisfies Reason)) return 'partial'
   return cacheReason === ('vary' satisfies Reason) ? 'vary-miss' : 'miss'
 }
 

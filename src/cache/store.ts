@@ -2,29 +2,29 @@
 // about HTTP: freshness, Vary and epochs are the cache's (policy.ts, cache.ts). Every store passes
 // test/cache/store-contract.ts.
 
-import type { StoredResponse } from './entry.ts'
+import type { CacheEntry } from './entry.ts'
 
 export interface CacheStore {
   /** All variants under a key, newest first; null when there is none. The list is the store's: read it at once. Changes to
    *  the store do not change it. */
-  get(key: string): readonly StoredResponse[] | null
+  get(key: string): readonly CacheEntry[] | null
   /** Notes that an entry was of use, for eviction. Cheap: called on every hit. */
-  touch(entry: StoredResponse): void
+  touch(entry: CacheEntry): void
   /** Stores an entry, new to every store, in place of those that its own selecting fields select. False when it does not fit at all; what was there
    *  then stays. */
-  put(entry: StoredResponse): boolean
+  put(entry: CacheEntry): boolean
   /** Removes all variants of a key; answers how many. */
   delete(key: string): number
   /** Removes one entry; false when it is not there any more. */
-  remove(entry: StoredResponse): boolean
+  remove(entry: CacheEntry): boolean
   /** Puts `next` in the place of an entry of the same key, selecting fields, tags and size, which goes; it is as much in use and
    *  as old to eviction as that was. False when that entry is not there any more. */
-  replace(entry: StoredResponse, next: StoredResponse): boolean
+  replace(entry: CacheEntry, next: CacheEntry): boolean
   /** All keys, those that stayed longest first. Lives on: keys come (at the end) and go while it is read. */
   keys(): Iterable<string>
   /** The entries with a tag; null when there is none. Lives on as keys() does. A urlTag() (key.ts) is on all entries whose
    *  keys are that URL and more. */
-  tagged(tag: string): ReadonlySet<StoredResponse> | null
+  tagged(tag: string): ReadonlySet<CacheEntry> | null
   readonly entries: number
   /** Sum of the entries' sizeBytes; never more than maxBytes. */
   readonly bytes: number

@@ -113,8 +113,10 @@ export interface StoredEntry {
   /** For how long it is still fresh; 0 when it is not. */
   readonly ttl_s: number
   readonly tags: readonly string[]
-  /** Of its body. */
+  /** Of its body, or of the parts of it that are stored. */
   readonly body_bytes: number
+  /** Of its whole body; null where only parts are stored, and the upstream did not say of how many bytes. */
+  readonly complete_bytes: number | null
   /** Of the memory that it takes. */
   readonly size_bytes: number
 }

@@ -1,5 +1,5 @@
 // Byte ranges (RFC 9110 §14): what a Range field asks of a body whose length is known, what Content-Range says of a part,
-// and parts put together: several in one answer (§15.3.7.2), or two into a larger one (§15.3.7.3).
+// and parts put together: several in one answer (§15.3.7.2), or what is held of one representation (§15.3.7.3).
 //
 // A Range is a wish. Whatever is malformed, in another unit, or of more parts than anybody has use for is ignored, and
 // the answer is the whole: no range makes an answer larger than the body and a few part heads. A Content-Range is a
@@ -93,28 +93,21 @@ export const contentRange = (first: number, last: number, completeLength: number
 /** The Content-Range of a 416. */
 export const unsatisfiedRange = (completeLength: number): string => `bytes */${completeLength}`
 
-/** The one part that a Range field asks for, where a stored 206 holds all of it; else null. */
-export function rangeWithin(value: string, stored: ContentRange): Span | null {
-  const verdict = parseRange(value, stored.completeLength ?? Infinity)
-  const part = typeof verdict !== 'string' && verdict.length === 1 ? verdict[0] : undefined
-  return part !== undefined && part.first >= stored.first && part.last <= stored.last ? part : null
-}
-
-/** The body of a 206 with several parts of `body` (§14.6). contentType: that of the whole. boundary: 1 to 70 letters and
- *  digits that occur nowhere in the body, so make it of random ones. */
+/** The body of a 206 with several parts (§14.6). completeLength: null where it is not known. contentType: that of the
+ *  whole. boundary: 1 to 70 letters and digits that occur nowhere in the body, so make it of random ones. */
 export function multipartBody(
-  parts: readonly Span[],
-  body: Buffer,
+  parts: readonly Part[],
+  completeLength: number | null,
   contentType: string | null,
   boundary: string,
 ): Buffer {
   const type = contentType === null ? '' : `Content-Type: ${contentType}\r\n`
   const pieces: Buffer[] = []
-  for (const { first, last } of parts) {
-    const range = contentRange(first, last, body.length)
+  for (const { first, last, body } of parts) {
+    const range = contentRange(first, last, completeLength)
     const lead = pieces.length === 0 ? '' : '\r\n'
     pieces.push(Buffer.from(`${lead}--${boundary}\r\n${type}Content-Range: ${range}\r\n\r\n`, 'latin1'))
-    pieces.push(body.subarray(first, last + 1))
+    pieces.push(body)
   }
   pieces.push(Buffer.from(`\r\n--${boundary}--\r\n`, 'latin1'))
   return Buffer.concat(pieces)
@@ -123,24 +116,99 @@ export function multipartBody(
 /** The Content-Type of such an answer. */
 export const multipartType = (boundary: string): string => `multipart/byteranges; boundary=${boundary}`
 
+// ---- parts that are kept ----
+
 /** A span of a representation with its bytes: last - first + 1 of them. */
 export interface Part extends Span {
   readonly body: Buffer
 }
 
-/** Two parts of one representation as one, where they overlap or touch. Ask sharesStrongValidator() before whether they
- *  are of one (RFC 9111 §3.4). null where there is a gap, and where they do not agree on the bytes that both have: then
- *  the validator lied. Answers one of the two where it holds the other, else a part with a buffer of its own. */
-export function combineSpans(a: Part, b: Part): Part | null {
-  const [low, high] = a.first < b.first || (a.first === b.first && a.last >= b.last) ? [a, b] : [b, a]
-  const overlap = Math.min(low.last, high.last) - high.first + 1
-  if (overlap < 0) return null
-  const at = high.first - low.first
-  if (!low.body.subarray(at, at + overlap).equals(high.body.subarray(0, overlap))) return null
-  if (high.last <= low.last) return low
-  // Not a piece of a shared slab: this is for keeping.
-  const body = Buffer.allocUnsafeSlow(high.last - low.first + 1)
-  low.body.copy(body)
-  high.body.copy(body, at, 0)
-  return { first: low.first, last: high.last, body }
+/** Parts of one representation that are held beside each other. More are joined, and if that does not help let go of. */
+export const MAX_HELD_PARTS = 128
+
+/** What of a span none of the parts holds, from the first byte to the last. */
+export function gapsIn({ first, last }: Span, parts: readonly Span[]): Span[] {
+  let gaps: Span[] = [{ first, last }]
+  for (const part of parts) gaps = gaps.flatMap((gap) => without(gap, part))
+  return gaps
+}
+
+function without(gap: Span, part: Span): Span[] {
+  if (part.last < gap.first || part.first > gap.last) return [gap]
+  const rest: Span[] = []
+  if (gap.first < part.first) rest.push({ first: gap.first, last: part.first - 1 })
+  if (gap.last > part.last) rest.push({ first: part.last + 1, last: gap.last })
+  return rest
+}
+
+/** The bytes of a span; null where the parts do not hold all of them. A view where one of them does, else a buffer of its
+ *  own. */
+export function cutFrom(parts: readonly Part[], { first, last }: Span): Buffer | null {
+  const pieces: Buffer[] = []
+  for (let at = first; at <= last;) {
+    const part = parts.find((each) => each.first <= at && at <= each.last)
+    if (part === undefined) return null
+    pieces.push(part.body.subarray(at - part.first, last + 1 - part.first))
+    at = part.last + 1
+  }
+  const [only] = pieces
+  return pieces.length === 1 && only !== undefined ? only : joinedExactly(pieces)
+}
+
+/** Parts of one representation, none of which overlap, and a further one, of which only what is new is added. Ask
+ *  sharesStrongValidator() before whether it is of that representation (RFC 9111 §3.4). null where they do not agree on
+ *  the bytes that both have: then the validator lied. Where it all gets too much (maxBytes, MAX_HELD_PARTS) the further
+ *  one stays alone. Its body is kept: it must be no view of a larger buffer. */
+export function addPart(parts: readonly Part[], part: Part, maxBytes: number): readonly Part[] | null {
+  for (const held of parts) if (!agree(held, part)) return null
+  const added = gapsIn(part, parts).map((gap) => {
+    const isWhole = gap.first === part.first && gap.last === part.last
+    const body = part.body.subarray(gap.first - part.first, gap.last - part.first + 1)
+    return isWhole ? part : { first: gap.first, last: gap.last, body: joinedExactly([body]) }
+  })
+  const all = [...parts, ...added]
+  if (lengthOf(all) > maxBytes) return [part]
+  if (all.length <= MAX_HELD_PARTS) return all
+  // Not with each part that comes: for each byte that a client asks for, all that is held would be copied.
+  const runs = joinTouching(all)
+  return runs.length > MAX_HELD_PARTS / 2 ? [part] : runs
+}
+
+/** Bytes of all of them. */
+export function lengthOf(parts: readonly Part[]): number {
+  let bytes = 0
+  for (const { body } of parts) bytes += body.length
+  return bytes
+}
+
+/** RFC 9110 §15.3.7.3 trusts the validator; where there are bytes to compare, nobody has to. */
+function agree(a: Part, b: Part): boolean {
+  const first = Math.max(a.first, b.first)
+  const end = Math.min(a.last, b.last) + 1
+  if (end <= first) return true
+  return a.body.subarray(first - a.first, end - a.first).equals(b.body.subarray(first - b.first, end - b.first))
+}
+
+function joinTouching(parts: readonly Part[]): Part[] {
+  const runs: Part[][] = []
+  for (const part of parts.toSorted((a, b) => a.first - b.first)) {
+    const run = runs.at(-1)
+    if (run?.at(-1)?.last === part.first - 1) run.push(part)
+    else runs.push([part])
+  }
+  return runs.map((run) => {
+    const [first, last] = [run[0] as Part, run.at(-1) as Part]
+    if (first === last) return first
+    return { first: first.first, last: last.last, body: joinedExactly(run.map(({ body }) => body)) }
+  })
+}
+
+/** Not a piece of a shared slab: this is for keeping. */
+function joinedExactly(pieces: readonly Buffer[]): Buffer {
+  let bytes = 0
+  for (const piece of pieces) bytes += piece.length
+  const joined = Buffer.allocUnsafeSlow(bytes)
+  let at = 0
+  for (const piece of pieces) at += piece.copy(joined, at)
+  return joined
 }

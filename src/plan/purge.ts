@@ -2,7 +2,7 @@
 // stands for both schemes, since TLS often ends before the gateway and what people know as https:// is stored as http://.
 // What begins with `/` stands for every host.
 
-import type { StoredResponse } from '../cache/entry.ts'
+import type { CacheEntry } from '../cache/entry.ts'
 import { pathOfKey, urlOfKey, urlTag } from '../cache/key.ts'
 import type { PurgeRule } from '../cache/purge-rule.ts'
 import { sweep } from '../cache/purge.ts'
@@ -11,6 +11,7 @@ import type { SharedCache } from '../cache/shared.ts'
 import { wholeSeconds } from '../cache/status.ts'
 import type { PurgeRequest, StoredEntries, StoredEntry } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
+import { lengthOf } from '../http/range.ts'
 import { type NormalTarget, normalizeTarget } from '../http/target.ts'
 
 /** Entries listed for one URL. */
@@ -41,7 +42,7 @@ export async function storedEntries(
   const { authority, path, query } = targetOf(url)
   const entries: StoredEntry[] = []
   let found = 0
-  const list = (stored: Iterable<StoredResponse>) => {
+  const list = (stored: Iterable<CacheEntry>) => {
     for (const entry of stored) if (found++ < MAX_LISTED) entries.push(describe(entry, cache.now()))
   }
   const spellings = keySpellings(path + query, queries)
@@ -63,8 +64,8 @@ export async function storedEntries(
   return { entries, truncated: found > entries.length }
 }
 
-function describe(entry: StoredResponse, nowMs: number): StoredEntry {
-  const { key, status, varyNames, varyValues, bornAtMs, freshUntilMs, tags, body, sizeBytes } = entry
+function describe(entry: CacheEntry, nowMs: number): StoredEntry {
+  const { key, status, varyNames, varyValues, bornAtMs, freshUntilMs, tags, sizeBytes } = entry
   return {
     url: urlOfKey(key),
     key: key.slice(urlOfKey(key).length + 1) || null,
@@ -73,7 +74,8 @@ function describe(entry: StoredResponse, nowMs: number): StoredEntry {
     age_s: wholeSeconds(nowMs - bornAtMs),
     ttl_s: wholeSeconds(freshUntilMs - nowMs),
     tags,
-    body_bytes: body.length,
+    body_bytes: entry.body === null ? lengthOf(entry.parts) : entry.body.length,
+    complete_bytes: entry.body === null ? entry.completeBytes : entry.body.length,
     size_bytes: sizeBytes,
   }
 }

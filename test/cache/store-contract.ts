@@ -12,7 +12,7 @@ const TAGS = [[], ['odd'], ['odd', 'even']] as const
 
 export function describeStore(name: string, create: (maxBytes: number) => CacheStore): void {
   const bodies = (store: CacheStore, key = 'http://gateway.test/') =>
-    store.get(key)?.map(({ body }) => body.toString()) ?? null
+    store.get(key)?.map(({ body }) => String(body)) ?? null
 
   describe(`${name}, as any cache store`, () => {
     it('is empty at first', () => {
@@ -247,8 +247,7 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
               const carriers = new Set(all.filter(({ tags }) => tags.includes(tag)))
               expect(store.tagged(tag) ?? new Set()).toEqual(carriers)
             }
-            for (const entry of all)
-              expect(entry.body.toString()).toBe(latest.get(`${entry.key} ${entry.varyValues[0]}`))
+            for (const entry of all) expect(String(entry.body)).toBe(latest.get(`${entry.key} ${entry.varyValues[0]}`))
           }
         }),
         { numRuns: 200 },

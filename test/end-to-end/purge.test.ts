@@ -255,6 +255,7 @@ describe('GET /api/cache/entry', () => {
         ttl_s: expect.any(Number),
         tags: ['route', 'own'],
         body_bytes: 'made 1'.length,
+        complete_bytes: 'made 1'.length,
         size_bytes: expect.any(Number),
       },
     ])

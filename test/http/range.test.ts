@@ -3,16 +3,19 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
+  MAX_HELD_PARTS,
   MAX_PARTS,
   type Part,
   type RangeVerdict,
-  combineSpans,
+  addPart,
   contentRange,
+  cutFrom,
+  gapsIn,
+  lengthOf,
   multipartBody,
   multipartType,
   parseContentRange,
   parseRange,
-  rangeWithin,
   unsatisfiedRange,
 } from '../../src/http/range.ts'
 
@@ -217,48 +220,13 @@ describe('Content-Range', () => {
   })
 })
 
-describe('a stored part', () => {
-  const stored = { first: 4, last: 9, completeLength: 20 }
-  it.each([
-    ['bytes=4-9', '4-9'],
-    ['bytes=6-8', '6-8'],
-    ['bytes=6-7,8-8', '6-8'],
-    ['bytes=3-8', null],
-    ['bytes=6-10', null],
-    ['bytes=6-', null],
-    ['bytes=-5', null],
-    ['bytes=4-5,8-9', null],
-    ['bytes=20-', null],
-    ['items=6-8', null],
-    ['bytes=8-6', null],
-  ])('[RFC 9111 §3.3] bytes 4-9 of 20 answers %s with %s', (value, part) => {
-    const span = rangeWithin(value, stored)
-    expect(span && written([span])).toBe(part)
-  })
-
-  it.each([
-    ['bytes=6-', { first: 4, last: 9, completeLength: 10 }, '6-9'],
-    ['bytes=6-99', { first: 4, last: 9, completeLength: 10 }, '6-9'],
-    ['bytes=-5', { first: 4, last: 9, completeLength: 10 }, '5-9'],
-    ['bytes=-7', { first: 4, last: 9, completeLength: 10 }, null],
-    ['bytes=6-8', { first: 4, last: 9, completeLength: null }, '6-8'],
-    ['bytes=6-', { first: 4, last: 9, completeLength: null }, null],
-    ['bytes=6-10', { first: 4, last: 9, completeLength: null }, null],
-    ['bytes=-5', { first: 4, last: 9, completeLength: null }, null],
-    [`bytes=${HUGE}-`, { first: 4, last: 9, completeLength: null }, null],
-  ])('[RFC 9111 §3.3] %.40s of the part %j is %s', (value, part, expected) => {
-    const span = rangeWithin(value, part)
-    expect(span && written([span])).toBe(expected)
-  })
-})
+const DIGITS = Buffer.from('0123456789')
+const part = (first: number, last: number): Part => ({ first, last, body: DIGITS.subarray(first, last + 1) })
 
 describe('an answer of several parts', () => {
   it('[RFC 9110 §14.6, §15.3.7.2] names type and place of each, and no length', () => {
-    const parts = [
-      { first: 7, last: 9 },
-      { first: 0, last: 1 },
-    ]
-    expect(multipartBody(parts, Buffer.from('0123456789'), 'text/plain; charset=utf-8', 'b0undary').toString()).toBe(
+    const parts = [part(7, 9), part(0, 1)]
+    expect(multipartBody(parts, 10, 'text/plain; charset=utf-8', 'b0undary').toString()).toBe(
       [
         '--b0undary',
         'Content-Type: text/plain; charset=utf-8',
@@ -277,9 +245,9 @@ describe('an answer of several parts', () => {
     expect(multipartType('b0undary')).toBe('multipart/byteranges; boundary=b0undary')
   })
 
-  it('[RFC 9110 §15.3.7.2] gives no type where the whole has none', () => {
-    const body = multipartBody([{ first: 0, last: 0 }], Buffer.from('a'), null, 'x').toString()
-    expect(body).toBe('--x\r\nContent-Range: bytes 0-0/1\r\n\r\na\r\n--x--\r\n')
+  it('[RFC 9110 §15.3.7.2] gives no type where the whole has none, nor a length that is not known', () => {
+    const body = multipartBody([part(0, 0)], null, null, 'x').toString()
+    expect(body).toBe('--x\r\nContent-Range: bytes 0-0/*\r\n\r\n0\r\n--x--\r\n')
   })
 
   it('[RFC 2046 §5.1.1] is taken apart into the bytes that were put in', () => {
@@ -288,8 +256,11 @@ describe('an answer of several parts', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 50, maxLength: 50 }), spans, (bytes, ends) => {
         const body = Buffer.from(bytes)
-        const parts = ends.map(([a, b]) => ({ first: Math.min(a, b), last: Math.max(a, b) }))
-        const sent = multipartBody(parts, body, 'application/octet-stream', boundary)
+        const parts = ends.map(([a, b]) => {
+          const [first, last] = [Math.min(a, b), Math.max(a, b)]
+          return { first, last, body: body.subarray(first, last + 1) }
+        })
+        const sent = multipartBody(parts, 50, 'application/octet-stream', boundary)
         expect(readMultipart(sent, boundary)).toEqual(
           parts.map(({ first, last }) => ({
             head: `Content-Type: application/octet-stream\r\nContent-Range: bytes ${first}-${last}/50`,
@@ -313,50 +284,104 @@ function readMultipart(sent: Buffer, boundary: string): { head: string; body: st
   })
 }
 
-describe('two parts of one representation', () => {
-  const WHOLE = Buffer.from('0123456789')
-  const part = (first: number, last: number): Part => ({ first, last, body: WHOLE.subarray(first, last + 1) })
+describe('parts of one representation', () => {
+  const add = (...parts: Part[]) =>
+    parts.reduce<readonly Part[] | null>((held, each) => held && addPart(held, each, 10), [])
 
   it.each([
-    ['touch', part(0, 3), part(4, 9), '0-9'],
-    ['overlap', part(0, 5), part(3, 9), '0-9'],
-    ['overlap in a byte', part(2, 4), part(4, 6), '2-6'],
-    ['begin together', part(0, 3), part(0, 6), '0-6'],
-    ['end together', part(3, 9), part(5, 9), '3-9'],
-    ['hold one another', part(1, 8), part(3, 4), '1-8'],
-    ['are the same', part(3, 4), part(3, 4), '3-4'],
-  ])('[RFC 9110 §15.3.7.3] that %s are one, whichever came first', (_how, a, b, expected) => {
-    for (const combined of [combineSpans(a, b), combineSpans(b, a)]) {
-      expect(combined && written([combined])).toBe(expected)
-      expect(combined?.body.toString()).toBe(WHOLE.subarray(combined?.first, (combined?.last ?? 0) + 1).toString())
+    ['nothing', [], '0-9', '0-9'],
+    ['what touches', [part(0, 3)], '4-9', '4-9'],
+    ['what overlaps at its beginning', [part(0, 5)], '3-9', '6-9'],
+    ['what overlaps at its end', [part(5, 9)], '0-6', '0-4'],
+    ['what lies inside it', [part(3, 4)], '0-9', '0-2 5-9'],
+    ['what holds it', [part(0, 9)], '3-4', ''],
+    ['the same', [part(3, 4)], '3-4', ''],
+    ['several', [part(8, 8), part(2, 3)], '1-9', '1-1 4-7 9-9'],
+  ])('[RFC 9110 §15.3.7.3] beside %s bring just what is new', (_what, held, added, expected) => {
+    const [first = 0, last = 0] = added.split('-').map(Number)
+    const all = addPart(held, part(first, last), 10)
+    expect(all?.slice(0, held.length)).toEqual(held)
+    const news = all?.slice(held.length) ?? []
+    expect(news.map((each) => `${each.first}-${each.last}`).join(' ')).toBe(expected)
+    for (const each of news) expect(each).toEqual(part(each.first, each.last))
+    expect(gapsIn({ first: 0, last: 9 }, all ?? [])).toEqual(
+      gapsIn({ first: 0, last: 9 }, [...held, part(first, last)]),
+    )
+  })
+
+  it.each([
+    ['a byte at the edge', part(3, 9), { first: 0, last: 3, body: Buffer.from('012x') }],
+    ['bytes inside', part(0, 9), { first: 4, last: 5, body: Buffer.from('4x') }],
+    ['the same bytes', part(4, 5), { first: 4, last: 5, body: Buffer.from('x5') }],
+  ])('that disagree on %s are not of one, whatever their validators say', (_what, a, b) => {
+    expect(add(a, b)).toBeNull()
+    expect(add(b, a)).toBeNull()
+  })
+
+  it('hold no larger buffers alive than their bytes', () => {
+    const [, ...added] = add(part(3, 4), part(0, 9)) ?? []
+    expect(added.map(({ body }) => body.buffer.byteLength)).toEqual([3, 5])
+  })
+
+  it('are no more bytes than allowed: beyond that the newest stays alone', () => {
+    expect(addPart([part(0, 3)], part(6, 7), 6)).toHaveLength(2)
+    expect(addPart([part(0, 3)], part(6, 8), 6)).toEqual([part(6, 8)])
+  })
+
+  it('that touch are joined where there are too many; and where that does not help the newest stays alone', () => {
+    const bytes = Buffer.from(Array.from({ length: 4 * MAX_HELD_PARTS }, (_, at) => at % 251))
+    const byte = (at: number): Part => ({ first: at, last: at, body: bytes.subarray(at, at + 1) })
+    const addAll = (places: readonly number[]) => {
+      let [held, most]: [readonly Part[], number] = [[], 0]
+      for (const at of places) {
+        held = addPart(held, byte(at), Infinity) ?? []
+        most = Math.max(most, held.length)
+      }
+      return { held, most }
     }
+    const beside = addAll(Array.from({ length: bytes.length }, (_, at) => at))
+    expect(beside.most).toBe(MAX_HELD_PARTS)
+    expect(cutFrom(beside.held, { first: 0, last: bytes.length - 1 })).toEqual(bytes)
+    const apart = addAll(Array.from({ length: MAX_HELD_PARTS + 1 }, (_, at) => 2 * at))
+    expect(apart).toEqual({ held: [byte(2 * MAX_HELD_PARTS)], most: MAX_HELD_PARTS })
   })
 
-  it('[RFC 9110 §15.3.7.3] with a gap between them stay two', () => {
-    expect(combineSpans(part(0, 3), part(5, 9))).toBeNull()
-    expect(combineSpans(part(5, 9), part(0, 3))).toBeNull()
+  it('answer with the bytes of a span where they hold all of them', () => {
+    const held = [part(4, 6), part(0, 1), part(7, 8)]
+    const cut = (first: number, last: number) => cutFrom(held, { first, last })?.toString() ?? null
+    expect([cut(0, 1), cut(5, 8), cut(4, 4), cut(0, 2), cut(1, 4), cut(8, 9), cut(9, 9)]).toEqual([
+      '01',
+      '5678',
+      '4',
+      null,
+      null,
+      null,
+      null,
+    ])
+    expect([cut(0, Infinity), cut(Infinity, Infinity)]).toEqual([null, null])
   })
 
-  it.each([
-    ['one byte', { first: 0, last: 3, body: Buffer.from('012x') }, part(3, 9)],
-    ['a part inside', part(0, 9), { first: 4, last: 5, body: Buffer.from('4x') }],
-    ['the same part', part(4, 5), { first: 4, last: 5, body: Buffer.from('x5') }],
-  ])('that disagree on %s are not of one representation, whatever their validators say', (_what, a, b) => {
-    expect(combineSpans(a, b)).toBeNull()
-    expect(combineSpans(b, a)).toBeNull()
-  })
-
-  it('are the larger one where it holds the other', () => {
-    const [whole, start] = [part(0, 9), part(0, 3)]
-    expect(combineSpans(start, whole)).toBe(whole)
-    expect(combineSpans(whole, start)).toBe(whole)
-  })
-
-  it('make a buffer of just their bytes, and leave the two as they were', () => {
-    const [a, b] = [part(0, 5), part(4, 9)]
-    const combined = combineSpans(a, b)
-    expect(combined?.body.buffer.byteLength).toBe(10)
-    combined?.body.fill(0)
-    expect(WHOLE.toString()).toBe('0123456789')
+  it('put together in any order are the bytes that they were cut from', () => {
+    const length = 40
+    const spans = fc.array(fc.tuple(fc.nat(length - 1), fc.nat(length - 1)), { minLength: 1, maxLength: 30 })
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: length, maxLength: length }), spans, (bytes, ends) => {
+        const body = Buffer.from(bytes)
+        const have = new Set<number>()
+        let held: readonly Part[] = []
+        for (const [a, b] of ends) {
+          const [first, last] = [Math.min(a, b), Math.max(a, b)]
+          for (let at = first; at <= last; at++) have.add(at)
+          held = addPart(held, { first, last, body: Buffer.from(body.subarray(first, last + 1)) }, length) ?? []
+          expect(lengthOf(held)).toBe(have.size)
+        }
+        for (let at = 0; at < length; at++) {
+          expect(cutFrom(held, { first: at, last: at })).toEqual(have.has(at) ? body.subarray(at, at + 1) : null)
+        }
+        const gaps = gapsIn({ first: 0, last: length - 1 }, held)
+        const missing = gaps.flatMap(({ first, last }) => Array.from({ length: last - first + 1 }, (_, i) => first + i))
+        expect(missing).toEqual(Array.from({ length }, (_, at) => at).filter((at) => !have.has(at)))
+      }),
+    )
   })
 })

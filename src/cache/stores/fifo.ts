@@ -1,11 +1,11 @@
 // A queue of entries in the order in which they came, bounded by nobody but its owner. Linked, so that an entry leaves from
 // anywhere at no cost; a Map used as a queue has to step over all that has left at its front.
 
-import type { StoredResponse } from '../entry.ts'
+import type { CacheEntry } from '../entry.ts'
 
 /** An entry's place in one queue. */
 export interface Place {
-  entry: StoredResponse
+  entry: CacheEntry
   /** Laps that it may stay without being of use, for what it cost to fetch. */
   readonly credit: number
   queue: Fifo

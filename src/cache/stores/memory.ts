@@ -10,7 +10,7 @@
 // Keys are whole URLs as strings. V8 seeds its string hashes, and a key begins with its scheme, so a client cannot
 // choose keys that collide; a digest per request would only cost.
 
-import { type StoredResponse, isSelected } from '../entry.ts'
+import { type CacheEntry, isSelected } from '../entry.ts'
 import type { CacheStore } from '../store.ts'
 import { Fifo, type Place } from './fifo.ts'
 import { type Ghosts, createGhosts } from './ghosts.ts'
@@ -30,7 +30,7 @@ const COST_MEMORY = 256
 
 interface Slot {
   /** Newest first; at least one. */
-  readonly variants: readonly StoredResponse[]
+  readonly variants: readonly CacheEntry[]
   /** Of the same index. */
   readonly places: readonly Place[]
 }
@@ -89,7 +89,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
   }
 
   /** 0 for what costs at most four times what is usual, and one for each further fourfold. */
-  function creditOf({ costMs, sizeBytes }: StoredResponse): number {
+  function creditOf({ costMs, sizeBytes }: CacheEntry): number {
     if (costMs <= 0) return 0
     const cost = Math.log2(costMs / sizeBytes) / 2
     usualCost ??= cost
@@ -169,7 +169,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
 const ghostsFor = (maxBytes: number): Ghosts => createGhosts(Math.min(maxBytes / BYTES_PER_GHOST, MAX_GHOSTS))
 
 /** True when the request that `entry` answered would have selected `other` too, so the newer takes its place. */
-function isSameVariant(other: StoredResponse, entry: StoredResponse): boolean {
+function isSameVariant(other: CacheEntry, entry: CacheEntry): boolean {
   const selecting: string[] = []
   for (const [i, name] of entry.varyNames.entries()) {
     const value = entry.varyValues[i] ?? null
