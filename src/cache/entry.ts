@@ -116,6 +116,16 @@ export function isSelected(
   return true
 }
 
+/** True when the request that `newer` answered would have selected `older` too, so the newer takes its place. */
+export function takesPlaceOf(newer: Selector, older: Selector): boolean {
+  const selecting: string[] = []
+  for (const [i, name] of newer.varyNames.entries()) {
+    const value = newer.varyValues[i] ?? null
+    if (value !== null) selecting.push(name, value)
+  }
+  return isSelected(selecting, newer.claims, older)
+}
+
 /** Values of the same meaning in one spelling; null when absent, which is not the same as empty. */
 export const selectingValue = (request: HeaderList, lowerName: string): string | null =>
   normalizeSelecting(lowerName, getCombined(request, lowerName))

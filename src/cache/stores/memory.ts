@@ -10,7 +10,7 @@
 // Keys are whole URLs as strings. V8 seeds its string hashes, and a key begins with its scheme, so a client cannot
 // choose keys that collide; a digest per request would only cost.
 
-import { type CacheEntry, isSelected } from '../entry.ts'
+import { type CacheEntry, takesPlaceOf } from '../entry.ts'
 import type { CacheStore } from '../store.ts'
 import { Fifo, type Place } from './fifo.ts'
 import { type Ghosts, createGhosts } from './ghosts.ts'
@@ -108,7 +108,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
       let queue = small
       // What takes the place of an entry, because that has aged, is as much in use as that was.
       for (const place of slots.get(entry.key)?.places ?? []) {
-        if (!isSameVariant(place.entry, entry)) continue
+        if (!takesPlaceOf(entry, place.entry)) continue
         if (place.queue === main) queue = main
         entry.uses = Math.max(entry.uses, place.entry.uses)
         drop(place)
@@ -167,13 +167,3 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
 }
 
 const ghostsFor = (maxBytes: number): Ghosts => createGhosts(Math.min(maxBytes / BYTES_PER_GHOST, MAX_GHOSTS))
-
-/** True when the request that `entry` answered would have selected `other` too, so the newer takes its place. */
-function isSameVariant(other: CacheEntry, entry: CacheEntry): boolean {
-  const selecting: string[] = []
-  for (const [i, name] of entry.varyNames.entries()) {
-    const value = entry.varyValues[i] ?? null
-    if (value !== null) selecting.push(name, value)
-  }
-  return isSelected(selecting, entry.claims, other)
-}
