@@ -82,8 +82,9 @@ const STRING_OVERHEAD_BYTES = 32
 /** What a tag takes beside its characters where no other entry has it: its string, and a set of its own in an index. */
 const TAG_OVERHEAD_BYTES = 320
 
-/** What a part takes beside its bytes: an object, its buffer, and what the allocator keeps for that. */
-const PART_OVERHEAD_BYTES = 400
+/** What a part takes beside its bytes: an object, its buffer, and what the allocator keeps for that. Measured for parts of
+ *  64 bytes: 340 bytes on the heap and 180 outside. */
+const PART_OVERHEAD_BYTES = 550
 
 /** Memory that an entry takes. Strings are one byte a character: header text is latin1. */
 export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'> | Omit<StoredParts, 'sizeBytes'>): number {

@@ -32,7 +32,7 @@ export function gapOf(stored: StoredParts): Gap | null {
   return gap === undefined || more.length > 0 ? null : { ...gap, stored, completeBytes, tag }
 }
 
-/** Asks for the piece. nowMs: wall clock. */
+/** Asks for the piece. now: wall clock, milliseconds. */
 export function fetchMissing(fetch: FetchOrigin, ctx: RequestContext, gap: Gap, now: () => number): OriginFetch {
   let current = fetch(ctx, CONDITIONAL_FIELDS, ['Range', `bytes=${gap.first}-${gap.last}`, 'If-Range', gap.tag])
   let aborted: GatewayError | null = null

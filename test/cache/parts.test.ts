@@ -2,10 +2,12 @@
 // What needs no hand on the origin's body is in test/end-to-end/cache-parts.test.ts.
 
 import { describe, expect, it } from 'vitest'
+import type { StoredResponse } from '../../src/cache/entry.ts'
 import { partIn } from '../../src/cache/parts.ts'
 import type { HeaderList } from '../../src/core/context.ts'
 import { BROKEN } from '../support/body.ts'
 import { type Asked, type Bench, START_MS, createBench, settle } from '../support/cache.ts'
+import { createHandTier } from '../support/tier.ts'
 
 const KEY = 'http://gateway.test/'
 const TAGGED = ['ETag', '"a"']
@@ -135,6 +137,54 @@ describe('a part that streams', () => {
     last(bench).reply(GAP, '456789', 206)
     expect(await client.outcome()).toBe('206 456789')
     expect(bench.shared.store.get(KEY)).toMatchObject([{ parts: [{ first: 4, last: 9 }] }])
+  })
+})
+
+describe('tiers', () => {
+  it('get no parts, but the whole that they become', async () => {
+    const tier = createHandTier()
+    const bench = createBench({}, { tiers: [tier] })
+    for (const [range, text] of [
+      ['0-3', '0123'],
+      ['4-9', '456789'],
+    ] as const) {
+      expect(tier.writes).toEqual([])
+      bench.ask({ headers: ['Range', `bytes=${range}`] })
+      await settle()
+      tier.reads.at(-1)?.answer()
+      await settle()
+      last(bench).reply([...FRESH, 'Content-Range', `bytes ${range}/10`], text, 206)
+      await settle()
+    }
+    expect(tier.writes.map(({ status, body }) => `${status} ${body.toString()}`)).toEqual(['200 0123456789'])
+    expect(await bench.ask({ headers: ['Range', 'bytes=3-4'] }).outcome()).toBe('206 34')
+  })
+
+  it('are asked for the whole where memory has a part that is not enough', async () => {
+    const tier = createHandTier()
+    const bench = createBench({}, { tiers: [tier] })
+    bench.ask({ headers: ['Range', 'bytes=0-3'] })
+    await settle()
+    tier.reads[0]?.answer()
+    await settle()
+    last(bench).reply([...FRESH, 'Content-Range', 'bytes 0-3/10'], '0123', 206)
+    await settle()
+    expect(await bench.ask({ headers: ['Range', 'bytes=1-2'] }).outcome()).toBe('206 12')
+    expect(tier.reads).toHaveLength(1)
+    const client = bench.ask()
+    await settle()
+    expect(tier.reads).toHaveLength(2)
+    // Another instance has fetched it since.
+    const whole = createBench({})
+    whole.nowMs = bench.nowMs + 1
+    whole.ask()
+    await settle()
+    last(whole).reply(FRESH, '0123456789')
+    await settle()
+    const [entry] = whole.shared.store.get(KEY) ?? []
+    tier.reads[1]?.answer(entry as StoredResponse)
+    expect(await client.outcome()).toBe('200 0123456789')
+    expect(bench.asked).toHaveLength(1)
   })
 })
 
