@@ -3,6 +3,7 @@
 //
 //   lookup: bypass? -> fresh? HIT -> may be stale? STALE -> a flight to join? COLLAPSED -> pass on (miss)
 //           behind memory there may be tiers: before the join, they are read, and the lookup begins again
+//           what the client turns down counts as stale, and it joins nobody; where it wants nothing else: 504
 //   fill:   bypass: forward -> a flight to join? COLLAPSED -> lead one: MISS, or REVALIDATED where what is stored was
 //           asked about and is still good, or STALE where the origin has failed
 //
@@ -16,6 +17,7 @@ import type { FetchOrigin, OriginFetch, Reply, RequestContext, Stage } from '../
 import type { ExplainedCache } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
 import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
+import { isChoosy } from './client-control.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredResponse, isSelected } from './entry.ts'
 import { freshenByHead, takeAnswer } from './fill.ts'
@@ -32,7 +34,16 @@ import { answerParts, answerStored, isUnchangedFor, notModified, originReply, st
 import { fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
 import { compileSelection, explainLookup } from './select.ts'
 import type { SharedCache } from './shared.ts'
-import { type ForwardReason, forwardReason, note, sayCollapsed, sayForwarded, sayHit, sayStale } from './status.ts'
+import {
+  type ForwardReason,
+  forwardReason,
+  note,
+  sayCollapsed,
+  sayForwarded,
+  sayHit,
+  sayNotStored,
+  sayStale,
+} from './status.ts'
 
 export interface RouteCache {
   readonly lookup: Stage
@@ -56,7 +67,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   // What was shared on purpose must not outlive that purpose.
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id}`
   const selection = compileSelection(shared, policy, epoch)
-  const { find, findParts, unaskedReason } = selection
+  const { find, findParts, unaskedReason, unwantedReason, wishOf } = selection
   const places = compilePlaces(shared, policy, setup.collapse, epoch)
   const { mayShare, joinable } = places
   const readThrough = compileReadThrough(shared, places, epoch)
@@ -74,9 +85,10 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   function look(ctx: RequestContext, key: string, read: TierRead | null): Reply | null | Promise<Reply | null> {
     const nowMs = shared.now()
     const found = find(ctx, key, nowMs)
-    if (typeof found === 'object') {
+    const unwanted = typeof found === 'object' ? unwantedReason(ctx, found, nowMs) : null
+    if (typeof found === 'object' && unwanted === null) {
       if (found.freshUntilMs > nowMs) return hit(ctx, found, nowMs, read?.source ?? null)
-      const unasked = unaskedReason(found, nowMs)
+      const unasked = unaskedReason(ctx, found, nowMs)
       if (unasked === 'refreshing') refresh(ctx, found)
       if (unasked !== null) return answerStale(ctx, found, nowMs, unasked)
     }
@@ -85,9 +97,17 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     if (parts !== null) return parts
     const reading = readThrough(ctx, key, found, read)
     if (reading !== null) return reading.then((next) => look(ctx, key, next))
+    const wish = wishOf(ctx)
+    const reason = unwanted ?? (typeof found === 'object' ? 'expired' : found)
+    if (wish?.onlyIfCached === true) {
+      sayNotStored(ctx, reason)
+      throw NOT_STORED
+    }
     if (found === 'authorization' || found === 'cookie') return note(ctx, 'bypass', found)
-    note(ctx, 'miss', typeof found === 'object' ? 'expired' : found)
-    const flight = isPart ? undefined : joinable(ctx, key)
+    if (wish?.noStore === true) return note(ctx, 'bypass', 'client-no-store')
+    note(ctx, 'miss', reason)
+    if (isPart || (wish !== null && isChoosy(wish))) return null
+    const flight = joinable(ctx, key)
     return flight === undefined ? null : join(ctx, flight)
   }
 
@@ -97,7 +117,9 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const key = ctx.cacheKey
     if (ctx.cache === 'bypass' || key === null) return forward(ctx)
     if (ctx.method === 'HEAD') return forwardHead(ctx, key)
-    const maxWaits = asksForPart(ctx.method, ctx.headers) ? 0 : MAX_WAITS
+    const wish = wishOf(ctx)
+    const isAlone = asksForPart(ctx.method, ctx.headers) || (wish !== null && isChoosy(wish))
+    const maxWaits = isAlone ? 0 : MAX_WAITS
     for (let waits = 0; waits < maxWaits; waits++) {
       const flight = joinable(ctx, key)
       if (flight === undefined) break
@@ -119,7 +141,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   function hitParts(ctx: RequestContext, key: string, nowMs: number): Reply | null {
     const entry = findParts(ctx, key, nowMs)
     const reply = entry === null ? null : answerParts(ctx, entry)
-    if (entry === null || reply === null) return null
+    if (entry === null || reply === null || unwantedReason(ctx, entry, nowMs) !== null) return null
     store.touch(entry)
     sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, null)
     return reply
@@ -138,13 +160,14 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const nowMs = shared.now()
     const found = find(ctx, key, nowMs)
     if (typeof found !== 'object' || found.staleIfErrorUntilMs <= nowMs || isErrorStatus(found.status)) return null
+    if (unwantedReason(ctx, found, nowMs) !== null) return null
     ctx.whenAborted(null)
     return answerStale(ctx, found, nowMs, 'failed')
   }
 
   /** Fetches anew what is stale, for whoever comes later. One for each place, as with flights that are joined. */
   function refresh(client: RequestContext, stale: StoredResponse): void {
-    if (fillRefusal(client.headers) !== null) return
+    if (fillRefusal(client.headers) !== null || wishOf(client)?.noStore === true) return
     const ctx = refreshing(client)
     const { key } = stale
     const ask = (entry: StoredResponse) => {
@@ -215,7 +238,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     if (ctx.aborted) throw GONE
     const why = forwardReason(ctx)
     const sentAtMs = shared.now()
-    if (stored !== null && unaskedReason(stored, sentAtMs) === 'backing-off') {
+    const isWanted = stored !== null && unwantedReason(ctx, stored, sentAtMs) === null
+    if (isWanted && unaskedReason(ctx, stored, sentAtMs) === 'backing-off') {
       return answerStale(ctx, stored, sentAtMs, 'backing-off')
     }
     const memoryKey = places.memoryKey(ctx, key)
@@ -269,7 +293,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const sentAtMs = shared.now()
     const originFetch = fetch(ctx, NOTHING)
     const tags = policy.tagsOf(ctx.params) ?? []
-    const key = ctx.method === 'POST' ? setup.key.of(ctx) : null
+    const key = ctx.method === 'POST' && wishOf(ctx)?.noStore !== true ? setup.key.of(ctx) : null
     const watch = key === null ? null : flights.open(key, epoch, null, originFetch, tags)
     ctx.whenAborted(() => originFetch.abort(GONE))
     try {
@@ -314,6 +338,11 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
 const MAX_WAITS = 2
 
 const NOTHING: ReadonlySet<string> = new Set()
+/** Made once: an Error takes its stack. */
+const NOT_STORED = new GatewayError(
+  'not_cached',
+  'Nothing that is stored may answer this request, which wants nothing else (only-if-cached).',
+)
 const GONE = new GatewayError('client_gone', 'The client has gone.')
 
 /** Tells the client what the cache did, error or not. Answers the error. */

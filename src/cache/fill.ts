@@ -130,7 +130,7 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
     flight.keepToLeader()
   }
   flight.close()
-  sayRevalidated(ctx, nowMs - head.bornAtMs, verdict.store)
+  sayRevalidated(ctx, fill.why, nowMs - head.bornAtMs, verdict.store)
   const cookies = getHeaders(answer.headers, 'set-cookie').flatMap((value) => ['Set-Cookie', value])
   const whole = policy.storeSetCookie ? head : { ...head, headers: [...head.headers, ...cookies] }
   return isUnchangedFor(ctx, whole) ? notModified(whole) : storedReply(whole, body)

@@ -125,9 +125,11 @@ export const routeCacheOptions = z.strictObject({
     .optional()
     .describe('largest response that this route stores; default cache.maxObject'),
   collapse: flag().prefault(true).describe('concurrent misses of one key share one fetch'),
-  clientControl: word(['ignore'], ['honor'])
+  clientControl: word(['ignore', 'honor'])
     .prefault('ignore')
-    .describe('ignore: Cache-Control in a request changes nothing'),
+    .describe(
+      'ignore: Cache-Control and Pragma in a request change nothing; honor: clients may turn down what is stored, want nothing else, or take it stale (RFC 9111 §5.2.1), so that each of them can have the upstream asked',
+    ),
   storeSetCookie: flag().prefault(false).describe('true: responses with Set-Cookie may be stored, cookie and all'),
   stale: z
     .strictObject({

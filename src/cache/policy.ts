@@ -36,6 +36,8 @@ export interface CachePolicy {
   /** The same, where the user is part of the key. */
   readonly isPerUser: boolean
   readonly storeSetCookie: boolean
+  /** Cache-Control and Pragma of a request count. */
+  readonly honorsClient: boolean
   readonly maxObjectBytes: number
   /** Past the freshness lifetime, where the origin says nothing of it. */
   readonly staleWhileRevalidateMs: number
@@ -61,6 +63,7 @@ export function compilePolicy(
     isPublic: options.scope === 'public',
     isPerUser: options.scope === 'user',
     storeSetCookie: options.storeSetCookie,
+    honorsClient: options.clientControl === 'honor',
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
     staleWhileRevalidateMs: options.stale.whileRevalidate,
     staleIfErrorMs: options.stale.ifError,

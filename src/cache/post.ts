@@ -39,7 +39,7 @@ export function keptReply(posted: Posted, answer: OriginAnswer): Reply | null {
 function store({ originFetch, watch, ...asked }: Posted, answer: OriginAnswer): Reply {
   const { ctx, shared } = asked
   const { key, epoch, tags } = watch
-  const flight = shared.flights.open(key, epoch, null, originFetch, tags)
+  const flight = shared.flights.open(key, epoch, null, originFetch, tags, shared.purgeSeq)
   const leave = flight.join()
   ctx.whenAborted(leave)
   return takeAnswer({ ...asked, flight, memoryKey: `POST ${key}`, validated: null, isBackground: false, leave }, answer)

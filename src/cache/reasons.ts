@@ -12,6 +12,10 @@ export const REASONS = {
   'backing-off': 'what is stored is stale and answers, because the upstream has just failed to refresh it',
   'not-shared': 'another request for it was waited for, but its answer was not for sharing',
   'config-changed': 'what is stored came from this route before its upstream or rewriting changed',
+  'client-no-cache': 'the client wants the upstream asked (`clientControl: honor`)',
+  'client-max-age': 'what is stored is older than the client wants it (`clientControl: honor`)',
+  'client-min-fresh': 'what is stored stays fresh for less time than the client wants (`clientControl: honor`)',
+  'client-max-stale': 'what is stored is stale, and the client takes it so (`clientControl: honor`)',
   // requests that are not looked up
   method: 'only GET and HEAD are answered from the cache',
   'no-user': 'answers are kept for each user alone (`scope: user`), and the request carries nothing that says who asks',
@@ -21,6 +25,7 @@ export const REASONS = {
     'the request carries Authorization or an API key, and the answer is not marked as shareable (RFC 9111 §3.5); `scope: public` shares it all the same',
   cookie:
     'the request carries Cookie, and the answer has no freshness of its own; `scope: public` shares it all the same',
+  'client-no-store': 'the client wants nothing of it stored (`clientControl: honor`)',
   disguised:
     'the request carries credentials, and the answer is a page where its path promises an image, a script or a style sheet',
   // answers that are not stored

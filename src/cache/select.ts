@@ -4,6 +4,8 @@
 
 import type { RequestContext } from '../core/context.ts'
 import type { ExplainedCache } from '../core/control.ts'
+import type { RequestControl } from '../http/cache-control.ts'
+import { type StoredTimes, acceptsStale, unwantedBy, wishOf } from './client-control.ts'
 import { type StoredParts, type StoredResponse, isSelected } from './entry.ts'
 import { type KeyRule } from './key-rule.ts'
 import { claimsOf, urlOf } from './key.ts'
@@ -19,7 +21,15 @@ export interface Selection {
   /** The parts that this request selects, fresh ones; with nowMs 0 any, to be asked about or added to. */
   readonly findParts: (ctx: RequestContext, key: string, nowMs: number) => StoredParts | null
   /** Why a stale entry may answer without the origin being asked; null when it may not. */
-  readonly unaskedReason: (entry: StoredResponse, nowMs: number) => 'refreshing' | 'backing-off' | null
+  readonly unaskedReason: (
+    ctx: RequestContext,
+    entry: StoredResponse,
+    nowMs: number,
+  ) => 'refreshing' | 'backing-off' | 'client-max-stale' | null
+  /** What the client asks for, where the route honours it; null: nothing. */
+  readonly wishOf: (ctx: RequestContext) => RequestControl | null
+  /** Why the client does not want this entry; null where it does. */
+  readonly unwantedReason: (ctx: RequestContext, entry: StoredTimes, nowMs: number) => Reason | null
 }
 
 /** epoch: of the route; entries of another are not used. */
@@ -28,7 +38,13 @@ export function compileSelection(
   policy: CachePolicy,
   epoch: string,
 ): Selection {
+  const wish = (ctx: RequestContext) => (policy.honorsClient ? wishOf(ctx.headers) : null)
   return {
+    wishOf: wish,
+    unwantedReason(ctx, entry, nowMs) {
+      const asked = wish(ctx)
+      return asked === null ? null : unwantedBy(asked, entry, nowMs)
+    },
     find(ctx: RequestContext, key: string, nowMs: number): StoredResponse | Reason {
       const variants = store.get(key)
       if (variants === null) return 'absent'
@@ -58,11 +74,12 @@ export function compileSelection(
       }
       return null
     },
-    unaskedReason(entry: StoredResponse, nowMs: number): 'refreshing' | 'backing-off' | null {
+    unaskedReason(ctx, entry, nowMs) {
       const isBackingOff = failures.has(entry.key, nowMs)
       if (isBackingOff && entry.staleIfErrorUntilMs > nowMs) return 'backing-off'
-      if (entry.staleWhileRevalidateUntilMs <= nowMs) return null
-      return isBackingOff ? 'backing-off' : 'refreshing'
+      if (entry.staleWhileRevalidateUntilMs > nowMs) return isBackingOff ? 'backing-off' : 'refreshing'
+      const asked = wish(ctx)
+      return asked !== null && acceptsStale(asked, entry, nowMs) ? 'client-max-stale' : null
     },
   }
 }
@@ -72,7 +89,7 @@ export function explainLookup(
   ctx: RequestContext,
   shared: Pick<SharedCache, 'now'>,
   rule: KeyRule,
-  { find, findParts, unaskedReason }: Selection,
+  { find, findParts, unaskedReason, unwantedReason, wishOf }: Selection,
 ): ExplainedCache {
   const refusal = lookupRefusal(ctx.method)
   const key = refusal === null ? rule.of(ctx) : null
@@ -82,8 +99,9 @@ export function explainLookup(
   }
   const nowMs = shared.now()
   const found = find(ctx, key, nowMs)
-  const unasked = typeof found === 'object' && found.freshUntilMs <= nowMs ? unaskedReason(found, nowMs) : null
-  if (typeof found === 'object' && (unasked !== null || found.freshUntilMs > nowMs)) {
+  const unwanted = typeof found === 'object' ? unwantedReason(ctx, found, nowMs) : null
+  const unasked = typeof found === 'object' && found.freshUntilMs <= nowMs ? unaskedReason(ctx, found, nowMs) : null
+  if (typeof found === 'object' && unwanted === null && (unasked !== null || found.freshUntilMs > nowMs)) {
     const { bornAtMs, freshUntilMs } = found
     return {
       outcome: unasked === null ? 'hit' : 'stale',
@@ -94,10 +112,14 @@ export function explainLookup(
     }
   }
   const parts = asksForPart(ctx.method, ctx.headers) ? findParts(ctx, key, nowMs) : null
-  if (parts !== null && answerParts(ctx, parts) !== null) {
+  if (parts !== null && unwantedReason(ctx, parts, nowMs) === null && answerParts(ctx, parts) !== null) {
     const [age_s, ttl_s] = [wholeSeconds(nowMs - parts.bornAtMs), wholeSeconds(parts.freshUntilMs - nowMs)]
     return { outcome: 'hit', reason: null, key, age_s, ttl_s }
   }
-  const outcome = found === 'authorization' || found === 'cookie' ? 'bypass' : 'miss'
-  return { outcome, reason: REASONS[typeof found === 'object' ? 'expired' : found], key, age_s: null, ttl_s: null }
+  const isBarred = found === 'authorization' || found === 'cookie'
+  const reason = unwanted ?? (typeof found === 'object' ? 'expired' : found)
+  if (!isBarred && wishOf(ctx)?.noStore === true) {
+    return { outcome: 'bypass', reason: REASONS['client-no-store'], key, age_s: null, ttl_s: null }
+  }
+  return { outcome: isBarred ? 'bypass' : 'miss', reason: REASONS[reason], key, age_s: null, ttl_s: null }
 }

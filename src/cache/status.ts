@@ -4,7 +4,7 @@ import type { CacheOutcome, RequestContext } from '../core/context.ts'
 import type { Reason } from './reasons.ts'
 
 /** Why a request went forward, in the words of RFC 9211 §2.2. */
-export type ForwardReason = 'bypass' | 'method' | 'miss' | 'partial' | 'stale' | 'vary-miss'
+export type ForwardReason = 'bypass' | 'method' | 'miss' | 'partial' | 'request' | 'stale' | 'vary-miss'
 
 /** Notes the verdict of the lookup, for log and metrics; answers null, as a stage that passes on. */
 export function note(ctx: RequestContext, outcome: CacheOutcome, reason: Reason): null {
@@ -19,8 +19,12 @@ export function forwardReason({ cache, cacheReason }: RequestContext): ForwardRe
   if (cache === 'bypass') return 'bypass'
   if (cacheReason === ('expired' satisfies Reason)) return 'stale'
   if (cacheReason === ('incomplete' satisfies Reason)) return 'partial'
+  if (cacheReason !== null && TURNED_DOWN.has(cacheReason)) return 'request'
   return cacheReason === ('vary' satisfies Reason) ? 'vary-miss' : 'miss'
 }
+
+/** Fresh, but not what the client wants. */
+const TURNED_DOWN: ReadonlySet<string> = new Set<Reason>(['client-no-cache', 'client-max-age', 'client-min-fresh'])
 
 /** Answered from the store. ttlMs: for how long it stays fresh. tier: where it was read for this request; null: it was
  *  in memory. */
@@ -47,10 +51,10 @@ export function sayStale(ctx: RequestContext, ageMs: number, ttlMs: number, reas
 }
 
 /** Answered from the store, after the upstream has said that it is still good. ageMs: of what it said. */
-export function sayRevalidated(ctx: RequestContext, ageMs: number, stored: boolean): void {
+export function sayRevalidated(ctx: RequestContext, forward: ForwardReason, ageMs: number, stored: boolean): void {
   ctx.cache = 'revalidated'
   ctx.fields.push('Age', String(wholeSeconds(ageMs)))
-  say(ctx, 'stale', `; fwd-status=304${stored ? '; stored' : ''}`)
+  say(ctx, forward === 'request' ? forward : 'stale', `; fwd-status=304${stored ? '; stored' : ''}`)
 }
 
 /** Answered along with another request's fetch. */
@@ -63,6 +67,12 @@ export function sayCollapsed(ctx: RequestContext, forward: ForwardReason, ageMs:
 /** Answered by the upstream, or not at all. */
 export function sayForwarded(ctx: RequestContext, forward: ForwardReason, stored: boolean): void {
   say(ctx, forward, stored ? '; stored' : '')
+}
+
+/** Not answered: the client wants nothing but what is stored, and that may not answer it. */
+export function sayNotStored(ctx: RequestContext, reason: Reason): void {
+  note(ctx, 'miss', reason)
+  ctx.fields.push('X-Cache', 'MISS', 'Cache-Status', `weirgate; detail=${reason}`)
 }
 
 function say(ctx: RequestContext, forward: ForwardReason, parameters: string): void {

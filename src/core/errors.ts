@@ -47,6 +47,7 @@ export const ERRORS = {
   timeout_first_byte: kind(504, 'Upstream First Byte Timeout', 'upstream'),
   timeout_idle: kind(504, 'Upstream Idle Timeout', 'upstream'),
   timeout_total: kind(504, 'Upstream Total Timeout', 'upstream'),
+  not_cached: kind(504, 'Not in the Cache', 'client'),
   version_unsupported: kind(505, 'HTTP Version Not Supported', 'client', true),
   loop_detected: kind(508, 'Loop Detected', 'gateway'),
 } as const satisfies Record<string, ErrorKind>

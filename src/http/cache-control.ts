@@ -25,7 +25,6 @@ export interface CacheControl {
   readonly proxyRevalidate: boolean
   readonly mustUnderstand: boolean
   readonly immutable: boolean
-  readonly onlyIfCached: boolean
   readonly noTransform: boolean
   readonly staleWhileRevalidateSeconds: number | null
   readonly staleIfErrorSeconds: number | null
@@ -44,13 +43,53 @@ const MEMBER =
  *  null when the text is no list of directives (an open quote, a space before "="): treat it as no-store. */
 export function parseCacheControl(value: string): CacheControl | null {
   const said = nothingSaid()
+  return readDirectives(value, (lowerName, argument) => say(said, lowerName, argument)) ? said : null
+}
+
+/** argument: null where the directive has none. False when the text is no list of directives. */
+function readDirectives(value: string, read: (lowerName: string, argument: string | null) => void): boolean {
   let end = 0
   for (const match of value.matchAll(MEMBER)) {
     end = match.index + match[0].length
     // Both spellings of an argument are taken, whichever the directive prefers (RFC 9111 §5.2).
-    say(said, (match[1] ?? '').toLowerCase(), match[2] ?? match[3]?.replaceAll(/\\(.)/gs, '$1') ?? null)
+    read((match[1] ?? '').toLowerCase(), match[2] ?? match[3]?.replaceAll(/\\(.)/gs, '$1') ?? null)
   }
-  return end === value.length ? said : null
+  return end === value.length
+}
+
+/** What a request asks of the caches on its way (RFC 9111 §5.2.1). */
+export interface RequestControl {
+  readonly noCache: boolean
+  readonly noStore: boolean
+  readonly onlyIfCached: boolean
+  readonly maxAgeSeconds: number | null
+  readonly minFreshSeconds: number | null
+  /** Infinity: however stale. */
+  readonly maxStaleSeconds: number | null
+}
+
+/** The directives of all Cache-Control lines of a request, joined by ", "; null where they ask for nothing, or the text is
+ *  no list of directives: they are advice, and none is made up. Of two numbers the stricter counts. */
+export function parseRequestControl(value: string): RequestControl | null {
+  let noCache = false
+  let noStore = false
+  let onlyIfCached = false
+  let maxAgeSeconds: number | null = null
+  let minFreshSeconds: number | null = null
+  let maxStaleSeconds: number | null = null
+  const isList = readDirectives(value, (lowerName, argument) => {
+    const seconds = parseDeltaSeconds(argument ?? '')
+    if (lowerName === 'no-cache') noCache = true
+    else if (lowerName === 'no-store') noStore = true
+    else if (lowerName === 'only-if-cached') onlyIfCached = true
+    else if (lowerName === 'max-stale' && argument === null) maxStaleSeconds ??= Infinity
+    else if (seconds === null) return
+    else if (lowerName === 'max-age') maxAgeSeconds = Math.min(maxAgeSeconds ?? Infinity, seconds)
+    else if (lowerName === 'min-fresh') minFreshSeconds = Math.max(minFreshSeconds ?? 0, seconds)
+    else if (lowerName === 'max-stale') maxStaleSeconds = Math.min(maxStaleSeconds ?? Infinity, seconds)
+  })
+  const asks = noCache || noStore || onlyIfCached || (maxAgeSeconds ?? minFreshSeconds ?? maxStaleSeconds) !== null
+  return isList && asks ? { noCache, noStore, onlyIfCached, maxAgeSeconds, minFreshSeconds, maxStaleSeconds } : null
 }
 
 /** The directives of a targeted field, its lines joined by ", " (RFC 9213 §2.1): a dictionary, where an unclear word is
@@ -94,7 +133,6 @@ const nothingSaid = (): Said => ({
   proxyRevalidate: false,
   mustUnderstand: false,
   immutable: false,
-  onlyIfCached: false,
   noTransform: false,
   staleWhileRevalidateSeconds: null,
   staleIfErrorSeconds: null,
@@ -134,9 +172,6 @@ function say(said: Said, lowerName: string, argument: string | null): void {
       break
     case 'no-transform':
       said.noTransform = true
-      break
-    case 'only-if-cached':
-      said.onlyIfCached = true
       break
     case 'public':
       said.isPublic ||= argument === null

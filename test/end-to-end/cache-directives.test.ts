@@ -101,3 +101,37 @@ describe('[RFC 9111 §4.4] an unsafe request that succeeded', () => {
     expect(await outcome('/new')).toBe('HIT')
   })
 })
+
+describe('[RFC 9111 §5.2.1] what a client asks of the cache', () => {
+  const fresh = answering({ 'Cache-Control': 'max-age=60' })
+
+  it.each([
+    ['Cache-Control', 'no-cache', 'MISS', 'fwd=request; stored; detail=client-no-cache'],
+    ['Cache-Control', 'max-age=0', 'MISS', 'fwd=request; stored; detail=client-max-age'],
+    ['Cache-Control', 'min-fresh=61', 'MISS', 'fwd=request; stored; detail=client-min-fresh'],
+    ['Pragma', 'no-cache', 'MISS', 'fwd=request; stored; detail=client-no-cache'],
+    ['Cache-Control', 'only-if-cached', 'HIT', 'hit;'],
+    ['Cache-Control', 'max-age=60', 'HIT', 'hit;'],
+  ])('counts where the route honours it: %s: %s', async (name, value, outcome, status) => {
+    const { ask, origin } = await start(fresh, { routes: ['{path: /*, cache: {clientControl: honor}}'] })
+    await ask('/x')
+    const { headers } = await ask('/x', { [name]: value })
+    expect([headers['x-cache'], origin.seen.length]).toEqual([outcome, outcome === 'HIT' ? 1 : 2])
+    expect(headers['cache-status']).toContain(`weirgate; ${status}`)
+  })
+
+  it('is a 504 where it wants nothing but what is stored, and nothing is', async () => {
+    const { ask, origin } = await start(fresh, { routes: ['{path: /*, cache: {clientControl: honor}}'] })
+    const { status, headers, text } = await ask('/x', { 'Cache-Control': 'only-if-cached' })
+    expect([status, headers['x-cache'], headers['cache-status']]).toEqual([504, 'MISS', 'weirgate; detail=absent'])
+    expect(JSON.parse(text)).toMatchObject({ status: 504, code: 'not_cached' })
+    expect(origin.seen).toEqual([])
+  })
+
+  it('is nothing by default', async () => {
+    const { outcome, ask, origin } = await start(fresh)
+    expect((await ask('/x', { 'Cache-Control': 'only-if-cached' })).status).toBe(200)
+    expect(await outcome('/x', { 'Cache-Control': 'no-cache, no-store', Pragma: 'no-cache' })).toBe('HIT')
+    expect(origin.seen).toHaveLength(1)
+  })
+})
