@@ -3,8 +3,10 @@
 // the sockets. A request ends under the plan it began with.
 
 import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
 import { createAdminServer } from './admin/server.ts'
-import { purge } from './cache/purge.ts'
+import { createPurgeLog } from './cache/purge-log.ts'
+import { createPurger } from './cache/purger.ts'
 import { createSharedCache } from './cache/shared.ts'
 import { createMemoryStore } from './cache/stores/memory.ts'
 import { type ConfigIssue, formatIssue } from './config/issues.ts'
@@ -12,6 +14,7 @@ import type { LoadResult } from './config/load.ts'
 import type { GatewayConfig } from './config/schema.ts'
 import type { Reply } from './core/context.ts'
 import type { Control, HealthReport, ReloadResult } from './core/control.ts'
+import { createRedisLink, createRedisSubscriber } from './core/redis.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
 import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
@@ -26,6 +29,8 @@ import { compilePurge, storedEntries } from './plan/purge.ts'
 import { createListener } from './server/listener.ts'
 import { type Address, formatAddress } from './server/options.ts'
 
+/** How long the start waits for Redis, so that what is fetched first can be kept. */
+const MAX_REDIS_START_MS = 1000
 /** Of the time to drain, what is kept for telling those whose answer will not come. */
 const MAX_LAST_WORDS_MS = 500
 
@@ -83,12 +88,32 @@ export function createGateway(setup: GatewaySetup): Gateway {
     droppedLogLines: () => log.droppedLines,
   })
   const recorder = createRecorder({ log, metrics, statistics }, initial.log)
+  const cache = createSharedCache(store, Date.now)
+  const token = randomBytes(4).toString('hex')
+  const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`
+  const { url, namespace, deadline: deadlineMs } = initial.redis
+  const purgeLink = url === '' ? null : createRedisLink({ url, name: 'purges', deadlineMs }, log)
+  const purgeLog =
+    purgeLink === null
+      ? null
+      : createPurgeLog({
+          shared: cache,
+          link: purgeLink,
+          subscribe: (channels, onMessage) =>
+            createRedisSubscriber({ url, name: 'purge-feed', deadlineMs, channels }, onMessage, log),
+          namespace,
+          deadlineMs,
+          instance,
+          log,
+        })
+  const purger = createPurger(cache, instance, purgeLog)
   const shared: Shared = {
-    cache: createSharedCache(store, Date.now),
+    cache,
+    purger,
     quotas,
     now: Date.now,
     // Its own for each instance: two gateways in a row are no loop.
-    viaToken: `weirgate-${randomBytes(4).toString('hex')}`,
+    viaToken: `weirgate-${token}`,
     health: () => healthReply(health()),
   }
 
@@ -113,8 +138,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
   function health(): HealthReport {
     return {
       // A refused file is served around, but what runs is not what was asked for.
-      status: draining ? 'draining' : configError === null ? 'ok' : 'degraded',
-      redis: 'off',
+      status: draining ? 'draining' : configError === null && purgeLink?.isUp !== false ? 'ok' : 'degraded',
+      redis: purgeLink?.status ?? 'off',
       upstreams: Object.fromEntries([...plan.pools.keys()].map((name) => [name, 'ok' as const])),
       config: { loaded_at: loadedAt.toISOString(), error: configError },
       version: VERSION,
@@ -181,7 +206,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     upstreams: () => [...plan.pools.values()].map(({ pool }) => pool.status()),
     config: () => raw,
     explain: (request) => explainRequest(plan, request, reachableHost(address)),
-    purge: async (request) => ({ purged: await purge(shared.cache, compilePurge(request, plan.queries)) }),
+    purge: async (request) => await purger.purge(compilePurge(request, plan.queries)),
     entries: (url) => storedEntries(shared.cache, url, plan.queries),
     reload,
   }
@@ -189,6 +214,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
   async function start(): Promise<Addresses> {
     try {
+      await purgeLog?.whenFollowing(MAX_REDIS_START_MS)
       // The admin port first: clients come only once all stands.
       const adminAddress = await admin.listen().catch(refusedAddress('admin.listen', initial.admin.listen))
       address = await listener.listen().catch(refusedAddress('listen', address))
@@ -218,6 +244,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
     listener.destroy()
     await admin.close()
     await destroyPools()
+    await purgeLog?.close()
+    await purgeLink?.close()
     await quotas.close()
     metrics.close()
     log.close()
@@ -258,7 +286,7 @@ function healthReply(report: HealthReport): Reply {
  *  is the admin token. */
 function needsRestart(running: GatewayConfig, next: GatewayConfig): string | null {
   const changed: string[] = []
-  for (const part of ['listen', 'admin'] as const) {
+  for (const part of ['listen', 'admin', 'redis'] as const) {
     const [before, after] = [new Map(Object.entries(running[part])), new Map(Object.entries(next[part]))]
     for (const [name, value] of after) {
       if (JSON.stringify(value) !== JSON.stringify(before.get(name))) changed.push(`${part}.${name}`)

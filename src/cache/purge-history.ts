@@ -4,7 +4,7 @@
 // Bounded: names (URLs and tags) are kept with their latest purge only, and beyond the bounds the oldest purges are
 // forgotten. What began before a forgotten one counts as purged.
 
-import type { StoredResponse } from './entry.ts'
+import type { CacheEntry } from './entry.ts'
 import { type KeyTest, type PurgeRule, afterPurge, compileKeyTest, spellingsOf } from './purge-rule.ts'
 
 const MAX_NAMES = 50_000
@@ -20,7 +20,7 @@ export interface PurgeHistory {
   /** Purges up to this place may have been missed: what began before it counts as purged. */
   forgetBefore(seq: number): void
   /** What later purges have left of an entry: itself, the same made stale, or null. nowMs: wall clock. */
-  leaves(entry: StoredResponse, nowMs: number): StoredResponse | null
+  leaves<Entry extends CacheEntry>(entry: Entry, nowMs: number): Entry | null
 }
 
 /** Places of the latest purges of one name; 0: none. */

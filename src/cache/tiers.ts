@@ -10,6 +10,15 @@ import type { CacheTier, Selecting } from './tier.ts'
 /** Reads under way at once; beyond that a request does without. Each may hold one large entry. */
 const MAX_READS = 128
 
+/** What is known of purges by others, for what comes in from where others write. */
+export interface PurgeCheck {
+  /** Resolves with true once all purges have been carried out here that came before this call; false where that cannot
+   *  be had soon. Never rejects. */
+  isUpToDate(): Promise<boolean>
+  /** What purges have left of an entry: itself, the same made stale, or null. */
+  leaves(entry: StoredResponse): StoredResponse | null
+}
+
 /** A read of all tiers, for all requests that meet at its place. */
 export interface Reading {
   readonly place: string
@@ -30,6 +39,8 @@ export interface Tiers {
   delete(key: string, epoch: string): void
   /** Keeps what is being read for these keys from coming into memory. */
   spoil(matches: (key: string) => boolean): void
+  /** From now on, what purges have taken away does not come into memory. */
+  heed(check: PurgeCheck): void
   close(): Promise<void>
 }
 
@@ -42,17 +53,25 @@ interface OpenRead {
 /** tiers: in the order in which to ask them. now: wall clock, milliseconds. */
 export function createTiers(tiers: readonly CacheTier[], store: CacheStore, now: () => number): Tiers {
   const open = new Set<OpenRead>()
+  let check: PurgeCheck | null = null
   /** By place: those that others may wait for. */
   const shared = new Map<string, { readonly read: OpenRead; readonly done: Reading['done'] }>()
 
   async function bring(read: OpenRead, epoch: string, by: Selecting): Promise<CacheTier['name'] | null> {
     let source: CacheTier['name'] | null = null
     for (const tier of tiers) {
-      const entries = await tier.read(read.key, epoch, by)
+      const [entries, isUpToDate] = await Promise.all([
+        tier.read(read.key, epoch, by),
+        // Others write there: what was purged may still lie there, and this instance may not have heard of it.
+        tier.name === 'redis' && check !== null ? check.isUpToDate() : true,
+      ])
       if (read.isSpoiled) return null
+      if (!isUpToDate) continue
       let isFresh = false
-      for (const entry of entries) {
-        if (isOutdone(store, entry)) continue
+      for (const stored of entries) {
+        const entry = check === null ? stored : check.leaves(stored)
+        if (entry === null) tier.delete(read.key, epoch)
+        if (entry === null || isOutdone(store, entry)) continue
         store.put(entry)
         source = tier.name
         isFresh ||= entry.freshUntilMs > now() && isSelected(by.headers, by.claims, entry)
@@ -92,6 +111,9 @@ export function createTiers(tiers: readonly CacheTier[], store: CacheStore, now:
       for (const tier of tiers) tier.delete(key, epoch)
     },
     spoil,
+    heed(next) {
+      check = next
+    },
     async close() {
       await Promise.all(tiers.map((tier) => tier.close()))
     },

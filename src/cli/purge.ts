@@ -1,6 +1,7 @@
 // `weirgate purge`: removes stored responses of a running gateway.
 
 import { Command } from 'commander'
+import type { PurgeResult } from '../core/control.ts'
 import { askAdmin } from './admin-client.ts'
 import { UsageError, configOf, configOption } from './files.ts'
 
@@ -28,7 +29,17 @@ export const purgeCommand = () =>
       if (Object.values(asked).filter((value) => value !== undefined).length !== 1) {
         throw new UsageError('Name what to purge, in one way: URLs, --tag, --prefix, --pattern or --all.')
       }
-      console.log(
-        JSON.stringify(await askAdmin(configOf(config).admin, 'POST', '/api/cache/purge', { ...asked, soft })),
-      )
+      const answer = await askAdmin(configOf(config).admin, 'POST', '/api/cache/purge', { ...asked, soft })
+      console.log(JSON.stringify(answer))
+      const doubt = doubtIn(answer as PurgeResult)
+      if (doubt !== null) throw new Error(doubt)
     })
+
+/** Why it may not be done everywhere; null where it is. */
+function doubtIn({ shared, unacknowledged }: PurgeResult): string | null {
+  if (shared === false) {
+    return 'Redis could not be reached: only this instance has purged. It tells the others when Redis is back.'
+  }
+  if (unacknowledged.length === 0) return null
+  return `Not answered in time by ${unacknowledged.join(', ')}: done there as soon as they hear of it.`
+}

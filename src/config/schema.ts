@@ -6,6 +6,7 @@ import { adminOptions } from '../admin/options.ts'
 import { memoryOptions, routeCacheOptions, tagTemplates } from '../cache/options.ts'
 import { count, decoded, duration, later, size, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
+import { parseRedisUrl } from '../core/redis-url.ts'
 import { identityOptions } from '../identity/options.ts'
 import { limitOptions } from '../limit/options.ts'
 import { logOptions } from '../observe/options.ts'
@@ -29,11 +30,12 @@ const method = () =>
   )
 
 const redisOptions = z.strictObject({
-  url: text('a redis:// URL, or "" for none', (value) =>
-    value === '' ? null : 'shared state is not supported yet: leave it empty, this instance then stands alone',
-  )
+  url: text('a redis:// URL, or "" for none', (value) => {
+    const address = value === '' ? null : parseRedisUrl(value)
+    return address?.kind === 'invalid' ? address.cure : null
+  })
     .prefault('')
-    .describe('empty: this instance stands alone'),
+    .describe('instances with the same Redis and namespace share purges; empty: this instance stands alone'),
   namespace: text('a key prefix').prefault('weirgate').describe('prefix of every key'),
   deadline: duration({ minMs: 1 }).prefault('25ms').describe('longest wait of a request for Redis'),
 })

@@ -122,8 +122,16 @@ export interface StoredEntry {
 }
 
 export interface PurgeResult {
-  /** Stored responses removed, or made stale by a soft purge; variants counted one by one. */
+  /** Stored responses removed, or made stale by a soft purge, on all instances that answered; variants counted one by
+   *  one. */
   readonly purged: number
+  /** This instance first. */
+  readonly instances: readonly { readonly instance: string; readonly purged: number }[]
+  /** Instances that run and did not answer in time: they do it as soon as they hear of it. */
+  readonly unacknowledged: readonly string[]
+  /** False where Redis could not be reached, so that the others hear of it only when it is back; null where there are no
+   *  others. */
+  readonly shared: boolean | null
 }
 
 /** Counts and latency of one route, or of all. Latencies in milliseconds, from a histogram with 5 % wide buckets or finer. */

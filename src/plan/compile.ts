@@ -6,7 +6,8 @@ import { hash } from 'node:crypto'
 import { compileCache, type RouteCache } from '../cache/cache.ts'
 import { compileKeyRule } from '../cache/key-rule.ts'
 import { compilePolicy } from '../cache/policy.ts'
-import { invalidation, purge } from '../cache/purge.ts'
+import { invalidation } from '../cache/purge.ts'
+import type { Purger } from '../cache/purger.ts'
 import { type QueryRule, compileQueryRule } from '../cache/query-key.ts'
 import type { SharedCache } from '../cache/shared.ts'
 import { compileTags } from '../cache/tags.ts'
@@ -30,6 +31,7 @@ import { describeRoute } from './table.ts'
 /** What outlives a plan. */
 export interface Shared {
   readonly cache: SharedCache
+  readonly purger: Purger
   readonly quotas: QuotaStore
   /** Wall clock, milliseconds. */
   readonly now: () => number
@@ -196,7 +198,7 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
     fetch: cache?.fill ?? forwarder.stage,
     invalidate(ctx, status, headers) {
       const rule = invalidation(ctx, status, headers, purges, queries)
-      return rule === null ? null : purge(shared.cache, rule)
+      return rule === null ? null : shared.purger.invalidate(rule)
     },
   })
   return { row: describeRoute(options, upstream, names), pool, pipeline, limiter, cache, forwarder }

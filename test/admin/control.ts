@@ -64,7 +64,12 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
     },
     purge(request) {
       asked.push(['purge', request])
-      return Promise.resolve({ purged: 3 })
+      return Promise.resolve({
+        purged: 3,
+        instances: [{ instance: 'here-1', purged: 3 }],
+        unacknowledged: [],
+        shared: null,
+      })
     },
     entries(url) {
       asked.push(['entries', url])

@@ -399,7 +399,7 @@ describe('POST /api/cache/purge', () => {
     const { post, asked, logged } = await started()
     const urls = ['/a?token=hush', 'https://gateway.test/b']
     const answer = await post('/api/cache/purge', { urls })
-    expect(answer.json()).toEqual({ purged: 3 })
+    expect(answer.json()).toMatchObject({ purged: 3 })
     expect(asked).toEqual([['purge', { urls }]])
     expect(logged).toEqual([
       [
@@ -411,7 +411,11 @@ describe('POST /api/cache/purge', () => {
           status_code: 200,
           urls: 2,
           first: ['/a?***', 'https://gateway.test/b'],
+          soft: false,
           purged: 3,
+          instances: 1,
+          unacknowledged: [],
+          shared: null,
         },
         'Admin change',
       ],

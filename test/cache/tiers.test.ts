@@ -3,6 +3,7 @@
 import { describe, expect, it } from 'vitest'
 import { type StoredResponse, selectorOf } from '../../src/cache/entry.ts'
 import { purge } from '../../src/cache/purge.ts'
+import type { PurgeCheck } from '../../src/cache/tiers.ts'
 import { type Bench, type RequestParts, START_MS, createBench, settle } from '../support/cache.ts'
 import { entryOf } from '../support/entry.ts'
 import { type HandRead, type HandTier, createHandTier } from '../support/tier.ts'
@@ -197,6 +198,57 @@ describe('a read from a tier', () => {
     bench.shared.store.put(heldEntry(tier.reads[0], { text: 'younger', bornAtMs: START_MS + 1000 }))
     tier.reads[0]?.answer(heldEntry(tier.reads[0]))
     expect(await client.outcome()).toBe('200 younger')
+  })
+})
+
+describe('what purges of others have to say', () => {
+  const whenTold = (isUpToDate: boolean | Promise<boolean>, leaves: PurgeCheck['leaves'] = (entry) => entry) => ({
+    isUpToDate: async () => await isUpToDate,
+    leaves,
+  })
+
+  it('is waited for, and what they have taken away is not used and is removed', async () => {
+    const { bench, tier } = benchWithTier()
+    const told = Promise.withResolvers<boolean>()
+    bench.shared.tiers.heed(whenTold(told.promise, () => null))
+    const client = await ask(bench)
+    tier.reads[0]?.answer(heldEntry(tier.reads[0]))
+    await settle()
+    expect([bench.asked.length, tier.deletes]).toEqual([0, []])
+    told.resolve(true)
+    await settle()
+    expect(tier.deletes).toEqual([KEY])
+    bench.asked[0]?.reply(FRESH, 'new')
+    expect(await client.outcome()).toBe('200 new')
+  })
+
+  it('counts as much as what they have made stale', async () => {
+    const { bench, tier } = benchWithTier({ stale: { whileRevalidate: '1m' } })
+    bench.shared.tiers.heed(
+      whenTold(true, (entry) => ({ ...entry, freshUntilMs: START_MS, staleWhileRevalidateUntilMs: START_MS + 1000 })),
+    )
+    const client = await ask(bench)
+    tier.reads[0]?.answer(heldEntry(tier.reads[0]))
+    expect([await client.field('X-Cache'), await client.outcome()]).toEqual(['STALE', '200 held'])
+  })
+
+  it('where it cannot be had, nothing that others may have written is used', async () => {
+    const { bench, tier } = benchWithTier()
+    bench.shared.tiers.heed(whenTold(false))
+    const client = await ask(bench)
+    tier.reads[0]?.answer(heldEntry(tier.reads[0]))
+    await settle()
+    bench.asked[0]?.reply(FRESH, 'new')
+    expect(await client.outcome()).toBe('200 new')
+  })
+
+  it('is not waited for where only this instance writes', async () => {
+    const tier = createHandTier('disk')
+    const bench = createBench({}, { tiers: [tier] })
+    bench.shared.tiers.heed(whenTold(new Promise(() => {})))
+    const client = await ask(bench)
+    tier.reads[0]?.answer(heldEntry(tier.reads[0]))
+    expect(await client.outcome()).toBe('200 held')
   })
 })
 

@@ -503,7 +503,7 @@ describe('what tells answers apart', () => {
       expect(xCache(await get('/x', https))).toBe('HIT')
       expect((await get('/x', { ...https, Host: 'other' })).text).toContain(' other ')
       expect(xCache(await get('/x', { Host: 'shop.test', 'X-Forwarded-Proto': 'http' }))).toBe('HIT')
-      expect(await edge.gateway.gateway.purge({ urls: ['https://shop.test/x'] })).toEqual({ purged: 3 })
+      expect(await edge.gateway.gateway.purge({ urls: ['https://shop.test/x'] })).toMatchObject({ purged: 3 })
       expect(xCache(await get('/x', https))).toBe('MISS')
     })
 
@@ -801,12 +801,12 @@ describe('what takes a stored answer away', () => {
     }
     const { gateway } = edge.gateway
     await fill()
-    expect(await gateway.purge({ urls: ['http://A.test/x'] })).toEqual({ purged: 1 })
+    expect(await gateway.purge({ urls: ['http://A.test/x'] })).toMatchObject({ purged: 1 })
     expect([xCache(await ask('/x', 'a.test')), xCache(await ask('/x', 'b.test'))]).toEqual(['MISS', 'HIT'])
-    expect(await gateway.purge({ urls: ['/x'] })).toEqual({ purged: 2 })
+    expect(await gateway.purge({ urls: ['/x'] })).toMatchObject({ purged: 2 })
     expect([xCache(await ask('/x', 'a.test')), xCache(await ask('/x', 'b.test'))]).toEqual(['MISS', 'MISS'])
     expect([xCache(await ask('/x?q', 'a.test')), xCache(await ask('/x/y', 'b.test'))]).toEqual(['HIT', 'HIT'])
-    expect(await gateway.purge({ urls: ['/none', 'http://c.test/x'] })).toEqual({ purged: 0 })
+    expect(await gateway.purge({ urls: ['/none', 'http://c.test/x'] })).toMatchObject({ purged: 0 })
   })
 
   it('nothing but a change of what the route asks: a reload keeps it', async () => {

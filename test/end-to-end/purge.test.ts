@@ -48,9 +48,9 @@ describe('tags', () => {
       const { headers } = await get(edge, `/x?${query}`)
       expect(['surrogate-key', 'xkey', 'cache-tag'].filter((name) => name in headers)).toEqual([])
       await get(edge, '/untagged')
-      expect(await post(edge, { tags: ['b', 'c'] })).toEqual({ purged: 1 })
+      expect(await post(edge, { tags: ['b', 'c'] })).toMatchObject({ purged: 1 })
       expect(await outcomes(edge, `/x?${query}`, '/untagged')).toEqual(['MISS', 'HIT'])
-      expect(await post(edge, { tags: ['a'] })).toEqual({ purged: 1 })
+      expect(await post(edge, { tags: ['a'] })).toMatchObject({ purged: 1 })
     },
   )
 
@@ -73,7 +73,7 @@ describe('tags', () => {
 
     const purged = get(edge, '/x')
     await until(() => held.length === 2, 'the second validation to reach the origin')
-    expect(await post(edge, { tags: ['old'] })).toEqual({ purged: 1 })
+    expect(await post(edge, { tags: ['old'] })).toMatchObject({ purged: 1 })
     held[1]?.end()
     expect((await purged).text).toBe('made 1')
     expect((await entriesOf(edge, '/x')).entries).toEqual([])
@@ -88,9 +88,9 @@ describe('tags', () => {
   it('of the route take values from the path', async () => {
     const edge = await startTagging('{path: /decks/:id/:page, cache: {ttl: 1h, tags: [decks, "deck-:id"]}}')
     for (const path of ['/decks/1/a', '/decks/1/b', '/decks/2/a']) await get(edge, path)
-    expect(await post(edge, { tags: ['deck-1'] })).toEqual({ purged: 2 })
+    expect(await post(edge, { tags: ['deck-1'] })).toMatchObject({ purged: 2 })
     expect(await outcomes(edge, '/decks/1/a', '/decks/1/b', '/decks/2/a')).toEqual(['MISS', 'MISS', 'HIT'])
-    expect(await post(edge, { tags: ['decks', 'deck-2'] })).toEqual({ purged: 3 })
+    expect(await post(edge, { tags: ['decks', 'deck-2'] })).toMatchObject({ purged: 3 })
   })
 
   it('take away one variant and leave the others', async () => {
@@ -105,7 +105,7 @@ describe('tags', () => {
     const speak = async (language: string) =>
       (await request(`${edge.gateway.url}/x`, { headers: { 'Accept-Language': language } })).headers['x-cache']
     for (const language of ['de', 'fr']) await speak(language)
-    expect(await post(edge, { tags: ['de'] })).toEqual({ purged: 1 })
+    expect(await post(edge, { tags: ['de'] })).toMatchObject({ purged: 1 })
     expect([await speak('fr'), await speak('de')]).toEqual(['HIT', 'MISS'])
   })
 
@@ -184,7 +184,7 @@ describe('a purge by tag while a fetch is under way', () => {
     owed[1]?.setHeader('xkey', 'answer').end('new')
     expect((await after).text).toBe('new')
     expect((await get(edge, '/x')).text).toBe('new')
-    expect(await post(edge, { tags: [tag] })).toEqual({ purged: 1 })
+    expect(await post(edge, { tags: [tag] })).toMatchObject({ purged: 1 })
   })
 
   it('lets pass what carries other tags', async () => {
@@ -223,7 +223,7 @@ describe('a purge by prefix or pattern', () => {
   ])('takes away %s', async (_what, body, gone) => {
     const edge = await startTagging()
     await outcomes(edge, ...STORED)
-    expect(await post(edge, body)).toEqual({ purged: gone.length })
+    expect(await post(edge, body)).toMatchObject({ purged: gone.length })
     expect(await outcomes(edge, ...STORED)).toEqual(STORED.map((path) => (gone.includes(path) ? 'MISS' : 'HIT')))
   })
 
@@ -292,7 +292,7 @@ describe('a soft purge', () => {
   ])('by %s lets what is stored answer while it is refreshed', async (_what, rule) => {
     const edge = await startVersions()
     await get(edge, '/x')
-    expect(await post(edge, { ...rule, soft: true })).toEqual({ purged: 1 })
+    expect(await post(edge, { ...rule, soft: true })).toMatchObject({ purged: 1 })
     const { text, headers } = await get(edge, '/x')
     expect([text, headers['x-cache']]).toEqual(['made 1', 'STALE'])
     await until(() => edge.origin.seen.length === 2, 'the refresh')
@@ -308,7 +308,7 @@ describe('a soft purge', () => {
   ])('asks the origin about what %s', async (_what, path, purged, outcome, text) => {
     const edge = await startVersions('stale: {whileRevalidate: 0s}')
     await get(edge, path)
-    expect(await post(edge, { urls: [path], soft: true })).toEqual({ purged })
+    expect(await post(edge, { urls: [path], soft: true })).toMatchObject({ purged })
     const answer = await get(edge, path)
     expect([answer.headers['x-cache'], answer.text]).toEqual([outcome, text])
   })
@@ -330,7 +330,7 @@ describe('a soft purge', () => {
     })
     const before = get(edge, '/x')
     await until(() => owed.length === 1, 'the fetch')
-    expect(await post(edge, { urls: ['/x'], soft: true })).toEqual({ purged: 0 })
+    expect(await post(edge, { urls: ['/x'], soft: true })).toMatchObject({ purged: 0 })
     const after = get(edge, '/x')
     await until(() => owed.length === 2, 'a fetch of its own')
     owed[1]?.end('new')
@@ -358,9 +358,9 @@ describe('a URL as people know it', () => {
     const { entries } = await entriesOf(edge, `http://a.test${path}`)
     expect(entries.map(({ url, key }) => [url, key])).toEqual([['http://a.test/q/x?a=2&b=1', null]])
     expect((await entriesOf(edge, path)).entries).toHaveLength(1)
-    expect(await post(edge, { urls: [`https://a.test${path}`] })).toEqual({ purged: 1 })
+    expect(await post(edge, { urls: [`https://a.test${path}`] })).toMatchObject({ purged: 1 })
     expect(await outcomes(edge, path)).toEqual(['MISS'])
-    expect(await post(edge, { urls: [path] })).toEqual({ purged: 1 })
+    expect(await post(edge, { urls: [path] })).toMatchObject({ purged: 1 })
     expect(await outcomes(edge, path)).toEqual(['MISS'])
   })
 
@@ -382,8 +382,8 @@ describe('a URL as people know it', () => {
       ['http://a.test/h/x', true],
       ['http://a.test/h/x', true],
     ])
-    expect(await post(edge, { urls: ['http://a.test/h/x'] })).toEqual({ purged: 2 })
+    expect(await post(edge, { urls: ['http://a.test/h/x'] })).toMatchObject({ purged: 2 })
     expect(await ask(edge, '/h/x', tenants[0])).toBe('MISS')
-    expect(await post(edge, { prefix: '/h/' })).toEqual({ purged: 1 })
+    expect(await post(edge, { prefix: '/h/' })).toMatchObject({ purged: 1 })
   })
 })

@@ -2,6 +2,7 @@
 // gets the cause.
 
 import { describe, expect, it } from 'vitest'
+import { createPurger } from '../../src/cache/purger.ts'
 import { createSharedCache } from '../../src/cache/shared.ts'
 import { createMemoryStore } from '../../src/cache/stores/memory.ts'
 import { loadConfig } from '../../src/config/load.ts'
@@ -9,8 +10,11 @@ import { type HeaderList, RequestContext } from '../../src/core/context.ts'
 import { createMemoryStore as createQuotaMemory } from '../../src/limit/stores/memory.ts'
 import { type GatewayPlan, type Shared, compilePlan } from '../../src/plan/compile.ts'
 
+const cache = createSharedCache(createMemoryStore(1024 ** 2), Date.now)
+
 const PARTS: Shared = {
-  cache: createSharedCache(createMemoryStore(1024 ** 2), Date.now),
+  cache,
+  purger: createPurger(cache, 'test', null),
   quotas: createQuotaMemory(),
   now: Date.now,
   viaToken: 'weirgate-test',

@@ -61,10 +61,8 @@ export const CACHE: readonly Endpoint[] = [
     run: (control, body) =>
       decoded(purgeRequest, body, async (request) => {
         const result = await control.purge(request)
-        return {
-          ...json(result),
-          change: { ...forLog(request), ...(request.soft === true ? { soft: true } : {}), ...result },
-        }
+        const soft = request.soft === true
+        return { ...json(result), change: { ...forLog(request), soft, ...result, instances: result.instances.length } }
       }),
   },
   {
