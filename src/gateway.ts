@@ -39,6 +39,8 @@ export interface GatewaySetup {
   readonly load: () => LoadResult
   /** Takes the log in place of stdout. */
   readonly logDestination?: LogDestination
+  /** From 0 to below 1, in place of Math.random for the jitter of lifetimes. */
+  readonly random?: () => number
 }
 
 /** Where a running gateway answers. */
@@ -112,6 +114,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     purger,
     quotas,
     now: Date.now,
+    random: setup.random ?? Math.random,
     // Its own for each instance: two gateways in a row are no loop.
     viaToken: `weirgate-${token}`,
     health: () => healthReply(health()),

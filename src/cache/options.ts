@@ -109,6 +109,11 @@ export const routeCacheOptions = z.strictObject({
   override: flag()
     .prefault(false)
     .describe("true: ttl wins over the origin's own freshness (never over no-store or private)"),
+  jitter: flag()
+    .prefault(true)
+    .describe(
+      'true: ttl is up to 5 % shorter or longer for each response, so that what was stored together does not expire together; clamp holds all the same',
+    ),
   clamp: z
     .strictObject({
       min: duration().prefault('0s').describe('shortest freshness lifetime'),

@@ -29,6 +29,8 @@ import { type TagRule, compileTags } from './tags.ts'
 export interface CachePolicy {
   readonly ttl: { readonly everyMs: number | null; readonly byStatusMs: ReadonlyMap<number, number> | null } | null
   readonly override: boolean
+  /** From 0 to below 1: by how much the route's own lifetime is shorter or longer for one response. */
+  readonly random: () => number
   readonly minMs: number
   readonly maxMs: number
   /** Credentials make no difference: who may share an answer is whoever has the same key. */
@@ -48,16 +50,19 @@ export interface CachePolicy {
   readonly tagsOf: TagRule
 }
 
-/** targeted: lower-case names of the fields that count before Cache-Control, the first one first. */
+/** targeted: lower-case names of the fields that count before Cache-Control, the first one first. random: from 0 to below
+ *  1, for the jitter; by default there is none. */
 export function compilePolicy(
   options: RouteCacheOptions,
   maxObjectBytes: number,
   targeted: readonly string[] = ['cdn-cache-control'],
+  random: () => number = EVENLY,
 ): CachePolicy {
   const ttl = options.ttl
   return {
     ttl: ttl === undefined ? null : { everyMs: ttl.every, byStatusMs: ttl.byStatus },
     override: options.override,
+    random: options.jitter ? random : EVENLY,
     minMs: options.clamp?.min ?? 0,
     maxMs: options.clamp?.max ?? Infinity,
     isPublic: options.scope === 'public',
@@ -71,6 +76,9 @@ export function compilePolicy(
     tagsOf: compileTags(options.tags),
   }
 }
+
+/** As a random number: no spread at all. */
+const EVENLY = () => 0.5
 
 /** The parts of an answer by which it is judged. */
 export type Storable = Pick<OriginAnswer, 'status' | 'headers' | 'framed'>
@@ -183,7 +191,7 @@ export function decideStore(
   } else {
     const routeMs = routeFreshMs(status, policy)
     const heuristicMs = heuristicLifetimeMs(status, headers, control, dateMs)
-    if (routeMs !== null && (policy.override || explicitMs === null)) freshMs = routeMs
+    if (routeMs !== null && (policy.override || explicitMs === null)) freshMs = spread(routeMs, policy.random())
     else if (explicitMs !== null) freshMs = explicitMs - ageMs
     else if (policy.ttl === null && heuristicMs !== null) freshMs = heuristicMs - ageMs
     else if (control.noCache && HEURISTICALLY_CACHEABLE.has(status)) freshMs = 0
@@ -283,6 +291,12 @@ function explicitLifetimeMs(headers: HeaderList, control: CacheControl, dateMs: 
   const expiresMs = lines.length === 1 ? parseHttpDate(lines[0] as string) : null
   return expiresMs === null ? 0 : expiresMs - dateMs
 }
+
+const JITTER_SHARE = 0.05
+
+/** Up to 5 % less or more, so that what was stored together does not expire together. */
+const spread = (lifetimeMs: number, random: number): number =>
+  Math.round(lifetimeMs * (1 + JITTER_SHARE * (2 * random - 1)))
 
 /** The route's ttl counts from the moment when the answer came: a backend whose clock is wrong does not shorten it. */
 function routeFreshMs(status: number, { ttl }: CachePolicy): number | null {

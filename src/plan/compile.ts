@@ -35,6 +35,8 @@ export interface Shared {
   readonly quotas: QuotaStore
   /** Wall clock, milliseconds. */
   readonly now: () => number
+  /** From 0 to below 1. */
+  readonly random: () => number
   /** How this instance signs the Via field of the requests it forwards. */
   readonly viaToken: string
   /** The answer on the health path. */
@@ -184,7 +186,7 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
       ? null
       : compileCache({
           shared: shared.cache,
-          policy: compilePolicy(options.cache, config.cache.maxObject, config.cache.targeted),
+          policy: compilePolicy(options.cache, config.cache.maxObject, config.cache.targeted, shared.random),
           key: compileKeyRule(options.cache.key ?? {}, options.cache.scope === 'user'),
           collapse: options.cache.collapse,
           epoch: epochOf(options, upstream, config),

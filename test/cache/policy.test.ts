@@ -274,6 +274,27 @@ describe('for how long it is fresh', () => {
   })
 })
 
+describe('the jitter of lifetimes', () => {
+  const lifetimes = (route: Record<string, unknown>, response: HeaderList = []) =>
+    [0, 0.25, 0.5, 0.999_999].map((random) => {
+      const policy = compilePolicy(routeCacheOptions.parse(route), 1024, [], () => random)
+      const answer = { status: 200, headers: ['Date', DATE, ...response], framed: true }
+      return freshSeconds(decideStore({ headers: [], path: '/' }, answer, policy, NOW_MS, 0))
+    })
+
+  it.each<[string, Record<string, unknown>, HeaderList, number[]]>([
+    ["spreads the route's ttl by 5 %", { ttl: '100s' }, [], [95, 97.5, 100, 105]],
+    ['spreads a ttl by status', { ttl: { 200: '100s' } }, [], [95, 97.5, 100, 105]],
+    ['spreads a ttl that overrides', { ttl: '100s', override: true }, cc('max-age=9'), [95, 97.5, 100, 105]],
+    ["leaves the origin's own lifetime", { ttl: '100s' }, cc('max-age=100'), [100, 100, 100, 100]],
+    ['leaves a heuristic', {}, ['Last-Modified', at(NOW_MS - HOUR_MS)], [360, 360, 360, 360]],
+    ['keeps within clamp', { ttl: '100s', clamp: { min: '99s', max: '101s' } }, [], [99, 99, 100, 101]],
+    ['is none where the route says so', { ttl: '100s', jitter: false }, [], [100, 100, 100, 100]],
+  ])('%s', (_what, route, response, seconds) => {
+    expect(lifetimes(route, response)).toEqual(seconds)
+  })
+})
+
 describe('answers to requests with credentials', () => {
   it.each<[string, Case, string]>([
     ['[RFC 9111 §3.5] Authorization', { request: AUTHORIZATION, response: cc('max-age=60') }, 'authorization'],

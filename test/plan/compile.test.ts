@@ -17,6 +17,7 @@ const PARTS: Shared = {
   purger: createPurger(cache, 'test', null),
   quotas: createQuotaMemory(),
   now: Date.now,
+  random: Math.random,
   viaToken: 'weirgate-test',
   health: () => ({ status: 200, headers: [], body: null }),
 }

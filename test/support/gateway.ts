@@ -30,6 +30,8 @@ export async function startGateway(yaml: string, env: NodeJS.ProcessEnv = {}): P
   const log: Record<string, unknown>[] = []
   const gateway = createGateway({
     load: () => loadConfig(text, 'test.yaml', env),
+    // Lifetimes as the table gives them.
+    random: () => 0.5,
     logDestination: { write: (line: string) => void log.push(JSON.parse(line) as Record<string, unknown>) },
   })
   const { listen, admin } = await gateway.start()
