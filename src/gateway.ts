@@ -9,12 +9,12 @@ import { createPurgeLog } from './cache/purge-log.ts'
 import { createPurger } from './cache/purger.ts'
 import { createSharedCache } from './cache/shared.ts'
 import { createMemoryStore } from './cache/stores/memory.ts'
+import { createRedisTier } from './cache/stores/redis.ts'
 import { type ConfigIssue, formatIssue } from './config/issues.ts'
 import type { LoadResult } from './config/load.ts'
 import type { GatewayConfig } from './config/schema.ts'
 import type { Reply } from './core/context.ts'
 import type { Control, HealthReport, ReloadResult } from './core/control.ts'
-import { createRedisLink, createRedisSubscriber } from './core/redis.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
 import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
@@ -26,10 +26,11 @@ import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
 import type { PlannedPool } from './plan/pools.ts'
 import { compilePurge, storedEntries } from './plan/purge.ts'
+import { openRedis } from './plan/redis.ts'
 import { createListener } from './server/listener.ts'
 import { type Address, formatAddress } from './server/options.ts'
 
-/** How long the start waits for Redis, so that what is fetched first can be kept. */
+/** How long the start waits for Redis, so that the first requests have it. */
 const MAX_REDIS_START_MS = 1000
 /** Of the time to drain, what is kept for telling those whose answer will not come. */
 const MAX_LAST_WORDS_MS = 500
@@ -72,7 +73,7 @@ export class InvalidConfig extends Error {
   }
 }
 
-/** Compiles a gateway; nothing is opened yet. Throws InvalidConfig. */
+/** Compiles a gateway, which begins to look for its Redis; no port is opened yet. Throws InvalidConfig. */
 export function createGateway(setup: GatewaySetup): Gateway {
   const loaded = setup.load()
   if (!loaded.ok) throw new InvalidConfig(loaded.issues)
@@ -88,23 +89,24 @@ export function createGateway(setup: GatewaySetup): Gateway {
     cacheEntries: () => store.entries,
     cacheBytes: () => store.bytes,
     droppedLogLines: () => log.droppedLines,
+    cacheTiers: () => shared.cache.tiers.all,
+    redisIsUp: () => redis?.isUp ?? null,
   })
   const recorder = createRecorder({ log, metrics, statistics }, initial.log)
-  const cache = createSharedCache(store, Date.now)
+  const redis = openRedis(initial.redis, log)
+  const tiers = redis === null ? [] : [createRedisTier(redis.cache, initial.redis.namespace, Date.now)]
+  const cache = createSharedCache(store, Date.now, tiers)
   const token = randomBytes(4).toString('hex')
   const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`
-  const { url, namespace, deadline: deadlineMs } = initial.redis
-  const purgeLink = url === '' ? null : createRedisLink({ url, name: 'purges', deadlineMs }, log)
   const purgeLog =
-    purgeLink === null
+    redis === null
       ? null
       : createPurgeLog({
           shared: cache,
-          link: purgeLink,
-          subscribe: (channels, onMessage) =>
-            createRedisSubscriber({ url, name: 'purge-feed', deadlineMs, channels }, onMessage, log),
-          namespace,
-          deadlineMs,
+          link: redis.purges,
+          subscribe: redis.subscribe,
+          namespace: initial.redis.namespace,
+          deadlineMs: initial.redis.deadline,
           instance,
           log,
         })
@@ -140,9 +142,9 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
   function health(): HealthReport {
     return {
-      // A refused file is served around, but what runs is not what was asked for.
-      status: draining ? 'draining' : configError === null && purgeLink?.isUp !== false ? 'ok' : 'degraded',
-      redis: purgeLink?.status ?? 'off',
+      // A refused file and a lost Redis are served around, but what runs is not what was asked for.
+      status: draining ? 'draining' : configError === null && redis?.isUp !== false ? 'ok' : 'degraded',
+      redis: redis === null ? 'off' : redis.isUp ? 'ok' : 'down',
       upstreams: Object.fromEntries([...plan.pools.keys()].map((name) => [name, 'ok' as const])),
       config: { loaded_at: loadedAt.toISOString(), error: configError },
       version: VERSION,
@@ -217,7 +219,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
   async function start(): Promise<Addresses> {
     try {
-      await purgeLog?.whenFollowing(MAX_REDIS_START_MS)
+      await Promise.all([redis?.whenUp(MAX_REDIS_START_MS), purgeLog?.whenFollowing(MAX_REDIS_START_MS)])
       // The admin port first: clients come only once all stands.
       const adminAddress = await admin.listen().catch(refusedAddress('admin.listen', initial.admin.listen))
       address = await listener.listen().catch(refusedAddress('listen', address))
@@ -247,8 +249,9 @@ export function createGateway(setup: GatewaySetup): Gateway {
     listener.destroy()
     await admin.close()
     await destroyPools()
+    await shared.cache.tiers.close()
     await purgeLog?.close()
-    await purgeLink?.close()
+    await redis?.close()
     await quotas.close()
     metrics.close()
     log.close()

@@ -35,7 +35,7 @@ const redisOptions = z.strictObject({
     return address?.kind === 'invalid' ? address.cure : null
   })
     .prefault('')
-    .describe('instances with the same Redis and namespace share purges; empty: this instance stands alone'),
+    .describe('instances with the same Redis and namespace share cache and purges; empty: this instance stands alone'),
   namespace: text('a key prefix').prefault('weirgate').describe('prefix of every key'),
   deadline: duration({ minMs: 1 }).prefault('25ms').describe('longest wait of a request for Redis'),
 })

@@ -16,7 +16,16 @@ export interface MetricSources {
   readonly cacheEntries: () => number
   readonly cacheBytes: () => number
   readonly droppedLogLines: () => number
+  /** What the cache's tiers have done since the start. */
+  readonly cacheTiers: () => readonly {
+    readonly name: string
+    readonly counts: Readonly<Record<TierCount, number>>
+  }[]
+  /** Whether Redis is there; null where none is configured. */
+  readonly redisIsUp: () => boolean | null
 }
+
+type TierCount = 'hits' | 'misses' | 'bad' | 'failed' | 'written' | 'dropped'
 
 export interface Metrics {
   /** Counts a finished request. status: as logged. */
@@ -78,6 +87,31 @@ export function createMetrics(sources: MetricSources): Metrics {
 
   registry.reading('gauge', 'weirgate_cache_entries', 'Responses stored in memory.', sources.cacheEntries)
   registry.reading('gauge', 'weirgate_cache_bytes', 'Bytes that stored responses take.', sources.cacheBytes)
+  /** results: label values with the counts that they stand for. */
+  const perTier = (results: Readonly<Record<string, TierCount>>) => () =>
+    sources
+      .cacheTiers()
+      .flatMap(({ name, counts }) =>
+        Object.entries(results).map(([result, count]) => [[name, result], counts[count]] as const),
+      )
+  registry.readings(
+    'counter',
+    'weirgate_cache_tier_reads_total',
+    'Reads of what is stored beyond memory. bad: damaged, and removed; failed: no answer in time.',
+    ['tier', 'result'],
+    perTier({ hit: 'hits', miss: 'misses', bad: 'bad', failed: 'failed' }),
+  )
+  registry.readings(
+    'counter',
+    'weirgate_cache_tier_writes_total',
+    'Responses for storage beyond memory. dropped: too large, too many at once, or not taken.',
+    ['tier', 'result'],
+    perTier({ written: 'written', dropped: 'dropped' }),
+  )
+  registry.readings('gauge', 'weirgate_redis_up', '1 while Redis is used, 0 while it is lost.', [], () => {
+    const isUp = sources.redisIsUp()
+    return isUp === null ? [] : [[[], isUp ? 1 : 0]]
+  })
   registry.reading(
     'gauge',
     'weirgate_config_last_reload_success',

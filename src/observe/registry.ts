@@ -86,6 +86,26 @@ export class Registry {
     })
   }
 
+  /** The same for several series. read: pairs of label values, in the order of the labels, and number. */
+  readings(
+    type: 'gauge' | 'counter',
+    name: string,
+    help: string,
+    labels: readonly string[],
+    read: () => readonly (readonly [values: readonly string[], number: number])[],
+  ): void {
+    this.#parts.push({
+      render(lines) {
+        const series = read()
+        if (series.length === 0) return
+        lines.push(...heading({ name, help, type }))
+        for (const [values, number] of series)
+          lines.push(`${name}${braced(labelText(labels, values))} ${formatNumber(number)}`)
+      },
+      retain: () => {},
+    })
+  }
+
   /** Drops every series whose value of this label is not among the live ones. Series kept elsewhere must be resolved anew. */
   retain(label: string, live: ReadonlySet<string>): void {
     for (const part of this.#parts) part.retain(label, live)
@@ -106,7 +126,7 @@ export class Registry {
     const known = new Map<string, { readonly values: readonly string[]; readonly series: Series }>()
 
     const resolve = (values: readonly string[]): Series => {
-      const text = labels.map((label, i) => `${label}="${escapeLabel(values[i] ?? '')}"`).join(',')
+      const text = labelText(labels, values)
       const found = known.get(text)
       if (found !== undefined) return found.series
       if (known.size >= this.#maxSeries && values.some((value) => value !== OTHER))
@@ -132,6 +152,9 @@ export class Registry {
     return { series: resolve }
   }
 }
+
+const labelText = (labels: readonly string[], values: readonly string[]): string =>
+  labels.map((label, i) => `${label}="${escapeLabel(values[i] ?? '')}"`).join(',')
 
 interface Heading {
   readonly name: string

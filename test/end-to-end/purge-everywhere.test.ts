@@ -24,15 +24,18 @@ describeWithRedis('a purge on one of several instances', () => {
     ['a prefix', { prefix: '/a' }],
     ['a pattern', { pattern: '*/a' }],
   ])('by %s reaches all of them, and is told with who did what', async (_what, rule) => {
-    const { all } = await startInstances(3, redis.url, { routes: TAGGED })
+    const { all, origin } = await startInstances(3, redis.url, { routes: TAGGED })
     await warm(all, '/a', '/b')
     const [first] = all as [TestGateway]
+    const asked = origin.seen.length
     const answer = await purgeBy(first, rule)
     expect(answer).toMatchObject({ purged: 3, unacknowledged: [], shared: true })
     expect(answer.instances.map(({ purged }) => purged)).toEqual([1, 1, 1])
     expect(new Set(answer.instances.map(({ instance }) => instance)).size).toBe(3)
     expect(all.map(stored)).toEqual([1, 1, 1])
-    for (const gateway of all) expect(await ask(gateway, '/a')).toMatch(/^MISS/)
+    // The others may have it from the first that asks anew.
+    expect(await ask(first, '/a')).toBe(`MISS answer ${asked + 1}`)
+    for (const gateway of all) expect(Number((await ask(gateway, '/a')).split(' ')[2])).toBeGreaterThan(asked)
   })
 
   it('that is soft is soft everywhere', async () => {
@@ -40,8 +43,7 @@ describeWithRedis('a purge on one of several instances', () => {
     await warm(all, '/a')
     const [first, second] = all as [TestGateway, TestGateway]
     expect(await purgeBy(first, { tags: ['id-a'], soft: true })).toMatchObject({ purged: 2 })
-    expect(await ask(second, '/a')).toBe('STALE answer 2')
-    expect(await ask(first, '/a')).toBe('STALE answer 1')
+    for (const gateway of [second, first]) expect(await ask(gateway, '/a')).toMatch(/^STALE answer [12]$/)
   })
 
   it('of more than a record holds reaches all of them', async () => {
@@ -66,7 +68,10 @@ describeWithRedis('a purge on one of several instances', () => {
     await put(first, '/a')
     expect(stored(first)).toBe(1)
     await until(() => stored(second) === 1, 'the other to follow')
-    expect([await ask(second, '/b'), await ask(second, '/a')]).toEqual(['HIT answer 5', expect.stringMatching(/^MISS/)])
+    expect([await ask(second, '/b'), await ask(second, '/a')]).toEqual([
+      expect.stringMatching(/^HIT/),
+      expect.stringMatching(/^MISS/),
+    ])
   })
 
   it('reaches an instance whose feed was cut meanwhile, as soon as it is back', async () => {

@@ -9,6 +9,8 @@ const sources = {
   cacheEntries: () => 3,
   cacheBytes: () => 2048,
   droppedLogLines: () => 5,
+  cacheTiers: () => [{ name: 'redis', counts: { hits: 4, misses: 3, bad: 2, failed: 1, written: 6, dropped: 0 } }],
+  redisIsUp: () => false,
 }
 
 let metrics: Metrics
@@ -86,6 +88,10 @@ describe('what is read at a scrape', () => {
     ['weirgate_cache_entries', 3],
     ['weirgate_cache_bytes', 2048],
     ['weirgate_log_dropped_lines_total', 5],
+    ['weirgate_cache_tier_reads_total{tier="redis",result="hit"}', 4],
+    ['weirgate_cache_tier_reads_total{tier="redis",result="bad"}', 2],
+    ['weirgate_cache_tier_writes_total{tier="redis",result="written"}', 6],
+    ['weirgate_redis_up', 0],
   ])('%s is %i', (name, expected) => {
     expect(value(name)).toBe(expected)
   })

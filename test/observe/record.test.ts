@@ -17,7 +17,14 @@ function recording(level: LogLevel = 'info') {
   const texts: string[] = []
   const log = createLog({ level }, { write: (line) => texts.push(line) })
   const none = () => 0
-  const metrics = createMetrics({ openConnections: none, cacheEntries: none, cacheBytes: none, droppedLogLines: none })
+  const metrics = createMetrics({
+    openConnections: none,
+    cacheEntries: none,
+    cacheBytes: none,
+    droppedLogLines: none,
+    cacheTiers: () => [],
+    redisIsUp: () => null,
+  })
   opened.push(metrics)
   const statistics = createStatistics(0)
   const recorder = createRecorder({ log, metrics, statistics }, { slow: 1000, redactQuery: ['token'], userId: 'hash' })

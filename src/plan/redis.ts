@@ -1,0 +1,45 @@
+// The connections to the Redis that instances share, made here and nowhere else: one for each use, so that none waits
+// behind another. They outlive every plan.
+
+import type { GatewayConfig } from '../config/schema.ts'
+import type { ChangeLog } from '../core/availability.ts'
+import { type RedisLink, type RedisSubscriber, createRedisLink, createRedisSubscriber } from '../core/redis.ts'
+
+export interface SharedRedis {
+  /** Of the cache tier. */
+  readonly cache: RedisLink
+  /** Of the purge log. */
+  readonly purges: RedisLink
+  /** Hears channels; whoever asks for it closes it. */
+  readonly subscribe: (
+    channels: readonly [string, ...string[]],
+    onMessage: (channel: string, message: Buffer) => void,
+  ) => RedisSubscriber
+  /** True when every link is. */
+  readonly isUp: boolean
+  /** Resolves when every link is up, or after maxMs. */
+  whenUp(maxMs: number): Promise<unknown>
+  close(): Promise<void>
+}
+
+/** Connects in the background; null where no Redis is named. */
+export function openRedis(options: GatewayConfig['redis'], log: ChangeLog): SharedRedis | null {
+  const { url, deadline: deadlineMs } = options
+  if (url === '') return null
+  const cache = createRedisLink({ url, name: 'cache', deadlineMs }, log)
+  const purges = createRedisLink({ url, name: 'purges', deadlineMs }, log)
+  const links = [cache, purges]
+  return {
+    cache,
+    purges,
+    subscribe: (channels, onMessage) =>
+      createRedisSubscriber({ url, name: 'purge-feed', deadlineMs, channels }, onMessage, log),
+    get isUp() {
+      return links.every((link) => link.isUp)
+    },
+    whenUp: (maxMs) => Promise.all(links.map((link) => link.whenUp(maxMs))),
+    async close() {
+      await Promise.all(links.map((link) => link.close()))
+    },
+  }
+}
