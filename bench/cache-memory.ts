@@ -7,12 +7,15 @@
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { compileCache } from '../src/cache/cache.ts'
+import { codedForm } from '../src/cache/coding.ts'
 import { routeCacheOptions } from '../src/cache/options.ts'
 import { compileKeyRule } from '../src/cache/key-rule.ts'
 import { compilePolicy } from '../src/cache/policy.ts'
+import { exactCopy } from '../src/cache/recording.ts'
 import { type SharedCache, createSharedCache } from '../src/cache/shared.ts'
 import { createMemoryStore } from '../src/cache/stores/memory.ts'
 import { RequestContext } from '../src/core/context.ts'
+import type { Coding } from '../src/http/negotiation.ts'
 
 const ENTRIES = 100_000
 const MAX_BYTES = 4 * 1024 ** 3
@@ -23,7 +26,12 @@ interface Shape {
   /** Fields beside Date and Content-Type. */
   readonly fields: number
   readonly varies: boolean
+  /** At hand in these, CODED_BYTES each. */
+  readonly codings?: readonly Coding[]
 }
+
+const CODED_BYTES = 500
+const CODED = Buffer.alloc(CODED_BYTES)
 
 const SHAPES: readonly Shape[] = [
   { name: 'no body, 2 fields', bodyBytes: 0, fields: 0, varies: false },
@@ -31,6 +39,8 @@ const SHAPES: readonly Shape[] = [
   { name: '200 B, 12 fields', bodyBytes: 200, fields: 10, varies: false },
   { name: '200 B, 12 fields, Vary', bodyBytes: 200, fields: 10, varies: true },
   { name: '4 KiB, 12 fields', bodyBytes: 4096, fields: 10, varies: false },
+  { name: '4 KiB, 12 fields, 1 coding', bodyBytes: 4096, fields: 10, varies: false, codings: ['br'] },
+  { name: '4 KiB, 12 fields, 3 codings', bodyBytes: 4096, fields: 10, varies: false, codings: ['br', 'zstd', 'gzip'] },
 ]
 
 const FILE = fileURLToPath(import.meta.url)
@@ -98,6 +108,11 @@ async function fill(shape: Shape, entries: number): Promise<SharedCache> {
   for (let i = 0; i < entries; i++) {
     const ctx = requestFor(i, shape)
     await (lookup(ctx) ?? fill(ctx))
+    const [entry] = shared.store.get(ctx.cacheKey ?? '') ?? []
+    if (entry === undefined || entry.body === null) throw new Error('It was not stored.')
+    for (const coding of shape.codings ?? []) {
+      shared.store.addForm(entry, codedForm(entry.headers, coding, exactCopy([CODED], CODED_BYTES)))
+    }
   }
   return shared
 }

@@ -55,6 +55,7 @@ function entryOf(key: string, costMs: number): StoredResponse {
     status: 200,
     headers: HEADERS,
     body: NO_BODY,
+    coded: null,
     claims: '',
     varyNames: [],
     varyValues: [],

@@ -18,6 +18,7 @@ import type { ExplainedCache } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
 import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
 import { isChoosy } from './client-control.ts'
+import { sayMayVary } from './coding.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredResponse, isSelected } from './entry.ts'
 import { freshenByHead, takeAnswer } from './fill.ts'
@@ -27,7 +28,7 @@ import { fetchMissing, gapOf } from './missing.ts'
 import { takePart } from './parts.ts'
 import { compilePlaces } from './places.ts'
 import { keptReply } from './post.ts'
-import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal } from './policy.ts'
+import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal, varyNames } from './policy.ts'
 import type { Reason } from './reasons.ts'
 import { type TierRead, compileReadThrough } from './read-through.ts'
 import { answerParts, answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
@@ -64,6 +65,7 @@ export interface RouteCacheSetup {
 export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { shared, policy, fetch } = setup
   const { store, flights } = shared
+  const compressor = policy.compress ? shared.compressor : null
   // What was shared on purpose must not outlive that purpose.
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id}`
   const selection = compileSelection(shared, policy, epoch)
@@ -134,7 +136,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number, tier: string | null): Reply {
     store.touch(entry)
     sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, tier)
-    return answerStored(ctx, entry)
+    return answerStored(ctx, entry, compressor)
   }
 
   /** The part that a client asks for, where it is there and fresh. */
@@ -152,7 +154,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   function answerStale(ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason): Reply {
     store.touch(entry)
     sayStale(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, reason)
-    return answerStored(ctx, entry)
+    return answerStored(ctx, entry, compressor)
   }
 
   /** The stale entry that answers in place of an origin that has failed, if it may. */
@@ -217,11 +219,13 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     if (isUnchangedFor(ctx, head)) {
       leave()
       sayCollapsed(ctx, why, ageMs)
-      return notModified(head)
+      sayMayVary(ctx, policy, head)
+      return notModified(ctx, head)
     }
     const opened = answer.open(leave)
     if (opened === null) return null
     sayCollapsed(ctx, why, ageMs)
+    sayMayVary(ctx, policy, head)
     return storedReply(head, opened.body)
   }
 
@@ -323,6 +327,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       const reply = isErrorStatus(answer.status) ? inPlaceOfError(ctx, key) : null
       if (reply !== null) return reply
       sayForwarded(ctx, why, false)
+      sayMayVary(ctx, policy, { ...answer, varyNames: varyNames(answer.headers) ?? [] })
       return originReply(answer, answer.takeBody())
     } catch (error) {
       const reply = isOutage(error) ? inPlaceOfError(ctx, key) : null

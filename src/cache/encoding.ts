@@ -11,6 +11,7 @@
 // purpose: they can compute it as well.
 
 import { crc32 } from 'node:zlib'
+import { mayCode } from './coding.ts'
 import { type StoredResponse, entrySizeBytes } from './entry.ts'
 import { exactCopy } from './recording.ts'
 
@@ -92,8 +93,8 @@ const listOf = <T>(kind: Kind<T>): Kind<readonly T[]> => ({
   },
 })
 
-/** What is not kept: `body` has its own place, `sizeBytes` is computed anew, `uses` belong to one store. */
-type Unkept = 'body' | 'sizeBytes' | 'uses'
+/** What is not kept: `body` has its own place, `coded` and `sizeBytes` are made anew, `uses` belong to one store. */
+type Unkept = 'body' | 'coded' | 'sizeBytes' | 'uses'
 
 /** All other fields, each once. A field that is new to StoredResponse does not compile until it stands here. */
 const FIELDS: { readonly [Name in Exclude<keyof StoredResponse, Unkept>]: Kind<StoredResponse[Name]> } = {
@@ -153,7 +154,8 @@ export function decodeEntry(bytes: Buffer): StoredResponse | null {
   for (const [name, kind] of fields) read[name] = kind.read(head)
   if (!head.isAtItsEnd) return null
   const kept = read as unknown as Omit<StoredResponse, Unkept>
-  const entry = { ...kept, body: exactCopy([bytes.subarray(bodyAt)], bodyBytes), uses: 0 }
+  const body = exactCopy([bytes.subarray(bodyAt)], bodyBytes)
+  const entry = { ...kept, body, coded: mayCode(kept) ? [] : null, uses: 0 }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }
 }
 

@@ -4,7 +4,7 @@
 
 import type { HeaderList } from '../core/context.ts'
 import { getCombined } from '../http/headers.ts'
-import { normalizeSelecting } from '../http/negotiation.ts'
+import { type Coding, normalizeSelecting } from '../http/negotiation.ts'
 import { type Part, lengthOf } from '../http/range.ts'
 import { listingsOf } from './key.ts'
 
@@ -47,17 +47,29 @@ interface StoredMeta extends StoredHead {
   readonly purgeSeq: number
   /** By which it can be purged, each once. */
   readonly tags: readonly string[]
-  /** Bytes of memory it takes, overhead counted. */
-  readonly sizeBytes: number
+  /** Bytes of memory it takes, overhead counted. Grows with its coded forms, by the store alone. */
+  sizeBytes: number
   /** Milliseconds that it took to fetch; 0: not known. */
   readonly costMs: number
   /** The store's count for eviction; nobody else sets it. */
   uses: number
 }
 
+/** A stored response in a content coding, as it is sent. */
+export interface CodedForm {
+  readonly coding: Coding
+  /** All fields of its head; none without a body. */
+  readonly headers: HeaderList
+  /** null: it is not worth its memory, which is known now. */
+  readonly body: Buffer | null
+}
+
 /** A response that is stored whole: the only one that answers who has not asked for a part. */
 export interface StoredResponse extends StoredMeta {
   readonly body: Buffer
+  /** Its forms in other codings, at most one of each; null: it may have none (coding.ts). It grows by the store's
+   *  addForm alone. */
+  coded: readonly CodedForm[] | null
 }
 
 /** An incomplete response (RFC 9111 §3.3), as its 206 came, without the fields that describe one part. It answers only
@@ -81,6 +93,11 @@ const ENTRY_OVERHEAD_BYTES = 900
 const STRING_OVERHEAD_BYTES = 32
 /** What a tag takes beside its characters where no other entry has it: its string, and a set of its own in an index. */
 const TAG_OVERHEAD_BYTES = 320
+/** What a coded form takes beside its body and its places in the list of its fields: objects, and the fields of its own. */
+const FORM_OVERHEAD_BYTES = 640
+const FIELD_PLACE_BYTES = 8
+/** The same for one that has no body. */
+const NO_FORM_BYTES = 64
 
 /** What a part takes beside its bytes: an object, its buffer, and what the allocator keeps for that. Measured for parts of
  *  64 bytes: 340 bytes on the heap and 180 outside. */
@@ -90,12 +107,19 @@ const PART_OVERHEAD_BYTES = 550
 export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'> | Omit<StoredParts, 'sizeBytes'>): number {
   const { key, claims, headers, varyNames, varyValues, tags } = entry
   let bytes = ENTRY_OVERHEAD_BYTES + key.length + claims.length
-  if (entry.body !== null) bytes += entry.body.length
-  else bytes += lengthOf(entry.parts) + entry.parts.length * PART_OVERHEAD_BYTES
+  if (entry.body === null) bytes += lengthOf(entry.parts) + entry.parts.length * PART_OVERHEAD_BYTES
+  else {
+    bytes += entry.body.length
+    for (const form of entry.coded ?? []) bytes += formSizeBytes(form)
+  }
   for (const text of [...headers, ...varyNames, ...varyValues]) bytes += (text?.length ?? 0) + STRING_OVERHEAD_BYTES
   for (const listing of listingsOf({ key, tags })) bytes += listing.length + TAG_OVERHEAD_BYTES
   return bytes
 }
+
+/** Memory that a coded form adds to its entry. */
+export const formSizeBytes = ({ headers, body }: CodedForm): number =>
+  body === null ? NO_FORM_BYTES : FORM_OVERHEAD_BYTES + FIELD_PLACE_BYTES * headers.length + body.length
 
 /** What a request with these fields selects by. varyNames: sorted, lower case. */
 export const selectorOf = (request: HeaderList, claims: string, varyNames: readonly string[]): Selector => ({

@@ -9,13 +9,14 @@ import { compareWithHead, freshenHeaders } from '../http/conditional.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { getHeader, getHeaders, hasHeader, withoutHeaders } from '../http/headers.ts'
 import { joinTags } from '../http/tags.ts'
+import { mayCode, recoded, sayMayVary } from './coding.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredHead, type StoredResponse, entrySizeBytes, selectorOf } from './entry.ts'
 import { claimsOf } from './key.ts'
 import { type CachePolicy, type Storable, type StoreVerdict, credentialOf, decideStore, varyNames } from './policy.ts'
 import type { Reason } from './reasons.ts'
 import { Recording, exactCopy } from './recording.ts'
-import { isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
+import { answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
 import type { SharedCache } from './shared.ts'
 import { type ForwardReason, sayForwarded, sayRevalidated } from './status.ts'
 
@@ -78,12 +79,13 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   // What has to be validated before each use is not for those who have only waited.
   if (!isFresh) shared.flights.unshareable.add(memoryKey, nowMs)
   sayForwarded(ctx, fill.why, true)
+  sayMayVary(ctx, policy, head)
 
   if (body === null || Buffer.isBuffer(body)) {
     const whole = body === null ? exactCopy([], 0) : exactCopy([body], body.length)
     keep(whole)
     share(wholeAnswer(head, whole))
-    return isUnchangedFor(ctx, answer) ? notModified(answer) : originReply(answer, body)
+    return isUnchangedFor(ctx, answer) ? notModified(ctx, answer) : originReply(answer, body)
   }
 
   const recording = new Recording(body, declaredBytes, {
@@ -105,7 +107,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   let reply: Reply
   if (fill.isBackground || isUnchangedFor(ctx, answer)) {
     recording.stay(leave)
-    reply = notModified(answer)
+    reply = notModified(ctx, answer)
   } else reply = originReply(answer, recording.reader(leave))
   recording.start()
   return reply
@@ -119,9 +121,9 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
   const tags = joinTags(joinTags(stored.tags, policy.tagsOf(ctx.params)), answer.tags === undefined ? [] : answer.tags)
   // A purge of one of them meanwhile spoils what was asked for before it.
   const hasLanded = tags !== null && flight.landWith(tags)
-  if (verdict.store && hasLanded && !flight.isSpoiled) {
-    save(shared, storedResponse(flight, head, body, verdict, nowMs, stored.costMs))
-  } else if (isWithdrawn(verdict) && mayWithdraw(fill)) forget(shared, flight)
+  const entry = verdict.store ? storedResponse(flight, head, body, verdict, nowMs, stored.costMs, stored.coded) : null
+  if (entry !== null && hasLanded && !flight.isSpoiled) save(shared, entry)
+  else if (isWithdrawn(verdict) && mayWithdraw(fill)) forget(shared, flight)
   if (verdict.store && hasLanded && verdict.freshMs > 0) {
     shared.flights.unshareable.delete(memoryKey)
     flight.share(wholeAnswer(head, body))
@@ -132,8 +134,12 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
   flight.close()
   sayRevalidated(ctx, fill.why, nowMs - head.bornAtMs, verdict.store)
   const cookies = getHeaders(answer.headers, 'set-cookie').flatMap((value) => ['Set-Cookie', value])
+  if (entry !== null && (policy.storeSetCookie || cookies.length === 0)) {
+    return answerStored(ctx, entry, policy.compress ? shared.compressor : null)
+  }
+  sayMayVary(ctx, policy, head)
   const whole = policy.storeSetCookie ? head : { ...head, headers: [...head.headers, ...cookies] }
-  return isUnchangedFor(ctx, whole) ? notModified(whole) : storedReply(whole, body)
+  return isUnchangedFor(ctx, whole) ? notModified(ctx, whole) : storedReply(whole, body)
 }
 
 /** A HEAD that went to the origin tells of what is stored, too (RFC 9111 §4.3.5): where it proves that that is the same,
@@ -145,7 +151,8 @@ export function freshenByHead(asked: Asked, stored: StoredResponse, answer: Orig
   if (compareWithHead(stored.headers, answer.headers, stored.body.length) !== 'same') return
   const nowMs = shared.now()
   const { verdict, head } = freshened(asked, stored, answer, nowMs)
-  if (verdict.store) save(shared, storedResponse(stored, head, stored.body, verdict, nowMs, stored.costMs))
+  if (verdict.store)
+    save(shared, storedResponse(stored, head, stored.body, verdict, nowMs, stored.costMs, stored.coded))
 }
 
 /** A stored response with the fields of a later head, and whether it is to be stored so. */
@@ -203,7 +210,7 @@ function pass(
   const body = taken ?? answer.takeBody()
   if (!isBackground && !isUnchangedFor(ctx, answer)) return originReply(answer, body)
   if (body !== null && !Buffer.isBuffer(body)) body.cancel()
-  return notModified(answer)
+  return notModified(ctx, answer)
 }
 
 /** True where the answer to this request tells nothing about the answers to the next ones. */
@@ -239,6 +246,7 @@ export function storedHead(
 
 type Named = Pick<StoredResponse, 'key' | 'epoch' | 'tags' | 'purgeSeq'>
 
+/** forms: of the same body, which are kept. */
 export function storedResponse(
   named: Named,
   head: StoredHead,
@@ -246,10 +254,12 @@ export function storedResponse(
   verdict: StoreVerdict & { store: true },
   nowMs: number,
   costMs: number,
+  forms: StoredResponse['coded'] = [],
 ): StoredResponse {
   const hasLength = hasHeader(head.headers, 'content-length') || head.status === 204
   const headers = hasLength ? head.headers : [...head.headers, 'Content-Length', String(body.length)]
-  const entry = { ...storedMeta(named, { ...head, headers }, verdict, nowMs, costMs), body }
+  const coded = mayCode({ status: head.status, headers }) ? recoded(forms ?? [], headers) : null
+  const entry = { ...storedMeta(named, { ...head, headers }, verdict, nowMs, costMs), body, coded }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }
 }
 
@@ -260,7 +270,7 @@ export function storedMeta(
   verdict: StoreVerdict & { store: true },
   nowMs: number,
   costMs: number,
-): Omit<StoredResponse, 'body' | 'sizeBytes'> {
+): Omit<StoredResponse, 'body' | 'coded' | 'sizeBytes'> {
   const freshUntilMs = nowMs + verdict.freshMs
   return {
     ...head,

@@ -130,6 +130,11 @@ export const routeCacheOptions = z.strictObject({
     .optional()
     .describe('largest response that this route stores; default cache.maxObject'),
   collapse: flag().prefault(true).describe('concurrent misses of one key share one fetch'),
+  compress: flag()
+    .optional()
+    .describe(
+      'what is stored is also kept in the content codings that clients accept (br, zstd, gzip), where it is text, JSON or the like of 1 KiB or more; default true, with scope user false: a secret shows in the length of what it is compressed together with, where a stranger can choose some of that (BREACH)',
+    ),
   clientControl: word(['ignore', 'honor'])
     .prefault('ignore')
     .describe(

@@ -40,6 +40,8 @@ export interface CachePolicy {
   readonly storeSetCookie: boolean
   /** Cache-Control and Pragma of a request count. */
   readonly honorsClient: boolean
+  /** What is stored may be sent in other codings (coding.ts). */
+  readonly compress: boolean
   readonly maxObjectBytes: number
   /** Past the freshness lifetime, where the origin says nothing of it. */
   readonly staleWhileRevalidateMs: number
@@ -69,6 +71,7 @@ export function compilePolicy(
     isPerUser: options.scope === 'user',
     storeSetCookie: options.storeSetCookie,
     honorsClient: options.clientControl === 'honor',
+    compress: options.compress ?? options.scope !== 'user',
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
     staleWhileRevalidateMs: options.stale.whileRevalidate,
     staleIfErrorMs: options.stale.ifError,

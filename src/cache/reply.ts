@@ -3,8 +3,9 @@
 
 import { randomBytes } from 'node:crypto'
 import type { HeaderList, Reply, ReplyBody, RequestContext } from '../core/context.ts'
-import { ifRangeMatches, isNotModified, notModifiedHeaders } from '../http/conditional.ts'
+import { ifRangeMatches, isNotModified, notModifiedHeaders, weakened } from '../http/conditional.ts'
 import { getCombined, getHeader, hasHeader, withoutHeaders } from '../http/headers.ts'
+import { type Coding, acceptsEncoding } from '../http/negotiation.ts'
 import {
   type Part,
   contentRange,
@@ -14,7 +15,9 @@ import {
   parseRange,
   unsatisfiedRange,
 } from '../http/range.ts'
-import type { StoredParts } from './entry.ts'
+import { mayCode, sayVaries } from './coding.ts'
+import type { Compressor } from './compress.ts'
+import type { CodedForm, StoredParts, StoredResponse } from './entry.ts'
 
 interface Head {
   readonly status: number
@@ -25,11 +28,21 @@ interface Head {
 export const isUnchangedFor = (ctx: RequestContext, { status, headers }: Head): boolean =>
   status === 200 && isNotModified(ctx.headers, headers)
 
-export const notModified = ({ headers }: Head): Reply => ({
+export const notModified = (ctx: RequestContext, head: Head): Reply => ({
   status: 304,
-  headers: notModifiedHeaders(headers),
+  headers: mayCode(head) ? asHeld(ctx.headers, notModifiedHeaders(head.headers)) : notModifiedHeaders(head.headers),
   body: null,
 })
+
+/** Names the tag of a 304 as the client does. Who holds the weak form of a strong tag holds other bytes, those of a coding,
+ *  and must not come to take them for the ones of the strong tag. */
+function asHeld(request: HeaderList, headers: string[]): string[] {
+  const tag = weakened(getHeader(headers, 'etag') ?? '')
+  const isHeldWeak = tag !== '' && getCombined(request, 'if-none-match')?.includes(tag) === true
+  return isHeldWeak ? [...withoutHeaders(headers, ETAG), 'ETag', tag] : headers
+}
+
+const ETAG: ReadonlySet<string> = new Set(['etag'])
 
 /** A stored response, or one that is being stored. RFC 9110 §15.3.5: a 204 has no content, not even an empty one. */
 export const storedReply = ({ status, headers }: Head, body: ReplyBody): Reply => ({
@@ -38,21 +51,47 @@ export const storedReply = ({ status, headers }: Head, body: ReplyBody): Reply =
   body: status === 204 ? null : body,
 })
 
-/** What a whole stored response answers to this request: that nothing has changed, a part of it, or all of it. */
-export function answerStored(ctx: RequestContext, stored: Head & { readonly body: Buffer }): Reply {
-  if (isUnchangedFor(ctx, stored)) return notModified(stored)
+/** What a whole stored response answers to this request: that nothing has changed, a part of it, or all of it, coded where
+ *  that may be. compressor: null where the route leaves bodies as they are. */
+export function answerStored(ctx: RequestContext, stored: StoredResponse, compressor: Compressor | null): Reply {
+  const isCodable = compressor !== null && stored.coded !== null
+  if (isCodable) sayVaries(ctx, stored)
   const { status, headers, body } = stored
   const range = ctx.method === 'GET' && status === 200 ? getCombined(ctx.headers, 'range') : null
-  if (range === null) return storedReply(stored, body)
+  const coded = isCodable && range === null ? codedReply(ctx, stored, compressor) : null
+  if (isUnchangedFor(ctx, stored)) return notModified(ctx, coded ?? stored)
+  if (range === null) return coded ?? storedReply(stored, body)
+  // All forms have the same date: by that alone the client may hold a part of a coded one.
+  if (isCodable && getHeader(ctx.headers, 'if-range')?.startsWith('"') === false) return storedReply(stored, body)
   const whole = { first: 0, last: body.length - 1, body }
   return partOf(ctx, range, headers, body.length, [whole]) ?? storedReply(stored, body)
+}
+
+/** What is stored, in the coding that this client likes best of those at hand; null: as it is. One that it would like
+ *  better still is made for those who come later. On the way of every hit: no closures. */
+function codedReply(ctx: RequestContext, stored: StoredResponse, compressor: Compressor): Reply | null {
+  const forms = stored.coded
+  const accepted = getCombined(ctx.headers, 'accept-encoding')
+  if (forms === null || accepted === null) return null
+  const codings = acceptsEncoding(accepted)
+  for (let i = 0; i < codings.length; i++) {
+    const form = formIn(forms, codings[i] as Coding)
+    if (i === 0 && form === null) compressor.want(stored, codings[i] as Coding)
+    if (form !== null && form.body !== null) return { status: 200, headers: form.headers, body: form.body }
+  }
+  return null
+}
+
+function formIn(forms: readonly CodedForm[], coding: Coding): CodedForm | null {
+  for (const form of forms) if (form.coding === coding) return form
+  return null
 }
 
 /** What stored parts answer to this request; null where that takes more of the whole than they hold (RFC 9111 §3.3). */
 export function answerParts(ctx: RequestContext, { headers, parts, completeBytes }: StoredParts): Reply | null {
   const range = ctx.method === 'GET' ? getCombined(ctx.headers, 'range') : null
   const reply = range === null ? null : partOf(ctx, range, headers, completeBytes, parts)
-  return reply !== null && isNotModified(ctx.headers, headers) ? notModified({ status: 206, headers }) : reply
+  return reply !== null && isNotModified(ctx.headers, headers) ? notModified(ctx, { status: 206, headers }) : reply
 }
 
 /** The parts that a client asks for (RFC 9110 §14.2); null where it is to get something else: it asks for no part, holds

@@ -2,6 +2,7 @@
 // the bytes that are on their way into the store.
 
 import { type Flights, createFlights } from './collapse.ts'
+import { type Compressor, createCompressor } from './compress.ts'
 import { type Failures, createFailures } from './failures.ts'
 import type { CacheStore } from './store.ts'
 import type { CacheTier } from './tier.ts'
@@ -13,6 +14,7 @@ export interface SharedCache {
   readonly tiers: Tiers
   readonly flights: Flights
   readonly failures: Failures
+  readonly compressor: Compressor
   /** For work on the store that is too long for one turn of the event loop. */
   readonly turns: Turns
   /** Wall clock, milliseconds. */
@@ -33,6 +35,7 @@ export const createSharedCache = (
   tiers: createTiers(tiers, store, now),
   flights: createFlights(),
   failures: createFailures(),
+  compressor: createCompressor(store),
   turns: createTurns(),
   now,
   purgeSeq: 0,

@@ -2,7 +2,7 @@
 // about HTTP: freshness, Vary and epochs are the cache's (policy.ts, cache.ts). Every store passes
 // test/cache/store-contract.ts.
 
-import type { CacheEntry } from './entry.ts'
+import type { CacheEntry, CodedForm, StoredResponse } from './entry.ts'
 
 export interface CacheStore {
   /** All variants under a key, newest first; null when there is none. The list is the store's: read it at once. Changes to
@@ -20,6 +20,9 @@ export interface CacheStore {
   /** Puts `next` in the place of an entry of the same key, selecting fields, tags and size, which goes; it is as much in use and
    *  as old to eviction as that was. False when that entry is not there any more. */
   replace(entry: CacheEntry, next: CacheEntry): boolean
+  /** Adds a coded form to an entry that may have them and has none of this coding, and its size to the entry's. False, and
+   *  nothing is changed, when the entry is not there any more, or there is no room for both. */
+  addForm(entry: StoredResponse, form: CodedForm): boolean
   /** All keys, those that stayed longest first. Lives on: keys come (at the end) and go while it is read. */
   keys(): Iterable<string>
   /** The entries with a tag; null when there is none. Lives on as keys() does. A urlTag() (key.ts) is on all entries whose

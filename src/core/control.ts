@@ -117,6 +117,8 @@ export interface StoredEntry {
   readonly body_bytes: number
   /** Of its whole body; null where only parts are stored, and the upstream did not say of how many bytes. */
   readonly complete_bytes: number | null
+  /** Of its body in each content coding that is at hand. */
+  readonly codings: Readonly<Record<string, number>>
   /** Of the memory that it takes. */
   readonly size_bytes: number
 }

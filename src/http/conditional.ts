@@ -143,6 +143,9 @@ export function sharesStrongValidator(a: HeaderList, b: HeaderList): boolean {
   return agreesOnDate(a, b) === true && isDateStrong(a) && isDateStrong(b)
 }
 
+/** The weak form of a tag; what is no strong one stays as it is. */
+export const weakened = (tag: string): string => (isStrong(tag) ? `W/${tag}` : tag)
+
 const isStrong = (tag: string): boolean => tag.startsWith('"')
 
 /** What the weak comparison compares (RFC 9110 §8.8.3.2). */

@@ -66,6 +66,7 @@ export async function storedEntries(
 
 function describe(entry: CacheEntry, nowMs: number): StoredEntry {
   const { key, status, varyNames, varyValues, bornAtMs, freshUntilMs, tags, sizeBytes } = entry
+  const forms = (entry.body === null ? null : entry.coded) ?? []
   return {
     url: urlOfKey(key),
     key: key.slice(urlOfKey(key).length + 1) || null,
@@ -76,6 +77,7 @@ function describe(entry: CacheEntry, nowMs: number): StoredEntry {
     tags,
     body_bytes: entry.body === null ? lengthOf(entry.parts) : entry.body.length,
     complete_bytes: entry.body === null ? entry.completeBytes : entry.body.length,
+    codings: Object.fromEntries(forms.flatMap(({ coding, body }) => (body === null ? [] : [[coding, body.length]]))),
     size_bytes: sizeBytes,
   }
 }

@@ -19,7 +19,15 @@ export function describeRoute(options: RouteOptions, upstream: string, limits: r
   }
 }
 
-function describeCache({ ttl, override, clamp, scope, collapse, tags }: NonNullable<RouteOptions['cache']>): string {
+function describeCache({
+  ttl,
+  override,
+  clamp,
+  scope,
+  collapse,
+  compress,
+  tags,
+}: NonNullable<RouteOptions['cache']>): string {
   const words: string[] = []
   if (ttl === undefined) words.push("origin's freshness")
   else if (ttl.every !== null) words.push(`ttl ${formatDuration(ttl.every)}`)
@@ -30,6 +38,7 @@ function describeCache({ ttl, override, clamp, scope, collapse, tags }: NonNulla
   if (scope === 'public') words.push('public')
   if (scope === 'user') words.push('per user')
   if (!collapse) words.push('not collapsed')
+  if (compress === false) words.push('not compressed')
   if (tags !== undefined && tags.length > 0) words.push(`tags ${tags.join(' ')}`)
   return words.join(', ')
 }

@@ -36,8 +36,8 @@ const anyEntry: fc.Arbitrary<StoredResponse> = fc
   })
   .map(sized)
 
-function sized(parts: Omit<StoredResponse, 'sizeBytes' | 'uses'>): StoredResponse {
-  const entry = { ...parts, uses: 0 }
+function sized(parts: Omit<StoredResponse, 'coded' | 'sizeBytes' | 'uses'>): StoredResponse {
+  const entry = { ...parts, coded: null, uses: 0 }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }
 }
 
@@ -78,6 +78,13 @@ describe('an encoded entry', () => {
         expect(decodeEntry(encodeEntry({ ...entry, uses, sizeBytes: 1 }))).toEqual(entry)
       }),
     )
+  })
+
+  it('comes back without its coded forms, which can be made anew', () => {
+    const entry = entryOf({ body: 'x'.repeat(2000), headers: ['Content-Type', 'text/plain'] })
+    const coded = [{ coding: 'br', headers: [], body: Buffer.alloc(100) }] as const
+    expect(decodeEntry(encodeEntry({ ...entry, coded }))).toEqual(entry)
+    expect(decodeEntry(encodeEntry(entryOf({ headers: ['Content-Type', 'image/png'] })))?.coded).toBeNull()
   })
 
   it('tells what is absent from what is empty', () => {

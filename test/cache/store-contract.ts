@@ -2,13 +2,17 @@
 
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { StoredResponse } from '../../src/cache/entry.ts'
+import { type CodedForm, type StoredResponse, entrySizeBytes, formSizeBytes } from '../../src/cache/entry.ts'
 import { urlTag } from '../../src/cache/key.ts'
 import type { CacheStore } from '../../src/cache/store.ts'
+import type { Coding } from '../../src/http/negotiation.ts'
 import { entryOf } from '../support/entry.ts'
 
 const SIZE = entryOf().sizeBytes
 const TAGS = [[], ['odd'], ['odd', 'even']] as const
+const CODINGS: readonly Coding[] = ['br', 'zstd', 'gzip']
+
+const formOf = (coding: Coding = 'br', bytes = 10): CodedForm => ({ coding, headers: [], body: Buffer.alloc(bytes) })
 
 export function describeStore(name: string, create: (maxBytes: number) => CacheStore): void {
   const bodies = (store: CacheStore, key = 'http://gateway.test/') =>
@@ -121,6 +125,43 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
       expect(store.tagged('t')).toBeNull()
     })
 
+    it('adds each coded form of an entry once, and counts it until the entry goes', () => {
+      const store = create(100_000)
+      const entry = entryOf()
+      store.put(entry)
+      const [br, gzip] = [formOf('br', 100), formOf('gzip', 200)]
+      expect([br, gzip, formOf('br', 300)].map((form) => store.addForm(entry, form))).toEqual([true, true, false])
+      expect(entry.coded).toEqual([br, gzip])
+      expect(store.bytes).toBe(SIZE + formSizeBytes(br) + formSizeBytes(gzip))
+      expect([entry.sizeBytes, entrySizeBytes(entry)]).toEqual([store.bytes, store.bytes])
+      store.remove(entry)
+      expect([store.entries, store.bytes]).toEqual([0, 0])
+    })
+
+    it('adds no coded form to what is not there any more, or may have none', () => {
+      const store = create(100_000)
+      const [gone, plain] = [entryOf({ key: 'http://a.test/' }), entryOf({ headers: [] })]
+      for (const entry of [gone, plain]) store.put(entry)
+      store.put(entryOf({ key: gone.key }))
+      const { bytes } = store
+      for (const entry of [gone, plain]) expect(store.addForm(entry, formOf())).toBe(false)
+      expect([gone.coded, plain.coded, store.bytes]).toEqual([[], null, bytes])
+    })
+
+    it('makes room for a coded form, or does without', () => {
+      const store = create(6 * SIZE)
+      const others = [1, 2, 3, 4].map((i) => entryOf({ key: `http://gateway.test/${i}` }))
+      const entry = entryOf()
+      for (const each of [...others, entry]) store.put(each)
+      store.touch(entry)
+      expect(store.addForm(entry, formOf('br', 6 * SIZE))).toBe(false)
+      expect(store.entries).toBe(5)
+      expect(store.addForm(entry, formOf('br', 3 * SIZE))).toBe(true)
+      expect(store.get(entry.key)).toEqual([entry])
+      expect(store.entries).toBeLessThan(5)
+      expect(store.bytes).toBeLessThanOrEqual(6 * SIZE)
+    })
+
     it('tells all keys, also while what they tell is removed and more comes', () => {
       const store = create(100_000)
       const paths = ['/a', '/b', '/c'].map((path) => `http://gateway.test${path}`)
@@ -209,7 +250,7 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
 
     it('is never beyond its bound, counts right, and gives back only what was put last, whatever happens', () => {
       const operation = fc.record({
-        do: fc.constantFrom('put', 'put', 'put', 'touch', 'delete', 'remove', 'replace', 'resize'),
+        do: fc.constantFrom('put', 'put', 'put', 'touch', 'delete', 'remove', 'replace', 'form', 'form', 'resize'),
         key: fc.constantFrom('a', 'b', 'c', 'd', 'e'),
         variant: fc.nat(3),
         bytes: fc.nat(3000),
@@ -222,7 +263,15 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
             if (what === 'put') {
               const body = `${i} `.padEnd(bytes, 'x')
               if (
-                store.put(entryOf({ key, body, vary: ['v'], request: ['v', String(variant)], tags: TAGS[i % 3] ?? [] }))
+                store.put(
+                  entryOf({
+                    key,
+                    body,
+                    vary: ['v'],
+                    request: ['v', String(variant)],
+                    tags: TAGS[i % 3] ?? [],
+                  }),
+                )
               )
                 latest.set(`${key} ${variant}`, body)
             } else if (what === 'touch') store.get(key)?.forEach((entry) => store.touch(entry))
@@ -237,12 +286,17 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
                 .get(key)
                 ?.slice(-1)
                 .forEach((entry) => store.replace(entry, { ...entry, freshUntilMs: i }))
+            else if (what === 'form')
+              store
+                .get(key)
+                ?.slice(-1)
+                .forEach((entry) => entry.body !== null && store.addForm(entry, formOf(CODINGS[variant % 3], bytes)))
             else store.resize(bytes * 4)
 
             const all = ['a', 'b', 'c', 'd', 'e'].flatMap((each) => store.get(each) ?? [])
             expect(store.bytes).toBeLessThanOrEqual(store.maxBytes)
             expect(store.entries).toBe(all.length)
-            expect(store.bytes).toBe(all.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0))
+            expect(store.bytes).toBe(all.reduce((sum, entry) => sum + entrySizeBytes(entry), 0))
             for (const tag of ['odd', 'even']) {
               const carriers = new Set(all.filter(({ tags }) => tags.includes(tag)))
               expect(store.tagged(tag) ?? new Set()).toEqual(carriers)

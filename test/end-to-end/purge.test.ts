@@ -256,6 +256,7 @@ describe('GET /api/cache/entry', () => {
         tags: ['route', 'own'],
         body_bytes: 'made 1'.length,
         complete_bytes: 'made 1'.length,
+        codings: {},
         size_bytes: expect.any(Number),
       },
     ])

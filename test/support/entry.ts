@@ -1,5 +1,6 @@
 // Stored responses for tests of stores.
 
+import { mayCode } from '../../src/cache/coding.ts'
 import { type StoredResponse, entrySizeBytes, selectorOf } from '../../src/cache/entry.ts'
 import type { HeaderList } from '../../src/core/context.ts'
 
@@ -17,11 +18,12 @@ export interface EntryParts {
 }
 
 export function entryOf(parts: EntryParts = {}): StoredResponse {
+  const headers = parts.headers ?? ['Content-Type', 'text/plain']
   const entry = {
     key: parts.key ?? 'http://gateway.test/',
     epoch: 'epoch',
     status: 200,
-    headers: parts.headers ?? ['Content-Type', 'text/plain'],
+    headers,
     body: Buffer.from(parts.body ?? 'body'),
     ...selectorOf(parts.request ?? [], parts.claims ?? '', parts.vary ?? []),
     bornAtMs: 0,
@@ -33,6 +35,7 @@ export function entryOf(parts: EntryParts = {}): StoredResponse {
     tags: parts.tags ?? [],
     purgeSeq: parts.purgeSeq ?? 0,
     costMs: parts.costMs ?? 0,
+    coded: mayCode({ status: 200, headers }) ? [] : null,
     uses: 0,
   }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }

@@ -14,7 +14,7 @@
 // faster than with one, and 150 bytes less; bench/cache-store.ts). A table of our own in typed arrays, seeded against
 // chosen keys, was no faster to hit and slower where all is at hand: hashing a URL in JavaScript takes 100 ns.
 
-import { type CacheEntry, takesPlaceOf } from '../entry.ts'
+import { type CacheEntry, formSizeBytes, takesPlaceOf } from '../entry.ts'
 import type { CacheStore } from '../store.ts'
 import { Fifo, type Place } from './fifo.ts'
 import { type Ghosts, createGhosts } from './ghosts.ts'
@@ -65,6 +65,8 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     if (first === undefined) byKey.delete(key)
     else byKey.set(key, places.length === 1 ? first : places)
   }
+
+  const placeOf = (entry: CacheEntry): Place | undefined => placesOf(entry.key).find((each) => each.entry === entry)
 
   function evictTo(limitBytes: number): void {
     while (small.bytes + main.bytes > limitBytes) {
@@ -140,17 +142,31 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
       return places.length
     },
     remove(entry) {
-      const place = placesOf(entry.key).find((each) => each.entry === entry)
+      const place = placeOf(entry)
       if (place !== undefined) drop(place)
       return place !== undefined
     },
     replace(entry, next) {
-      const place = placesOf(entry.key).find((each) => each.entry === entry)
+      const place = placeOf(entry)
       if (place === undefined) return false
       next.uses = entry.uses
       place.entry = next
       tags.delete(entry)
       tags.add(next)
+      return true
+    },
+    addForm(entry, form) {
+      const place = placeOf(entry)
+      const { coded } = entry
+      if (place === undefined || coded === null || coded.some(({ coding }) => coding === form.coding)) return false
+      const bytes = formSizeBytes(form)
+      if (entry.sizeBytes + bytes > maxBytes) return false
+      evictTo(maxBytes - bytes)
+      // It may have been the next to go.
+      if (placeOf(entry) === undefined) return false
+      entry.coded = [...coded, form]
+      entry.sizeBytes += bytes
+      place.queue.bytes += bytes
       return true
     },
     keys: () => byKey.keys(),
