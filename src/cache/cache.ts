@@ -97,7 +97,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const isPart = asksForPart(ctx.method, ctx.headers)
     const parts = isPart ? hitParts(ctx, key, nowMs) : null
     if (parts !== null) return parts
-    const reading = readThrough(ctx, key, found, read)
+    const reading = unwanted === 'client-no-cache' ? null : readThrough(ctx, key, found, read)
     if (reading !== null) return reading.then((next) => look(ctx, key, next))
     const wish = wishOf(ctx)
     const reason = unwanted ?? (typeof found === 'object' ? 'expired' : found)

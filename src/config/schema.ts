@@ -36,7 +36,12 @@ const redisOptions = z.strictObject({
   })
     .prefault('')
     .describe('instances with the same Redis and namespace share cache and purges; empty: this instance stands alone'),
-  namespace: text('a key prefix').prefault('weirgate').describe('prefix of every key'),
+  // Braces in a key tell a Redis Cluster where it belongs.
+  namespace: text('a key prefix', (value) =>
+    /^[A-Za-z0-9_.:/-]{1,64}$/.test(value) ? null : 'letters, digits and _ . : / - only, at most 64',
+  )
+    .prefault('weirgate')
+    .describe('prefix of every key'),
   deadline: duration({ minMs: 1 }).prefault('25ms').describe('longest wait of a request for Redis'),
 })
 

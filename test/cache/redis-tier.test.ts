@@ -6,7 +6,7 @@ import { createRedisTier } from '../../src/cache/stores/redis.ts'
 import type { CacheTier } from '../../src/cache/tier.ts'
 import { closeAfterEach } from '../support/closing.ts'
 import { linksFor } from '../support/redis-link.ts'
-import { type RedisServer, describeWithRedis, startRedis } from '../support/redis.ts'
+import { type RedisServer, describeWithRedis, startRedis, startRedisCluster } from '../support/redis.ts'
 import { describeTier, lasting, readFor, writeAll } from './tier-contract.ts'
 
 const EPOCH = 'epoch'
@@ -77,6 +77,19 @@ describeWithRedis('with Redis', () => {
     await writeAll(tier, lasting({ key: `${KEY}last` }))
     expect(await keys()).toHaveLength(3)
     expect(tier.counts.dropped).toBe(0)
+  })
+
+  it('keeps a key and its variants together on a Redis Cluster', async () => {
+    const cluster = opened(await startRedisCluster())
+    const link = await linkUp(cluster.url)
+    const tier = opened(createRedisTier(link, 'test', Date.now))
+    for (let i = 0; i < 20; i++) {
+      const key = `${KEY}${i}`
+      for (const a of ['1', '2']) {
+        await writeAll(tier, lasting({ key, body: `${i} ${a}`, vary: ['a'], request: ['a', a] }))
+      }
+      for (const a of ['1', '2']) expect(await readFor(tier, ['a', a], key)).toEqual([`${i} ${a}`])
+    }
   })
 
   it('compresses what that makes smaller', async () => {

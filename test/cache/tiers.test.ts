@@ -140,6 +140,15 @@ describe('a lookup with a tier', () => {
     expect([tier.reads.length, bench.asked.length]).toEqual([2, 4])
   })
 
+  it('does not read for a client that wants the upstream asked', async () => {
+    const { bench, tier } = benchWithTier({ clientControl: 'honor' })
+    const first = await ask(bench)
+    tier.reads[0]?.answer(heldEntry(tier.reads[0]))
+    await first.outcome()
+    await ask(bench, { headers: ['Cache-Control', 'no-cache'] })
+    expect([tier.reads.length, bench.asked.length]).toEqual([1, 1])
+  })
+
   it('has a bounded number of reads under way; who comes beyond that does without', async () => {
     const { bench, tier } = benchWithTier()
     for (let i = 0; i < 200; i++) bench.ask({ path: `/${i}` })
