@@ -8,6 +8,7 @@ import { createAdminServer } from './admin/server.ts'
 import { createPurgeLog } from './cache/purge-log.ts'
 import { createPurger } from './cache/purger.ts'
 import { createSharedCache } from './cache/shared.ts'
+import { createDiskTier } from './cache/stores/disk.ts'
 import { createMemoryStore } from './cache/stores/memory.ts'
 import { createRedisTier } from './cache/stores/redis.ts'
 import { type ConfigIssue, formatIssue } from './config/issues.ts'
@@ -15,6 +16,7 @@ import type { LoadResult } from './config/load.ts'
 import type { GatewayConfig } from './config/schema.ts'
 import type { Reply } from './core/context.ts'
 import type { Control, HealthReport, ReloadResult } from './core/control.ts'
+import { GatewayError } from './core/errors.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
 import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
@@ -82,19 +84,26 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const startedAtMs = performance.now()
   const log = createLog(initial.log, setup.logDestination)
   const store = createMemoryStore(initial.cache.memory)
+  const { disk: file } = initial.cache
+  const disk = file === undefined ? null : createDiskTier({ path: file.path, maxBytes: file.max }, Date.now, log)
   const quotas = createQuotaMemory()
   const statistics = createStatistics(startedAtMs)
   const metrics = createMetrics({
     openConnections: () => listener.openConnections,
     cacheEntries: () => store.entries,
     cacheBytes: () => store.bytes,
+    cacheDisk: disk,
     droppedLogLines: () => log.droppedLines,
     cacheTiers: () => shared.cache.tiers.all,
     redisIsUp: () => redis?.isUp ?? null,
   })
   const recorder = createRecorder({ log, metrics, statistics }, initial.log)
   const redis = openRedis(initial.redis, log)
-  const tiers = redis === null ? [] : [createRedisTier(redis.cache, initial.redis.namespace, Date.now)]
+  // In the order in which they are asked: the disk is nearer.
+  const tiers = [
+    ...(disk === null ? [] : [disk]),
+    ...(redis === null ? [] : [createRedisTier(redis.cache, initial.redis.namespace, Date.now)]),
+  ]
   const cache = createSharedCache(store, Date.now, tiers)
   const token = randomBytes(4).toString('hex')
   const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`
@@ -211,7 +220,11 @@ export function createGateway(setup: GatewaySetup): Gateway {
     upstreams: () => [...plan.pools.values()].map(({ pool }) => pool.status()),
     config: () => raw,
     explain: (request) => explainRequest(plan, request, reachableHost(address)),
-    purge: async (request) => await purger.purge(compilePurge(request, plan.queries)),
+    async purge(request) {
+      const result = await purger.purge(compilePurge(request, plan.queries))
+      if (disk?.isUnsure === true) throw UNSURE
+      return result
+    },
     entries: (url) => storedEntries(shared.cache, url, plan.queries),
     reload,
   }
@@ -219,6 +232,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
   async function start(): Promise<Addresses> {
     try {
+      await disk?.open()
       await Promise.all([redis?.whenUp(MAX_REDIS_START_MS), purgeLog?.whenFollowing(MAX_REDIS_START_MS)])
       // The admin port first: clients come only once all stands.
       const adminAddress = await admin.listen().catch(refusedAddress('admin.listen', initial.admin.listen))
@@ -249,8 +263,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
     listener.destroy()
     await admin.close()
     await destroyPools()
-    await shared.cache.tiers.close()
     await purgeLog?.close()
+    await cache.tiers.close()
     await redis?.close()
     await quotas.close()
     metrics.close()
@@ -276,6 +290,12 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
 const formatIssues = (issues: readonly ConfigIssue[]): string => issues.map(formatIssue).join('\n')
 
+/** Not an answer in numbers: who purges must hear of it. */
+const UNSURE = new GatewayError(
+  'internal',
+  'Purged in memory, but cache.disk has not confirmed it: what is in its file may come back with the next start. The log says why; ask again, or remove the file.',
+)
+
 /** The report for everybody: that a reload was refused, but not the text, which quotes the file. */
 function healthReply(report: HealthReport): Reply {
   const { loaded_at, error } = report.config
@@ -292,6 +312,7 @@ function healthReply(report: HealthReport): Reply {
  *  is the admin token. */
 function needsRestart(running: GatewayConfig, next: GatewayConfig): string | null {
   const changed: string[] = []
+  if (JSON.stringify(running.cache.disk) !== JSON.stringify(next.cache.disk)) changed.push('cache.disk')
   for (const part of ['listen', 'admin', 'redis'] as const) {
     const [before, after] = [new Map(Object.entries(running[part])), new Map(Object.entries(next[part]))]
     for (const [name, value] of after) {

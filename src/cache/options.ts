@@ -23,7 +23,19 @@ export const memoryOptions = z.strictObject({
     .describe(
       'response fields for caches like this one, which count before Cache-Control (RFC 9213), the first one first',
     ),
-  disk: later(),
+  disk: z
+    .strictObject({
+      path: text('the path of a file', (path) => (path === '' || path.includes('\0') ? 'name a file' : null)).describe(
+        'a file in a folder that is there, from the working directory where it does not begin with /; made where it is not there, for this gateway alone; what is in it outlives a restart',
+      ),
+      max: size({ minBytes: 16 * 1024 ** 2 })
+        .prefault('1GiB')
+        .describe(
+          'bytes of that file; what was of use longest ago goes first, and an entry of more than half is not kept',
+        ),
+    })
+    .optional()
+    .describe('a copy on disk of what is stored: read where memory has nothing, written behind; without it, none'),
 })
 
 export type MemoryOptions = z.output<typeof memoryOptions>

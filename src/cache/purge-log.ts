@@ -317,7 +317,7 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
     counting.check()
   }
 
-  shared.tiers.heed({ isUpToDate, leaves })
+  shared.tiers.heed({ isUpToDate, leaves, place: () => applied })
   return {
     publish,
     async whenFollowing(maxMs) {

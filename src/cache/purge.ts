@@ -21,7 +21,8 @@ const SLICE_MS = 10
 /** Steps between two looks at the clock, some 50 us. */
 const STEPS = 64
 
-/** Carries out a rule; resolves with how many variants were removed, or became stale where it is soft. */
+/** Carries out a rule, in memory and on disk; resolves with how many variants were removed, or became stale where it is
+ *  soft: those of memory or those on disk, whichever are more. */
 export async function purge(shared: SharedCache, rule: PurgeRule): Promise<number> {
   const { store, tiers, flights } = shared
   const { urls = [], tags = [] } = rule
@@ -30,6 +31,8 @@ export async function purge(shared: SharedCache, rule: PurgeRule): Promise<numbe
   if (tags.length > 0) flights.spoilTags(new Set(tags))
   // Which tags it carries is known of no read that is under way.
   tiers.spoil(tags.length > 0 || test === null ? () => true : test)
+  // Before anything is awaited: what is written to them from now on is from after the purge.
+  const beyond = tiers.purge(rule)
 
   const nowMs = shared.now()
   const take = (entry: CacheEntry): number => {
@@ -60,7 +63,8 @@ export async function purge(shared: SharedCache, rule: PurgeRule): Promise<numbe
     taken += await sweep(shared, store.keys(), store.entries, (key) => (test(key) ? takeKey(key) : 0))
   }
   for (const tag of tags) taken += await takeTagged(tag)
-  return taken
+  // Most of what is in memory is on disk, too.
+  return Math.max(taken, await beyond)
 }
 
 /** Of a rule's URL, where they are known without a walk over all keys; what has longer ones is listed under these. */

@@ -4,6 +4,7 @@
 
 import type { HeaderList } from '../core/context.ts'
 import type { StoredResponse } from './entry.ts'
+import type { PurgeRule } from './purge-rule.ts'
 
 /** By what a request selects among variants (RFC 9111 §4.1). */
 export interface Selecting {
@@ -38,6 +39,10 @@ export interface CacheTier {
   write(entry: StoredResponse): void
   /** Removes all variants under a key of this epoch, later. A read that begins after this call gives none of them. */
   delete(key: string, epoch: string): void
+  /** Carries out a rule on all that is there. A read that begins after this call gives nothing of what it names.
+   *  Resolves when it is done for good with how many entries it took, or with null where that is not sure; never
+   *  rejects. Where others write too it does nothing: what such a tier gives is held against purges as it comes in. */
+  purge(rule: PurgeRule): Promise<number | null>
   /** Carries out what waits, within a bound, and lets go of everything. */
   close(): Promise<void>
 }

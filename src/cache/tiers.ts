@@ -4,6 +4,7 @@
 // A purge reaches the reads that are under way: what they bring may be from before it, so it does not come in.
 
 import { type StoredResponse, isSelected } from './entry.ts'
+import type { PurgeRule } from './purge-rule.ts'
 import type { CacheStore } from './store.ts'
 import type { CacheTier, Selecting } from './tier.ts'
 
@@ -17,6 +18,8 @@ export interface PurgeCheck {
   isUpToDate(): Promise<boolean>
   /** What purges have left of an entry: itself, the same made stale, or null. */
   leaves(entry: StoredResponse): StoredResponse | null
+  /** Place in the purge log up to which purges have been carried out here; null while it has not been read yet. */
+  place(): number | null
 }
 
 /** A read of all tiers, for all requests that meet at its place. */
@@ -37,6 +40,9 @@ export interface Tiers {
   write(entry: StoredResponse): void
   /** Removes all variants under a key of this epoch. */
   delete(key: string, epoch: string): void
+  /** Carries out a rule on what tiers hold. Resolves when that is done, or not sure to be, with the most entries that it
+   *  took in one; never rejects. */
+  purge(rule: PurgeRule): Promise<number>
   /** Keeps what is being read for these keys from coming into memory. */
   spoil(matches: (key: string) => boolean): void
   /** From now on, what purges have taken away does not come into memory. */
@@ -57,6 +63,16 @@ export function createTiers(tiers: readonly CacheTier[], store: CacheStore, now:
   /** By place: those that others may wait for. */
   const shared = new Map<string, { readonly read: OpenRead; readonly done: Reading['done'] }>()
 
+  /** True while it is not known which purges there were while this process was not. */
+  const isUnproved = (): boolean => check !== null && check.place() === null
+
+  function leftOf(tier: CacheTier, stored: StoredResponse): StoredResponse | null {
+    if (check === null) return stored
+    // What is on disk has seen no more of the log than this instance, unless the log has lost its end since.
+    if (tier.name === 'disk' && stored.purgeSeq > (check.place() ?? 0)) return null
+    return check.leaves(stored)
+  }
+
   async function bring(read: OpenRead, epoch: string, by: Selecting): Promise<CacheTier['name'] | null> {
     let source: CacheTier['name'] | null = null
     for (const tier of tiers) {
@@ -66,10 +82,10 @@ export function createTiers(tiers: readonly CacheTier[], store: CacheStore, now:
         tier.name === 'redis' && check !== null ? check.isUpToDate() : true,
       ])
       if (read.isSpoiled) return null
-      if (!isUpToDate) continue
+      if (!isUpToDate || (tier.name === 'disk' && isUnproved())) continue
       let isFresh = false
       for (const stored of entries) {
-        const entry = check === null ? stored : check.leaves(stored)
+        const entry = leftOf(tier, stored)
         if (entry === null) tier.delete(read.key, epoch)
         if (entry === null || isOutdone(store, entry)) continue
         store.put(entry)
@@ -109,6 +125,10 @@ export function createTiers(tiers: readonly CacheTier[], store: CacheStore, now:
     delete(key, epoch) {
       spoil((other) => other === key)
       for (const tier of tiers) tier.delete(key, epoch)
+    },
+    async purge(rule) {
+      const taken = await Promise.all(tiers.map((tier) => tier.purge(rule)))
+      return Math.max(0, ...taken.map((entries) => entries ?? 0))
     },
     spoil,
     heed(next) {

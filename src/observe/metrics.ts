@@ -15,6 +15,8 @@ export interface MetricSources {
   readonly openConnections: () => number
   readonly cacheEntries: () => number
   readonly cacheBytes: () => number
+  /** The copy on disk of what is stored; null without one. */
+  readonly cacheDisk: { readonly isUp: boolean; readonly bytes: number } | null
   readonly droppedLogLines: () => number
   /** What the cache's tiers have done since the start. */
   readonly cacheTiers: () => readonly {
@@ -112,6 +114,17 @@ export function createMetrics(sources: MetricSources): Metrics {
     const isUp = sources.redisIsUp()
     return isUp === null ? [] : [[[], isUp ? 1 : 0]]
   })
+  const { cacheDisk } = sources
+  if (cacheDisk !== null) {
+    const isUp = (): number => (cacheDisk.isUp ? 1 : 0)
+    registry.reading('gauge', 'weirgate_cache_disk_up', '1 while the disk is used, 0 while it is passed over.', isUp)
+    registry.reading(
+      'gauge',
+      'weirgate_cache_disk_bytes',
+      'Bytes of the file that hold something.',
+      () => cacheDisk.bytes,
+    )
+  }
   registry.reading(
     'gauge',
     'weirgate_config_last_reload_success',

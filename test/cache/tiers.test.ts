@@ -211,9 +211,14 @@ describe('a read from a tier', () => {
 })
 
 describe('what purges of others have to say', () => {
-  const whenTold = (isUpToDate: boolean | Promise<boolean>, leaves: PurgeCheck['leaves'] = (entry) => entry) => ({
+  const whenTold = (
+    isUpToDate: boolean | Promise<boolean>,
+    leaves: PurgeCheck['leaves'] = (entry) => entry,
+    place: number | null = 10,
+  ) => ({
     isUpToDate: async () => await isUpToDate,
     leaves,
+    place: () => place,
   })
 
   it('is waited for, and what they have taken away is not used and is removed', async () => {
@@ -258,6 +263,36 @@ describe('what purges of others have to say', () => {
     const client = await ask(bench)
     tier.reads[0]?.answer(heldEntry(tier.reads[0]))
     expect(await client.outcome()).toBe('200 held')
+  })
+
+  it.each([
+    ['is not known yet', null, 10],
+    ['has lost what the entry has seen', 10, 11],
+  ])('keeps out what this instance wrote itself while the purge log %s', async (_what, place, purgeSeq) => {
+    const tier = createHandTier('disk')
+    const bench = createBench({}, { tiers: [tier] })
+    bench.shared.tiers.heed(whenTold(true, undefined, place))
+    const client = await ask(bench)
+    tier.reads[0]?.answer(heldEntry(tier.reads[0], { purgeSeq }))
+    await settle()
+    bench.asked[0]?.reply(FRESH, 'new')
+    expect(await client.outcome()).toBe('200 new')
+  })
+})
+
+describe('a purge', () => {
+  it('reaches what is behind memory before anything that is stored after it, and is done when that is', async () => {
+    const { bench, tier } = benchWithTier()
+    const told = Promise.withResolvers<number>()
+    tier.answerPurges(told.promise)
+    let taken: number | null = null
+    void purge(bench.shared, { tags: ['a'] }).then((count) => (taken = count))
+    expect(tier.purges).toEqual([{ tags: ['a'] }])
+    await settle()
+    expect(taken).toBeNull()
+    told.resolve(3)
+    await settle()
+    expect(taken).toBe(3)
   })
 })
 

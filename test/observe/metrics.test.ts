@@ -8,6 +8,7 @@ const sources = {
   openConnections: () => 7,
   cacheEntries: () => 3,
   cacheBytes: () => 2048,
+  cacheDisk: { isUp: true, bytes: 4096 },
   droppedLogLines: () => 5,
   cacheTiers: () => [{ name: 'redis', counts: { hits: 4, misses: 3, bad: 2, failed: 1, written: 6, dropped: 0 } }],
   redisIsUp: () => false,

@@ -21,6 +21,7 @@ function recording(level: LogLevel = 'info') {
     openConnections: none,
     cacheEntries: none,
     cacheBytes: none,
+    cacheDisk: null,
     droppedLogLines: none,
     cacheTiers: () => [],
     redisIsUp: () => null,

@@ -33,6 +33,8 @@ export interface SpawnOptions {
   /** JavaScript that runs in the child before the program. */
   readonly preload?: string
   readonly cwd?: string
+  /** No file that the child writes grows beyond this: a disk that is full. */
+  readonly maxFileBytes?: number
 }
 
 const BOUND_MS = 15_000
@@ -42,9 +44,12 @@ const COMPILED = join(ROOT, 'node_modules/.cache/weirgate-test')
 
 /** Starts `weirgate <args>` under the Node that runs the tests, with nothing of this environment but PATH. */
 export function weirgate(args: readonly string[], options: SpawnOptions = {}): Running {
-  const { env = {}, preload, cwd = ROOT } = options
+  const { env = {}, preload, cwd = ROOT, maxFileBytes } = options
   const imports = preload === undefined ? [] : ['--import', `data:text/javascript,${encodeURIComponent(preload)}`]
-  const child = spawn(process.execPath, [...imports, join(ROOT, 'src/main.ts'), ...args], {
+  const command = [process.execPath, ...imports, join(ROOT, 'src/main.ts'), ...args]
+  const limited = ['/bin/sh', '-c', `ulimit -f ${Math.floor((maxFileBytes ?? 0) / 512)}; exec "$0" "$@"`]
+  const [program = '', ...rest] = maxFileBytes === undefined ? command : [...limited, ...command]
+  const child = spawn(program, rest, {
     cwd,
     env: { PATH: process.env['PATH'], NODE_COMPILE_CACHE: COMPILED, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

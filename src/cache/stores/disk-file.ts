@@ -90,7 +90,7 @@ function prepareSchema(connection: DatabaseSync): boolean {
   }
   // Before the first table, so that space can be given back.
   if (!isKnown) connection.exec('PRAGMA auto_vacuum = INCREMENTAL')
-  connection.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY')
+  connection.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 4194304')
   if (isKnown) return pragma(connection, 'user_version') === VERSION
   const marks = `PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${VERSION}`
   connection.exec(`BEGIN IMMEDIATE; ${SCHEMA}; ${marks}; COMMIT`)

@@ -38,6 +38,8 @@ export interface DiskResult {
   /** It was carried out; a read that finds nothing is. */
   readonly done: boolean
   readonly found: Found | null
+  /** Entries that a purge has named. */
+  readonly taken: number
 }
 
 export type DiskReport =
@@ -106,7 +108,8 @@ function giveUp(failing: DiskFile, error: unknown): void {
   } catch {
     // It is as it was, and so is what is known of it.
   }
-  report({ kind: 'down', reason: inWords(error), isFinal: false })
+  const reason = isDamaged ? `${inWords(error)}; it is set aside as ${path}.damaged` : inWords(error)
+  report({ kind: 'down', reason, isFinal: false })
   openLater()
 }
 
@@ -169,31 +172,30 @@ function carryOut(batch: readonly DiskOrder[]): readonly DiskResult[] {
   const results = attempt((database) => batch.map((order) => resultOf(database, order)), hasRemovals)
   if (results !== null) return results
   const isGone = hasRemovals && removeAll()
-  return batch.map((order) => ({ n: order.n, done: isRemoval(order) && isGone, found: null }))
+  return batch.map((order) => ({ n: order.n, done: isRemoval(order) && isGone, found: null, taken: 0 }))
 }
 
 function resultOf(database: DiskDatabase, order: DiskOrder): DiskResult {
   const { n, nowMs } = order
+  const done = { n, done: true, found: null, taken: 0 }
   switch (order.kind) {
     case 'read':
-      return { n, done: true, found: database.read(order.key, order.epoch, order.by, nowMs) }
+      return { ...done, found: database.read(order.key, order.epoch, order.by, nowMs) }
     case 'write':
-      return { n, done: database.write(order.record, nowMs), found: null }
+      return { ...done, done: database.write(order.record, nowMs) }
     case 'delete':
       database.delete(order.key, order.epoch)
-      break
+      return done
     case 'purge':
-      database.purge(order.rule, nowMs)
-      break
+      return { ...done, taken: database.purge(order.rule, nowMs) }
     case 'remove':
       database.remove(order.id)
-      break
+      return done
     case 'close':
-      break
+      return done
     default:
-      order satisfies never
+      return order satisfies never
   }
-  return { n, done: true, found: null }
 }
 
 const isRemoval = ({ kind }: DiskOrder): boolean => kind === 'delete' || kind === 'purge'

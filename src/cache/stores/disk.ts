@@ -5,6 +5,7 @@
 // While the thread owes an answer that is late, or is down, the tier is passed over. Removals are never passed over:
 // where they pile up, everything goes in their place.
 
+import { resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { ChangeLog } from '../../core/availability.ts'
 import { Sweeper } from '../../core/deadlines.ts'
@@ -41,9 +42,8 @@ export interface DiskTier extends CacheTier {
   readonly isUp: boolean
   /** Bytes of the file that hold something. */
   readonly bytes: number
-  /** Carries out a rule on what is in the file. Resolves with whether it is done, so that not even a loss of power undoes
-   *  it; what could not be removed alone has been removed with all else. Never rejects. */
-  purge(rule: PurgeRule): Promise<boolean>
+  /** True where a removal has not been confirmed: what should be gone may be in the file, for the next start. */
+  readonly isUnsure: boolean
 }
 
 interface Waiting {
@@ -55,13 +55,15 @@ interface Waiting {
 
 /** now: wall clock, milliseconds. */
 export const createDiskTier = (options: DiskTierOptions, now: () => number, log: ChangeLog): DiskTier =>
-  new Disk(options, now, log)
+  // Absolute, because to SQLite some names are no files.
+  new Disk({ ...options, path: resolve(options.path) }, now, log)
 
 class Disk implements DiskTier {
   readonly name = 'disk'
   readonly counts = { hits: 0, misses: 0, bad: 0, failed: 0, written: 0, dropped: 0 } satisfies TierCounts
   bytes = 0
   isUp = false
+  isUnsure = false
   readonly #options: DiskTierOptions
   readonly #now: () => number
   readonly #log: ChangeLog
@@ -79,11 +81,11 @@ class Disk implements DiskTier {
   #restartTimer: NodeJS.Timeout | undefined
   /** It has been down, and the log has said so. */
   #isDown = false
-  /** A purge has not been confirmed, and the log has said so. */
-  #isUnsure = false
   /** The file cannot be used, and was refused at the start. */
   #isUnusable = false
+  #isOpened = false
   #isClosed = false
+  readonly #opened = Promise.withResolvers<void>()
   readonly #closed = Promise.withResolvers<void>()
 
   constructor(options: DiskTierOptions, now: () => number, log: ChangeLog) {
@@ -95,6 +97,8 @@ class Disk implements DiskTier {
   open(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#start({ startsEmpty: false, triesAgain: false }, (trouble) => {
+        this.#isOpened = true
+        this.#opened.resolve()
         if (trouble === null) resolve()
         else reject(new Error(`cache.disk.path: cannot use ${this.#options.path}: ${trouble}`))
       })
@@ -134,7 +138,7 @@ class Disk implements DiskTier {
     const record = recordOf(entry)
     this.#post({ kind: 'write', record }, entry.sizeBytes, false, (result) => {
       if (result?.done === true) this.counts.written++
-      else this.counts.dropped++
+      else if (record.endsAtMs > this.#now()) this.counts.dropped++
     })
   }
 
@@ -142,7 +146,8 @@ class Disk implements DiskTier {
     void this.#remove({ kind: 'delete', key, epoch }, key.length + epoch.length)
   }
 
-  purge(rule: PurgeRule): Promise<boolean> {
+  /** Done so that not even a loss of power undoes it. What could not be removed alone has been removed with all else. */
+  purge(rule: PurgeRule): Promise<number | null> {
     return this.#remove({ kind: 'purge', rule }, JSON.stringify(rule).length)
   }
 
@@ -150,6 +155,7 @@ class Disk implements DiskTier {
     if (this.#isClosed) return
     this.#isClosed = true
     this.isUp = false
+    this.#opened.resolve()
     clearTimeout(this.#restartTimer)
     const worker = this.#worker
     if (worker === null) return
@@ -166,21 +172,29 @@ class Disk implements DiskTier {
     return this.isUp && !this.#owesAll && this.#late.size === 0
   }
 
-  /** Resolves with whether it is done. */
-  async #remove(task: DiskTask & { kind: 'delete' | 'purge' }, bytes: number): Promise<boolean> {
+  /** Resolves with how many entries that took; null where it is not done. Before the file is open, it waits for that. */
+  async #remove(task: DiskTask & { kind: 'delete' | 'purge' }, bytes: number): Promise<number | null> {
+    // Not otherwise: what is called after this call comes after it.
+    if (!this.#isOpened) await this.#opened.promise
+    if (this.#isClosed) return null
     if (this.#worker === null || this.#owesAll || this.#removalBytes + bytes > MAX_REMOVAL_BYTES) {
       this.#owesAll = true
+      this.#doubt()
       this.#payAll()
-      return false
+      return null
     }
     const result = await this.#ask(task, this.#purges, bytes)
     if (result?.done === true) {
-      this.#isUnsure = false
-      return true
+      this.isUnsure = false
+      return result.taken
     }
-    if (!this.#isUnsure) this.#log.warn({ path: this.#options.path }, 'Disk tier did not confirm a purge')
-    this.#isUnsure = true
-    return false
+    this.#doubt()
+    return null
+  }
+
+  #doubt(): void {
+    if (!this.isUnsure) this.#log.warn({ path: this.#options.path }, 'Disk tier has not confirmed a purge')
+    this.isUnsure = true
   }
 
   /** Resolves with null where there is no answer in time. */
@@ -262,7 +276,9 @@ class Disk implements DiskTier {
   #payAll(): void {
     if (!this.#owesAll || this.#worker === null || this.#waiting.size > 0) return
     this.#post({ kind: 'purge', rule: { all: true } }, 0, true, (result) => {
-      if (result?.done === true) this.#owesAll = false
+      if (result?.done !== true) return
+      this.#owesAll = false
+      this.isUnsure = false
     })
   }
 

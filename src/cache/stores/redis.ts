@@ -253,6 +253,7 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
       }
       if (link.isUp) flush()
     },
+    purge: () => Promise.resolve(0),
     async close() {
       stopListening()
       const end = Promise.withResolvers<void>()
