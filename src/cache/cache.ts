@@ -33,7 +33,7 @@ import type { Reason } from './reasons.ts'
 import { type TierRead, compileReadThrough } from './read-through.ts'
 import { answerParts, answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
 import { fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
-import { compileSelection, explainLookup } from './select.ts'
+import { compileSelection, explainLookup, explainUnasked } from './select.ts'
 import type { SharedCache } from './shared.ts'
 import {
   type ForwardReason,
@@ -49,7 +49,12 @@ import {
 export interface RouteCache {
   readonly lookup: Stage
   readonly fill: Stage
+  /** What is stored in memory, in the place of a refusal: fresh, or as stale as it may be when the origin fails; null where
+   *  there is none. Asks nobody. */
+  readonly answerUnasked: (ctx: RequestContext) => Reply | null
   explain(ctx: RequestContext): ExplainedCache
+  /** What answerUnasked would answer. */
+  explainUnasked(ctx: RequestContext): ExplainedCache | null
 }
 
 export interface RouteCacheSetup {
@@ -132,10 +137,10 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     return lead(ctx, key, typeof stored === 'object' ? stored : null, false)
   }
 
-  /** tier: where it was read for this request; null: it was in memory. */
-  function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number, tier: string | null): Reply {
+  /** detail: where it was read for this request, or why it answers; null: from memory, as ever. */
+  function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number, detail: string | null): Reply {
     store.touch(entry)
-    sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, tier)
+    sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, detail)
     return answerStored(ctx, entry, compressor)
   }
 
@@ -155,6 +160,16 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     store.touch(entry)
     sayStale(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, reason)
     return answerStored(ctx, entry, compressor)
+  }
+
+  function answerUnasked(ctx: RequestContext): Reply | null {
+    const nowMs = shared.now()
+    const key = lookupRefusal(ctx.method) === null ? setup.key.of(ctx) : null
+    const entry = key === null ? null : selection.findUnasked(ctx, key, nowMs)
+    if (entry === null) return null
+    if (entry.freshUntilMs <= nowMs) return answerStale(ctx, entry, nowMs, 'limited')
+    ctx.cacheReason = 'limited' satisfies Reason
+    return hit(ctx, entry, nowMs, ctx.cacheReason)
   }
 
   /** The stale entry that answers in place of an origin that has failed, if it may. */
@@ -336,7 +351,13 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
   }
 
-  return { lookup, fill, explain: (ctx) => explainLookup(ctx, shared, setup.key, selection) }
+  return {
+    lookup,
+    fill,
+    answerUnasked,
+    explain: (ctx) => explainLookup(ctx, shared, setup.key, selection),
+    explainUnasked: (ctx) => explainUnasked(ctx, shared, setup.key, selection),
+  }
 }
 
 /** One for whoever asks for the key, to learn by which fields its variants are selected, and one for its own variant. */

@@ -12,6 +12,7 @@ export const REASONS = {
   'backing-off': 'what is stored is stale and answers, because the upstream has just failed to refresh it',
   'not-shared': 'another request for it was waited for, but its answer was not for sharing',
   'config-changed': 'what is stored came from this route before its upstream or rewriting changed',
+  limited: 'the request is over a limit, and what is stored answers in place of the refusal (`onLimited: stale`)',
   'client-no-cache': 'the client wants the upstream asked (`clientControl: honor`)',
   'client-max-age': 'what is stored is older than the client wants it (`clientControl: honor`)',
   'client-min-fresh': 'what is stored stays fresh for less time than the client wants (`clientControl: honor`)',

@@ -12,6 +12,7 @@ import { claimsOf, urlOf } from './key.ts'
 import { type CachePolicy, asksForPart, lookupRefusal, reuseRefusal } from './policy.ts'
 import { REASONS, type Reason } from './reasons.ts'
 import { answerParts } from './reply.ts'
+import { isErrorStatus } from './revalidate.ts'
 import type { SharedCache } from './shared.ts'
 import { wholeSeconds } from './status.ts'
 
@@ -26,6 +27,8 @@ export interface Selection {
     entry: StoredResponse,
     nowMs: number,
   ) => 'refreshing' | 'backing-off' | 'client-max-stale' | null
+  /** The entry that answers where the origin must not be asked: fresh, or as stale as it may be when that fails. */
+  readonly findUnasked: (ctx: RequestContext, key: string, nowMs: number) => StoredResponse | null
   /** What the client asks for, where the route honours it; null: nothing. */
   readonly wishOf: (ctx: RequestContext) => RequestControl | null
   /** Why the client does not want this entry; null where it does. */
@@ -39,7 +42,7 @@ export function compileSelection(
   epoch: string,
 ): Selection {
   const wish = (ctx: RequestContext) => (policy.honorsClient ? wishOf(ctx.headers) : null)
-  return {
+  const selection: Selection = {
     wishOf: wish,
     unwantedReason(ctx, entry, nowMs) {
       const asked = wish(ctx)
@@ -65,6 +68,13 @@ export function compileSelection(
       }
       return stale ?? miss
     },
+    findUnasked(ctx, key, nowMs) {
+      const found = selection.find(ctx, key, nowMs)
+      if (typeof found !== 'object' || selection.unwantedReason(ctx, found, nowMs) !== null) return null
+      if (found.freshUntilMs > nowMs) return found
+      const mayAnswerUntilMs = Math.max(found.staleIfErrorUntilMs, found.staleWhileRevalidateUntilMs)
+      return mayAnswerUntilMs > nowMs && !isErrorStatus(found.status) ? found : null
+    },
     findParts(ctx: RequestContext, key: string, nowMs: number): StoredParts | null {
       const claims = claimsOf(ctx)
       for (const entry of store.get(key) ?? []) {
@@ -82,6 +92,7 @@ export function compileSelection(
       return asked !== null && acceptsStale(asked, entry, nowMs) ? 'client-max-stale' : null
     },
   }
+  return selection
 }
 
 /** What the lookup would say of a request, in words. */
@@ -102,14 +113,7 @@ export function explainLookup(
   const unwanted = typeof found === 'object' ? unwantedReason(ctx, found, nowMs) : null
   const unasked = typeof found === 'object' && found.freshUntilMs <= nowMs ? unaskedReason(ctx, found, nowMs) : null
   if (typeof found === 'object' && unwanted === null && (unasked !== null || found.freshUntilMs > nowMs)) {
-    const { bornAtMs, freshUntilMs } = found
-    return {
-      outcome: unasked === null ? 'hit' : 'stale',
-      reason: unasked === null ? null : REASONS[unasked],
-      key,
-      age_s: wholeSeconds(nowMs - bornAtMs),
-      ttl_s: wholeSeconds(freshUntilMs - nowMs),
-    }
+    return explainEntry(found, nowMs, unasked)
   }
   const parts = asksForPart(ctx.method, ctx.headers) ? findParts(ctx, key, nowMs) : null
   if (parts !== null && unwantedReason(ctx, parts, nowMs) === null && answerParts(ctx, parts) !== null) {
@@ -122,4 +126,29 @@ export function explainLookup(
     return { outcome: 'bypass', reason: REASONS['client-no-store'], key, age_s: null, ttl_s: null }
   }
   return { outcome: isBarred ? 'bypass' : 'miss', reason: REASONS[reason], key, age_s: null, ttl_s: null }
+}
+
+/** What is stored and would answer in the place of a refusal, in words; null where there is none. */
+export function explainUnasked(
+  ctx: RequestContext,
+  shared: Pick<SharedCache, 'now'>,
+  rule: KeyRule,
+  { findUnasked }: Selection,
+): ExplainedCache | null {
+  const key = lookupRefusal(ctx.method) === null ? rule.of(ctx) : null
+  const nowMs = shared.now()
+  const found = key === null ? null : findUnasked(ctx, key, nowMs)
+  return found === null ? null : explainEntry(found, nowMs, 'limited')
+}
+
+/** An entry that answers; reason: why, where it is stale or answers in another's place. */
+function explainEntry(entry: StoredResponse, nowMs: number, reason: Reason | null): ExplainedCache {
+  const { key, bornAtMs, freshUntilMs } = entry
+  return {
+    outcome: freshUntilMs > nowMs ? 'hit' : 'stale',
+    reason: reason === null ? null : REASONS[reason],
+    key,
+    age_s: wholeSeconds(nowMs - bornAtMs),
+    ttl_s: wholeSeconds(freshUntilMs - nowMs),
+  }
 }

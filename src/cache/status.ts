@@ -26,18 +26,17 @@ export function forwardReason({ cache, cacheReason }: RequestContext): ForwardRe
 /** Fresh, but not what the client wants. */
 const TURNED_DOWN: ReadonlySet<string> = new Set<Reason>(['client-no-cache', 'client-max-age', 'client-min-fresh'])
 
-/** Answered from the store. ttlMs: for how long it stays fresh. tier: where it was read for this request; null: it was
- *  in memory. */
-export function sayHit(ctx: RequestContext, ageMs: number, ttlMs: number, tier: string | null): void {
+/** Answered from the store. ttlMs: for how long it stays fresh. detail: where it was read for this request, or why it
+ *  answers; null: from memory, as ever. */
+export function sayHit(ctx: RequestContext, ageMs: number, ttlMs: number, detail: string | null): void {
   ctx.cache = 'hit'
-  const detail = tier === null ? '' : `; detail=${tier}`
   ctx.fields.push(
     'Age',
     String(wholeSeconds(ageMs)),
     'X-Cache',
     'HIT',
     'Cache-Status',
-    `weirgate; hit; ttl=${wholeSeconds(ttlMs)}${detail}`,
+    `weirgate; hit; ttl=${wholeSeconds(ttlMs)}${detail === null ? '' : `; detail=${detail}`}`,
   )
 }
 

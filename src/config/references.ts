@@ -33,6 +33,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...routes.flatMap(checkRewrite),
     ...routes.flatMap(checkCache),
     ...routes.flatMap(checkTags),
+    ...routes.flatMap((route) => checkLimited(route, raw)),
   ]
 }
 
@@ -248,6 +249,17 @@ function checkKey({ path, fields }: RawRoute): Finding[] {
     findings.push({ path: [...path, 'cache', 'key', 'cookies'], at: 'key', expected: null, got, cure })
   }
   return findings
+}
+
+/** An answer in the place of a refusal needs both: what refuses and what answers. */
+function checkLimited({ path, fields }: RawRoute, raw: unknown): Finding[] {
+  if (String(fields['onLimited']).toLowerCase() !== 'stale') return []
+  const at = [...path, 'onLimited']
+  const got = 'has no effect: this route has no'
+  if (fields['cache'] === undefined) return [complaint(at, `${got} cache`, 'add one, or write deny')]
+  const limits = Object.hasOwn(fields, 'limits') ? fields['limits'] : valueAt(raw, ['defaults', 'limits'])
+  const isUnlimited = limits === undefined || (Array.isArray(limits) && limits.length === 0)
+  return isUnlimited ? [complaint(at, `${got} limits`, 'name some, or write deny')] : []
 }
 
 /** What a tag takes from the path must be in the path, and a route that changes nothing purges nothing. */

@@ -74,7 +74,11 @@ const routeOptions = z.strictObject({
   timeouts: routeTimeoutOptions.optional().describe("overrides the upstream's"),
   retries: count({ min: 0, max: 5 }).optional().describe("overrides the upstream's"),
   maxBody: size().prefault('10MiB').describe('largest request body; more is a 413'),
-  onLimited: word(['deny'], ['stale']).prefault('deny').describe('deny: over a limit is a 429'),
+  onLimited: word(['deny', 'stale'])
+    .prefault('deny')
+    .describe(
+      'deny: over a limit is a 429; stale: what this instance has in memory answers in its place, fresh or as stale as it may be when the upstream fails; the upstream is not asked',
+    ),
   mode: word(['enforce'], ['shadow']).prefault('enforce').describe('whether the limits of the route are enforced'),
   auth: word(['required'])
     .optional()

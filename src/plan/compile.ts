@@ -49,6 +49,8 @@ export interface RoutePlan {
   readonly pipeline: Pipeline
   readonly limiter: Limiter | null
   readonly cache: RouteCache | null
+  /** What is stored answers in the place of a refusal by the limits. */
+  readonly answersLimited: boolean
   readonly forwarder: Forwarder
 }
 
@@ -196,6 +198,7 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
   const pipeline = compilePipeline({
     identity: identity?.stage(options.auth === 'required') ?? null,
     limits: limiter?.check ?? null,
+    whenLimited: options.onLimited === 'stale' && cache !== null ? cache.answerUnasked : null,
     lookup: cache?.lookup ?? null,
     fetch: cache?.fill ?? forwarder.stage,
     invalidate(ctx, status, headers) {
@@ -203,7 +206,15 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
       return rule === null ? null : shared.purger.invalidate(rule)
     },
   })
-  return { row: describeRoute(options, upstream, names), pool, pipeline, limiter, cache, forwarder }
+  return {
+    row: describeRoute(options, upstream, names),
+    pool,
+    pipeline,
+    limiter,
+    cache,
+    answersLimited: options.onLimited === 'stale',
+    forwarder,
+  }
 }
 
 const NO_FIELDS: ReadonlySet<string> = new Set()

@@ -29,6 +29,8 @@ export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defau
     const route = plan.resolve(ctx)
     if (route === 'health') return { ...nothing, client_ip: ctx.clientAddress }
     const limits = route.limiter?.explain(ctx) ?? []
+    const refused = overLimit(limits)
+    const inItsPlace = refused !== null && route.answersLimited ? (route.cache?.explainUnasked(ctx) ?? null) : null
     return {
       ...nothing,
       client_ip: ctx.clientAddress,
@@ -36,8 +38,8 @@ export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defau
       upstream: route.row.upstream,
       upstream_target: route.forwarder.rewritePath(ctx.path) + ctx.query,
       limits,
-      cache: route.cache?.explain(ctx) ?? null,
-      refused: overLimit(limits),
+      cache: inItsPlace ?? route.cache?.explain(ctx) ?? null,
+      refused: inItsPlace === null ? refused : null,
     }
   } catch (cause) {
     const { code, detail, kind } = asGatewayError(cause)

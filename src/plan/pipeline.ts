@@ -2,6 +2,9 @@
 //
 //   identity     who asks, where the route table says how users are known; 401 where a route is for known users only.
 //   limits       every request counts, hits too: a client cannot hide behind the cache. A refusal costs the least here.
+//                On routes with `onLimited: stale`, what is stored answers in the place of a refusal: after the limits,
+//                since only they know of one, and from the store alone, since a client over its limit must cost the
+//                upstream nothing. What the client is told of its limits stays as it is.
 //   lookup       what is fresh is answered without waiting, what is being fetched is joined.
 //   fill         one fetch per key, stored while it streams; without a cache, the request is just forwarded.
 //   invalidate   after an unsafe request that succeeded, what is stored under its URL goes (RFC 9111 §4.4), and what
@@ -16,6 +19,8 @@ import { GatewayError } from '../core/errors.ts'
 export interface RouteStages {
   readonly identity: Stage | null
   readonly limits: Stage | null
+  /** Asked for an answer in the place of a refusal by the limits; null: there is none. */
+  readonly whenLimited: ((ctx: RequestContext) => Reply | null) | null
   readonly lookup: Stage | null
   /** The last stage: always answers or throws. */
   readonly fetch: Stage
@@ -26,7 +31,8 @@ export interface RouteStages {
 /** One function from request to answer. Throws or rejects with GatewayError. */
 export type Pipeline = (ctx: RequestContext) => Reply | Promise<Reply>
 
-export function compilePipeline({ identity, limits, lookup, fetch, invalidate }: RouteStages): Pipeline {
+export function compilePipeline(route: RouteStages): Pipeline {
+  const { identity, limits, whenLimited, lookup, fetch, invalidate } = route
   const last: Stage = (ctx) => {
     const fetched = fetch(ctx)
     if (ctx.method === 'GET' || !(fetched instanceof Promise)) return fetched
@@ -40,8 +46,18 @@ export function compilePipeline({ identity, limits, lookup, fetch, invalidate }:
       return kept
     })
   }
-  const stages = [identity, limits, lookup, last].filter((stage) => stage !== null)
+  const limiting = limits === null || whenLimited === null ? limits : inPlaceOfRefusal(limits, whenLimited)
+  const stages = [identity, limiting, lookup, last].filter((stage) => stage !== null)
   return (ctx) => walk(stages, ctx, 0)
+}
+
+function inPlaceOfRefusal(limits: Stage, answer: (ctx: RequestContext) => Reply | null): Stage {
+  return (ctx) => {
+    const refusal = limits(ctx)
+    if (refusal === null) return null
+    if (!(refusal instanceof Promise)) return answer(ctx) ?? refusal
+    return refusal.then((reply) => (reply === null ? null : (answer(ctx) ?? reply)))
+  }
 }
 
 function walk(stages: readonly Stage[], ctx: RequestContext, from: number): Reply | Promise<Reply> {

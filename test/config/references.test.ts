@@ -154,6 +154,25 @@ describe('the admin port', () => {
   })
 })
 
+describe('onLimited: stale', () => {
+  const LIMITS = { limits: ['one'] }
+  it.each([
+    [{ cache: {}, ...LIMITS }, undefined, []],
+    [{ cache: {} }, ['one'], []],
+    [{ ...LIMITS }, undefined, ['routes[0].onLimited: has no effect: this route has no cache']],
+    [{ cache: {} }, undefined, ['routes[0].onLimited: has no effect: this route has no limits']],
+    [{ cache: {} }, [], ['routes[0].onLimited: has no effect: this route has no limits']],
+    [{ cache: {}, limits: [] }, ['one'], ['routes[0].onLimited: has no effect: this route has no limits']],
+  ])('on %j with the defaults %j', (route, limits, expected) => {
+    const raw = {
+      ...table({ path: '/a', onLimited: 'Stale', ...route }),
+      limits: { one: {} },
+      defaults: { upstream: 'app', limits },
+    }
+    expect(complaints(raw)).toEqual(expected)
+  })
+})
+
 describe('framing', () => {
   it.each([
     ['lenient', ['http://a:1', { url: 'http://b:1' }], 0],

@@ -141,6 +141,7 @@ export function createBench(
       const pipeline = compilePipeline({
         identity: null,
         limits: null,
+        whenLimited: null,
         lookup: parts.isLimited === true ? async (asking) => await lookup(asking) : lookup,
         fetch: fill,
         invalidate(asking, status, fields) {
