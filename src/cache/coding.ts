@@ -4,9 +4,10 @@
 //
 // The ETag of a coded form is the origin's, weakened. A strong one would claim the same bytes for all forms (§8.8.3.3).
 // One with a suffix would be strong, but nobody else knows it: a condition that goes on to the origin, or comes to
-// another instance or to this one after its cache was emptied, would fail where W/"x" still matches "x". So parts
-// are cut from the identity alone, and no weak tag asks for them (§13.1.5); a date cannot tell forms apart, and does not
-// ask for parts of what may be coded either.
+// another instance or to this one after its cache was emptied, would fail where W/"x" still matches "x". If-Match alone
+// takes no weak tag, and goes to the origin with the strong one (withStrongIfMatch). So parts are cut from the identity
+// alone, and no weak tag asks for them (§13.1.5); a date cannot tell forms apart, and does not ask for parts of what may
+// be coded either.
 //
 // Only what is stored, and so not one user's, is coded: a secret beside text that a stranger chooses would show in the
 // length of the two compressed together (BREACH).

@@ -71,7 +71,7 @@ export function compilePolicy(
     isPerUser: options.scope === 'user',
     storeSetCookie: options.storeSetCookie,
     honorsClient: options.clientControl === 'honor',
-    compress: options.compress ?? options.scope !== 'user',
+    compress: mayCompress(options),
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
     staleWhileRevalidateMs: options.stale.whileRevalidate,
     staleIfErrorMs: options.stale.ifError,
@@ -82,6 +82,10 @@ export function compilePolicy(
 
 /** As a random number: no spread at all. */
 const EVENLY = () => 0.5
+
+/** Whether a route's stored answers are sent in other codings. */
+export const mayCompress = ({ compress, scope }: Pick<RouteCacheOptions, 'compress' | 'scope'>): boolean =>
+  compress ?? scope !== 'user'
 
 /** The parts of an answer by which it is judged. */
 export type Storable = Pick<OriginAnswer, 'status' | 'headers' | 'framed'>

@@ -65,6 +65,19 @@ export function notModifiedHeaders(response: HeaderList): string[] {
   return kept
 }
 
+/** A request whose If-Match names strong tags where it named weak ones, for origins whose tags are weakened on the way to
+ *  clients: as it was, it could match nothing (RFC 9110 §13.1.1), and who has read what is there could not write it. The
+ *  same list where it has none. */
+export function withStrongIfMatch(request: string[]): string[] {
+  const tags = getCombined(request, 'if-match')
+  if (tags === null || !tags.includes('W/"')) return request
+  return [...withoutHeaders(request, IF_MATCH), 'If-Match', tags.replace(TAGS, '$1')]
+}
+
+const IF_MATCH: ReadonlySet<string> = new Set(['if-match'])
+/** Each tag as a whole, since what is inside the quotes of one may look like the beginning of another. */
+const TAGS = /(?:W\/)?("[^"]*")/g
+
 // ---- the cache asks ----
 
 /** The fields that ask whether a stored response is still good (RFC 9111 §4.3.1), flat; empty where it has no validator.

@@ -5,7 +5,7 @@
 import { hash } from 'node:crypto'
 import { compileCache, type RouteCache } from '../cache/cache.ts'
 import { compileKeyRule } from '../cache/key-rule.ts'
-import { compilePolicy } from '../cache/policy.ts'
+import { compilePolicy, mayCompress } from '../cache/policy.ts'
 import { invalidation } from '../cache/purge.ts'
 import type { Purger } from '../cache/purger.ts'
 import { type QueryRule, compileQueryRule } from '../cache/query-key.ts'
@@ -180,6 +180,8 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
     rewrite: options.rewrite,
     requestEdits: options.headers?.request ?? null,
     responseEdits: options.headers?.response ?? null,
+    // One route's tags come back on another: what is read by GET is written by PUT.
+    weakensTags: config.routes.some(({ cache }) => cache !== undefined && mayCompress(cache)),
     replacedFields: limiter === null ? NO_FIELDS : SINGLE_FIELDS,
     viaToken: shared.viaToken,
   })

@@ -3,9 +3,10 @@
 
 import type { FetchOrigin, OriginAnswer, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
+import { withStrongIfMatch } from '../http/conditional.ts'
 import { readTags } from '../http/tags.ts'
 import type { AttemptAnswer } from './fetch.ts'
-import { compileEdit, compileRewrite, requestHead, responseHead } from './head.ts'
+import { type HeadEdit, compileEdit, compileRewrite, requestHead, responseHead } from './head.ts'
 import type { HeaderEditOptions, RewriteOptions, RouteTimeoutOptions, TimeoutOptions } from './options.ts'
 import { DEFAULT_TIMEOUTS, type Timeouts, type UpstreamPool } from './pool.ts'
 import { fetchUpstream } from './retry.ts'
@@ -20,6 +21,8 @@ export interface ForwardOptions {
   readonly rewrite: RewriteOptions | undefined
   readonly requestEdits: HeaderEditOptions | null
   readonly responseEdits: HeaderEditOptions | null
+  /** Clients get strong tags of the upstream's as weak ones. */
+  readonly weakensTags: boolean
   /** Lower-case names of answer fields that the gateway writes itself on this route. */
   readonly replacedFields: ReadonlySet<string>
   /** How this instance signs the Via field of requests. */
@@ -39,7 +42,8 @@ export const CLIENT_GONE = new GatewayError('client_gone', 'The client has gone.
 export function compileForward(options: ForwardOptions): Forwarder {
   const { pool, timeouts, retries, maxBodyBytes, isLenient, replacedFields, viaToken } = options
   const rewritePath = compileRewrite(options.rewrite)
-  const editRequest = compileEdit(options.requestEdits ?? undefined)
+  const editAsTold = compileEdit(options.requestEdits ?? undefined)
+  const editRequest: HeadEdit = options.weakensTags ? (head) => editAsTold(withStrongIfMatch(head)) : editAsTold
   const editResponse = compileEdit(options.responseEdits ?? undefined)
 
   const fetch: FetchOrigin = (ctx, drop, add) => {

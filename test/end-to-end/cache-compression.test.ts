@@ -356,6 +356,18 @@ describe('a condition', () => {
     expect(coding(await get(BROWSER, { 'If-None-Match': 'W/"b"' }))).toBe('br')
   })
 
+  it.each([
+    ['cache: {}', '"a"'],
+    ['cache: {compress: false}', 'W/"a"'],
+    ['cache: {scope: user}', 'W/"a"'],
+  ])('[RFC 9110 §13.1.1] of a change, by W/"a", reaches the origin beside %s as %s', async (cache, expected) => {
+    const { origin, gateway } = await startEdge({
+      routes: [`{path: /*, methods: [GET, HEAD], ${cache}}`, '{path: /*, methods: [PUT]}'],
+    })
+    await request(`${gateway.url}/x`, { method: 'PUT', headers: { 'If-Match': 'W/"a"' }, body: 'new' })
+    expect(origin.seen[0]?.headers['if-match']).toBe(expected)
+  })
+
   it('[RFC 9111 §4.3.1] to the origin is about what it sent itself', async () => {
     const { origin, get, prepare, move } = await start()
     await prepare('br')

@@ -12,6 +12,7 @@ import {
   sameRepresentation,
   sharesStrongValidator,
   validatorsOf,
+  withStrongIfMatch,
 } from '../../src/http/conditional.ts'
 import { getHeaders } from '../../src/http/headers.ts'
 
@@ -164,6 +165,23 @@ it('[RFC 9110 §15.4.5] a 304 carries what updates the stored response, and noth
   kept.push('Cache-Control', 'max-age=1', 'Content-Location', '/a', 'CDN-Cache-Control', 'max-age=2')
   const ofBody = ['Content-Type', 'text/plain', 'Content-Length', '5', 'Content-Encoding', 'gzip']
   expect(notModifiedHeaders([...ofBody, ...kept, 'Set-Cookie', 'a=b', 'Server', 'x'])).toEqual(kept)
+})
+
+it.each([
+  ['W/"a"', '"a"'],
+  ['"b", W/"a"', '"b", "a"'],
+  ['W/"a",W/"b"', '"a","b"'],
+  ['"aW/", "b"', '"aW/", "b"'],
+  ['W/"W/", "b"', '"W/", "b"'],
+  ['"a"', '"a"'],
+  ['*', '*'],
+])('If-Match: %s in strong tags is %s', (before, after) => {
+  expect(withStrongIfMatch(['A', 'b', 'if-match', before])).toEqual([
+    'A',
+    'b',
+    expect.stringMatching(/^if-match$/i),
+    after,
+  ])
 })
 
 describe('asking whether a stored response is still good', () => {
