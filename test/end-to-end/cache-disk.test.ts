@@ -3,11 +3,12 @@
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
 import { request } from '../support/client.ts'
 import { closeAfterEach } from '../support/closing.ts'
 import { startGateway } from '../support/gateway.ts'
 import { type Origin, type Script, startOrigin } from '../support/origin.ts'
+import { type RedisServer, describeWithRedis, startRedis } from '../support/redis.ts'
 import {
   type RunningGateway,
   type SpawnOptions,
@@ -35,7 +36,8 @@ const HOST = { Host: 'gateway.test' }
 interface Place {
   readonly origin: Origin
   readonly path: string
-  readonly start: (options?: SpawnOptions) => Promise<RunningGateway>
+  /** more: of the table. */
+  readonly start: (options?: SpawnOptions, more?: string) => Promise<RunningGateway>
 }
 
 async function createPlace(max = '64MiB'): Promise<Place> {
@@ -45,7 +47,8 @@ async function createPlace(max = '64MiB'): Promise<Place> {
   return {
     origin,
     path: join(folder, 'cache.db'),
-    start: (options) => runGateway(table(origin, 'cache.db', max), { cwd: folder, ...options }),
+    start: (options, more = '') =>
+      runGateway(`${more}\n${table(origin, 'cache.db', max)}`, { cwd: folder, ...options }),
   }
 }
 
@@ -235,5 +238,43 @@ describe('a disk that makes trouble', () => {
       ok: false,
       error: 'cache.disk: cannot change while the gateway runs; restart it, or put the old value back',
     })
+  })
+})
+
+describeWithRedis('a cache on disk, with others that purge', () => {
+  let redis: RedisServer
+  beforeAll(async () => {
+    redis = await startRedis()
+  })
+  afterAll(() => redis.close())
+  beforeEach(() => redis.flush())
+
+  /** Without the Redis tier's own copy of what is stored, only the disk can answer. */
+  const forgetShared = async (): Promise<void> => {
+    const stored = (await redis.ask('KEYS', '*:c1:*')).split('\n').filter((key) => key !== '')
+    if (stored.length > 0) await redis.ask('DEL', ...stored)
+  }
+
+  it('answers nothing that another instance has purged while it was down', async () => {
+    const { start, origin } = await createPlace()
+    const shared = `redis: {url: "${redis.url}", deadline: 500ms}`
+    const first = await start({}, shared)
+    const other = await runGateway(`${shared}\n${table(origin, join(tmpdir(), 'unused')).replace(/^cache:.*$/m, '')}`)
+    for (const path of ['/gone', '/kept']) await get(first, path)
+    await written(first)
+    await stop(first, 'SIGKILL')
+    expect(await purge(other, { tags: ['at-gone'] })).toMatchObject({ status: 200, shared: true })
+    await forgetShared()
+    const second = await start({}, shared)
+    expect([(await get(second, '/kept')).cache, (await get(second, '/gone')).cache]).toEqual(['HIT', 'MISS'])
+  })
+
+  it('answers nothing while it is not known what they have purged', async () => {
+    const { start } = await createPlace()
+    const first = await start({}, `redis: {url: "${redis.url}"}`)
+    await get(first, '/x')
+    await stop(first, 'SIGTERM')
+    const second = await start({}, 'redis: {url: "redis://127.0.0.1:1"}')
+    expect([(await get(second, '/x')).cache, (await get(second, '/x')).cache]).toEqual(['MISS', 'HIT'])
   })
 })
