@@ -35,7 +35,7 @@ export interface Flight {
   readonly landed: Promise<SharedAnswer | null>
   /** The answer, once it has landed with one. */
   readonly answer: SharedAnswer | null
-  /** True when what it fetches was changed meanwhile, so that its answer must not be stored. */
+  /** True when what it fetches was changed meanwhile, or when nobody wants it any more: its answer must not be stored. */
   readonly isSpoiled: boolean
   /** Somebody waits. The answer is called when that one has all or has gone; with the last one the fetch is given up,
    *  where it still runs. Further calls do nothing. */
@@ -159,6 +159,8 @@ class OpenFlight implements Flight {
       if (!isPresent) return
       isPresent = false
       if (--this.#present > 0) return
+      // No purge reaches it any more, and its answer may be on its way all the same.
+      this.isSpoiled = true
       this.close()
       this.#fetch.abort(DESERTED)
     }

@@ -147,7 +147,7 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
 export function freshenByHead(asked: Asked, stored: StoredResponse, answer: OriginAnswer): void {
   const { shared } = asked
   const isThere = shared.store.get(stored.key)?.includes(stored) === true
-  if (!isThere || answer.status !== stored.status) return
+  if (!isThere || answer.status !== 200 || stored.status !== 200) return
   if (compareWithHead(stored.headers, answer.headers, stored.body.length) !== 'same') return
   const nowMs = shared.now()
   const { verdict, head } = freshened(asked, stored, answer, nowMs)

@@ -65,7 +65,7 @@ export function compilePolicy(
     ttl: ttl === undefined ? null : { everyMs: ttl.every, byStatusMs: ttl.byStatus },
     override: options.override,
     random: options.jitter ? random : EVENLY,
-    minMs: options.clamp?.min ?? 0,
+    minMs: options.clamp?.min ?? -Infinity,
     maxMs: options.clamp?.max ?? Infinity,
     isPublic: options.scope === 'public',
     isPerUser: options.scope === 'user',

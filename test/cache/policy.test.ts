@@ -203,6 +203,11 @@ describe('for how long it is fresh', () => {
       10,
     ],
     ['[RFC 9111 §4.2.3] Age beyond the lifetime', { response: [...cc('max-age=60'), 'Age', '60'] }, 'not-fresh'],
+    [
+      '[RFC 5861 §3] what was stale when it came, since then: its time to answer stale is running',
+      { response: [...cc('max-age=60'), 'Age', '80', 'ETag', '"1"'] },
+      -20,
+    ],
     ['[RFC 9110 §6.6.1] without Date it was made now', { response: ['Date', 'yesterday', ...cc('max-age=60')] }, 60],
 
     [

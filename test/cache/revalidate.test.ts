@@ -25,6 +25,23 @@ function expectReleased({ shared }: Bench): void {
   expect({ fillBytes: shared.fillBytes, flights: shared.flights.size }).toEqual({ fillBytes: 0, flights: 0 })
 }
 
+it('[RFC 9111 §4.3.5] a stored error is not freshened by a HEAD that gets the same error', async () => {
+  const bench = createBench()
+  const first = bench.ask()
+  await settle()
+  at(bench, 0).reply([...TAGGED, 'Cache-Control', 's-maxage=60'], 'sick', 503)
+  await first.outcome()
+  bench.nowMs += 70_000
+  const head = bench.ask({ method: 'HEAD' })
+  await settle()
+  at(bench, 1).reply(TAGGED, null, 503)
+  await head.reply
+  const next = bench.ask()
+  await settle()
+  at(bench, 2).reply([], 'well')
+  expect(await next.outcome()).toBe('200 well')
+})
+
 describe('a validation', () => {
   it('that a purge overtakes answers who asked before, and stores nothing', async () => {
     const bench = await stale()
