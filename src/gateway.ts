@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { createAdminServer } from './admin/server.ts'
+import { createLeases } from './cache/lease.ts'
 import { createPurgeLog } from './cache/purge-log.ts'
 import { createPurger } from './cache/purger.ts'
 import { createSharedCache } from './cache/shared.ts'
@@ -104,7 +105,9 @@ export function createGateway(setup: GatewaySetup): Gateway {
     ...(disk === null ? [] : [disk]),
     ...(redis === null ? [] : [createRedisTier(redis.cache, initial.redis.namespace, Date.now)]),
   ]
-  const cache = createSharedCache(store, Date.now, tiers)
+  const { namespace, deadline: deadlineMs } = initial.redis
+  const leases = redis && createLeases({ link: redis.purges, subscribe: redis.subscribe, namespace })
+  const cache = createSharedCache(store, Date.now, tiers, leases)
   const token = randomBytes(4).toString('hex')
   const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`
   const purgeLog =
@@ -114,8 +117,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
           shared: cache,
           link: redis.purges,
           subscribe: redis.subscribe,
-          namespace: initial.redis.namespace,
-          deadlineMs: initial.redis.deadline,
+          namespace,
+          deadlineMs,
           instance,
           log,
         })
@@ -263,6 +266,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     listener.destroy()
     await admin.close()
     await destroyPools()
+    await leases?.close()
     await purgeLog?.close()
     await cache.tiers.close()
     await redis?.close()

@@ -26,6 +26,7 @@ import type { KeyRule } from './key-rule.ts'
 import { claimsOf } from './key.ts'
 import { fetchMissing, gapOf } from './missing.ts'
 import { takePart } from './parts.ts'
+import { compileOneFetch } from './one-fetch.ts'
 import { compilePlaces } from './places.ts'
 import { keptReply } from './post.ts'
 import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal, varyNames } from './policy.ts'
@@ -61,7 +62,8 @@ export interface RouteCacheSetup {
   readonly shared: SharedCache
   readonly policy: CachePolicy
   readonly key: KeyRule
-  readonly collapse: boolean
+  /** Concurrent misses share one fetch: here, or across all instances that share a Redis. */
+  readonly collapse: boolean | 'shared'
   /** Changes when the same URL would be forwarded to something else; older entries are then not used. */
   readonly epoch: string
   readonly fetch: FetchOrigin
@@ -75,9 +77,12 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id}`
   const selection = compileSelection(shared, policy, epoch)
   const { find, findParts, unaskedReason, unwantedReason, wishOf } = selection
-  const places = compilePlaces(shared, policy, setup.collapse, epoch)
+  const places = compilePlaces(shared, policy, setup.collapse !== false, epoch)
   const { mayShare, joinable } = places
   const readThrough = compileReadThrough(shared, places, epoch)
+  const { leases } = shared
+  const oneFetch =
+    leases === null || setup.collapse !== 'shared' ? null : compileOneFetch(shared, leases, places, epoch, find)
 
   const lookup: Stage = (ctx) => {
     const refusal = lookupRefusal(ctx.method)
@@ -127,14 +132,34 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const wish = wishOf(ctx)
     const isAlone = asksForPart(ctx.method, ctx.headers) || (wish !== null && isChoosy(wish))
     const maxWaits = isAlone ? 0 : MAX_WAITS
-    for (let waits = 0; waits < maxWaits; waits++) {
-      const flight = joinable(ctx, key)
-      if (flight === undefined) break
-      const reply = await join(ctx, flight)
-      if (reply !== null) return reply
+    const sinceMs = performance.now()
+    let waits = 0
+    for (;;) {
+      for (; waits < maxWaits; waits++) {
+        const flight = joinable(ctx, key)
+        if (flight === undefined) break
+        const reply = await join(ctx, flight)
+        if (reply !== null) return reply
+      }
+      const turn = oneFetch !== null && !isAlone && mayWait(ctx, key) ? await oneFetch.turn(ctx, key, sinceMs) : null
+      const nowMs = shared.now()
+      const stored = find(ctx, key, nowMs)
+      if (turn === 'again') {
+        if (ctx.aborted) throw GONE
+        if (typeof stored === 'object' && stored.freshUntilMs > nowMs) return answerCollapsed(ctx, stored, nowMs)
+        continue
+      }
+      const replying = lead(ctx, key, typeof stored === 'object' ? stored : null, false)
+      turn?.begin(flights.at(places.of(ctx, key)) ?? null)
+      return replying
     }
-    const stored = find(ctx, key, shared.now())
-    return lead(ctx, key, typeof stored === 'object' ? stored : null, false)
+  }
+
+  /** Another instance has fetched it. */
+  function answerCollapsed(ctx: RequestContext, entry: StoredResponse, nowMs: number): Reply {
+    store.touch(entry)
+    sayCollapsed(ctx, forwardReason(ctx), nowMs - entry.bornAtMs)
+    return answerStored(ctx, entry, compressor)
   }
 
   /** detail: where it was read for this request, or why it answers; null: from memory, as ever. */
@@ -192,13 +217,21 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       // What it failed by is remembered, and answered to whoever has to wait for it the next time.
       lead(ctx, key, entry, true).catch(() => {})
     }
+    const askInTurn = (entry: StoredResponse) => {
+      if (oneFetch === null || !mayWait(ctx, key)) return ask(entry)
+      void oneFetch.turnOrNothing(ctx, key).then((turn) => {
+        if (turn === null) return
+        ask(entry)
+        turn.begin(flights.at(places.ofRefresh(ctx, key)) ?? null)
+      })
+    }
     const reading = readThrough(ctx, key, stale, null)
-    if (reading === null) return ask(stale)
+    if (reading === null) return askInTurn(stale)
     // Another instance may have refreshed it, or a purge may have taken it away.
     void reading.then(() => {
       const nowMs = shared.now()
       const found = find(ctx, key, nowMs)
-      if (typeof found === 'object' && found.freshUntilMs <= nowMs) ask(found)
+      if (typeof found === 'object' && found.freshUntilMs <= nowMs) askInTurn(found)
     })
   }
 
@@ -246,6 +279,13 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
 
   // ---- asking ----
 
+  /** True where an answer may be for others as well. For who has waited in vain nobody waits: else all of them would go
+   *  to the origin one by one. */
+  const mayWait = (ctx: RequestContext, key: string): boolean =>
+    mayShare(ctx) &&
+    ctx.cacheReason !== ('not-shared' satisfies Reason) &&
+    !flights.unshareable.has(places.memoryKey(ctx, key), shared.now())
+
   /** Asks the origin, on behalf of everybody who comes for this key and variant meanwhile: whether what is stored is
    *  still good, for what is missing of it, or for the whole. A part is asked for as its client does, and for it alone. */
   async function lead(
@@ -263,10 +303,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
     const memoryKey = places.memoryKey(ctx, key)
     const isHopeless = flights.unshareable.has(memoryKey, sentAtMs)
-    // For who has waited in vain nobody waits: else all of them would go to the origin one by one.
-    const hasWaited = ctx.cacheReason === ('not-shared' satisfies Reason)
     const isPart = asksForPart(ctx.method, ctx.headers)
-    const mayJoin = mayShare(ctx) && !isPart && !isHopeless && !hasWaited
+    const mayJoin = !isPart && mayWait(ctx, key)
     const place = isBackground ? places.ofRefresh(ctx, key) : mayJoin ? places.of(ctx, key) : null
     const validated = !isPart && stored !== null && validatorsOf(stored.headers).length > 0 ? stored : null
     const parts = findParts(ctx, key, 0)
@@ -313,7 +351,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const originFetch = fetch(ctx, NOTHING)
     const tags = policy.tagsOf(ctx.params) ?? []
     const key = ctx.method === 'POST' && wishOf(ctx)?.noStore !== true ? setup.key.of(ctx) : null
-    const watch = key === null ? null : flights.open(key, epoch, null, originFetch, tags)
+    const watch = key === null ? null : flights.open(key, epoch, null, originFetch, tags, shared.purgeSeq)
     ctx.whenAborted(() => originFetch.abort(GONE))
     try {
       const answer = await originFetch.answer

@@ -51,6 +51,8 @@ export interface Flight {
   fail(error: unknown): void
   /** Nobody can join any more. */
   close(): void
+  /** Calls the listener when it is closed; once, and one listener alone. */
+  whenClosed(listener: () => void): void
 }
 
 export interface Flights {
@@ -89,7 +91,7 @@ export function createFlights(): Flights {
         hide: () => hide(flight),
         close() {
           hide(flight)
-          open.delete(flight)
+          if (open.delete(flight)) flight.closed?.()
         },
       })
       open.add(flight)
@@ -123,6 +125,7 @@ class OpenFlight implements Flight {
   answer: SharedAnswer | null = null
   isSpoiled = false
   readonly close: () => void
+  closed: (() => void) | null = null
   readonly #hide: () => void
   readonly #fetch: OriginFetch
   readonly #landing = Promise.withResolvers<SharedAnswer | null>()
@@ -184,6 +187,10 @@ class OpenFlight implements Flight {
       if (this.#purged.size > MAX_PURGED_TAGS) this.isSpoiled = true
     }
     return this.isSpoiled
+  }
+
+  whenClosed(listener: () => void): void {
+    this.closed = listener
   }
 
   share(answer: SharedAnswer): void {

@@ -1,7 +1,7 @@
 // What YAML may say of the cache: one memory for the whole gateway, and per route what may be kept and for how long.
 
 import { z } from 'zod'
-import { decoded, duration, flag, later, size, text, word } from '../core/decode.ts'
+import { decoded, duration, flag, flagOr, later, size, text, word } from '../core/decode.ts'
 import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
 import { AUTHORIZING_FIELDS } from '../http/credentials.ts'
 import { UNTRUSTED_FIELDS } from '../http/forwarded.ts'
@@ -141,7 +141,9 @@ export const routeCacheOptions = z.strictObject({
   maxObject: size({ minBytes: 1 })
     .optional()
     .describe('largest response that this route stores; default cache.maxObject'),
-  collapse: flag().prefault(true).describe('concurrent misses of one key share one fetch'),
+  collapse: flagOr(['shared'])
+    .prefault(true)
+    .describe('concurrent misses of one key share one fetch; shared: across all instances with the same Redis'),
   compress: flag()
     .optional()
     .describe(

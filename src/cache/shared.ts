@@ -4,6 +4,7 @@
 import { type Flights, createFlights } from './collapse.ts'
 import { type Compressor, createCompressor } from './compress.ts'
 import { type Failures, createFailures } from './failures.ts'
+import type { Leases } from './lease.ts'
 import type { CacheStore } from './store.ts'
 import type { CacheTier } from './tier.ts'
 import { type Tiers, createTiers } from './tiers.ts'
@@ -13,6 +14,8 @@ export interface SharedCache {
   readonly store: CacheStore
   readonly tiers: Tiers
   readonly flights: Flights
+  /** Null where there are no other instances. */
+  readonly leases: Leases | null
   readonly failures: Failures
   readonly compressor: Compressor
   /** For work on the store that is too long for one turn of the event loop. */
@@ -30,10 +33,12 @@ export const createSharedCache = (
   store: CacheStore,
   now: () => number,
   tiers: readonly CacheTier[] = [],
+  leases: Leases | null = null,
 ): SharedCache => ({
   store,
   tiers: createTiers(tiers, store, now),
   flights: createFlights(),
+  leases,
   failures: createFailures(),
   compressor: createCompressor(store),
   turns: createTurns(),

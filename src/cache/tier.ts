@@ -43,6 +43,8 @@ export interface CacheTier {
    *  Resolves when it is done for good with how many entries it took, or with null where that is not sure; never
    *  rejects. Where others write too it does nothing: what such a tier gives is held against purges as it comes in. */
   purge(rule: PurgeRule): Promise<number | null>
+  /** Resolves when all that was given to write has been carried out or given up. Absent where no other instance reads it. */
+  written?(): Promise<unknown>
   /** Carries out what waits, within a bound, and lets go of everything. */
   close(): Promise<void>
 }

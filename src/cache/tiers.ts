@@ -38,6 +38,8 @@ export interface Tiers {
    *  is no tier, or too many reads are under way. */
   read(place: string, key: string, epoch: string, by: Selecting): Reading | null
   write(entry: StoredResponse): void
+  /** Resolves when other instances can read what was given to write. */
+  written(): Promise<unknown>
   /** Removes all variants under a key of this epoch. */
   delete(key: string, epoch: string): void
   /** Carries out a rule on what tiers hold. Resolves when that is done, or not sure to be, with the most entries that it
@@ -122,6 +124,7 @@ export function createTiers(tiers: readonly CacheTier[], store: CacheStore, now:
     write(entry) {
       for (const tier of tiers) tier.write(entry)
     },
+    written: () => Promise.all(tiers.map(async (tier) => await tier.written?.())),
     delete(key, epoch) {
       spoil((other) => other === key)
       for (const tier of tiers) tier.delete(key, epoch)
@@ -140,16 +143,17 @@ export function createTiers(tiers: readonly CacheTier[], store: CacheStore, now:
   }
 }
 
-/** True when what came into memory meanwhile is younger, and would be replaced. */
+/** True when what is in memory is younger, and would be replaced. Ages are in whole seconds where the origin tells Date;
+ *  of one second is younger what has seen more purges. */
 const isOutdone = (
   store: CacheStore,
-  { key, epoch, bornAtMs, claims, varyNames, varyValues }: StoredResponse,
+  { key, epoch, bornAtMs, purgeSeq, claims, varyNames, varyValues }: StoredResponse,
 ): boolean =>
   (store.get(key) ?? []).some(
     (other) =>
       other.epoch === epoch &&
       other.claims === claims &&
-      other.bornAtMs >= bornAtMs &&
+      (other.bornAtMs > bornAtMs || (other.bornAtMs === bornAtMs && other.purgeSeq >= purgeSeq)) &&
       (!isSame(other.varyNames, varyNames) || isSame(other.varyValues, varyValues)),
   )
 

@@ -32,6 +32,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...checkIdentity(raw, routes),
     ...routes.flatMap(checkRewrite),
     ...routes.flatMap(checkCache),
+    ...checkSharing(raw, routes),
     ...routes.flatMap(checkTags),
     ...routes.flatMap((route) => checkLimited(route, raw)),
   ]
@@ -260,6 +261,21 @@ function checkLimited({ path, fields }: RawRoute, raw: unknown): Finding[] {
   const limits = Object.hasOwn(fields, 'limits') ? fields['limits'] : valueAt(raw, ['defaults', 'limits'])
   const isUnlimited = limits === undefined || (Array.isArray(limits) && limits.length === 0)
   return isUnlimited ? [complaint(at, `${got} limits`, 'name some, or write deny')] : []
+}
+
+/** What instances share, they share through Redis. */
+function checkSharing(raw: unknown, routes: readonly RawRoute[]): Finding[] {
+  const url = valueAt(raw, ['redis', 'url']) ?? ''
+  if (url !== '') return []
+  return routes
+    .filter(({ fields }) => valueAt(fields, ['cache', 'collapse']) === 'shared')
+    .map(({ path }) => ({
+      path: [...path, 'cache', 'collapse'],
+      at: 'value',
+      expected: 'true or false where no Redis is shared',
+      got: null,
+      cure: 'set redis.url, or write true',
+    }))
 }
 
 /** What a tag takes from the path must be in the path, and a route that changes nothing purges nothing. */

@@ -131,6 +131,17 @@ export function flag() {
   })
 }
 
+/** A flag that can also be one of a few words. */
+export function flagOr<const W extends string>(words: readonly W[]) {
+  const listed = words.map((w) => `"${w}"`).join(', ')
+  const json = { anyOf: [{ type: 'boolean' }, { type: 'string', pattern: `^(true|false|${words.join('|')})$|${ENV}` }] }
+  return scalar(`true, false or ${listed}`, json, (value): boolean | W | Refused => {
+    if (value === true || value === 'true') return true
+    if (value === false || value === 'false') return false
+    return words.find((w) => w === value) ?? refuse(null)
+  })
+}
+
 /** One of a few words, in any case. laterWords: words of the design that are refused by name until they work. */
 export function word<const W extends string>(words: readonly W[], laterWords: readonly string[] = []) {
   const listed = words.map((w) => `"${w}"`).join(', ')

@@ -8,7 +8,7 @@ import { type RedisLink, type RedisSubscriber, createRedisLink, createRedisSubsc
 export interface SharedRedis {
   /** Of the cache tier. */
   readonly cache: RedisLink
-  /** Of the purge log. */
+  /** Of the purge log and of leases. */
   readonly purges: RedisLink
   /** Hears channels; whoever asks for it closes it. */
   readonly subscribe: (
@@ -33,7 +33,7 @@ export function openRedis(options: GatewayConfig['redis'], log: ChangeLog): Shar
     cache,
     purges,
     subscribe: (channels, onMessage) =>
-      createRedisSubscriber({ url, name: 'purge-feed', deadlineMs, channels }, onMessage, log),
+      createRedisSubscriber({ url, name: 'feed', deadlineMs, channels }, onMessage, log),
     get isUp() {
       return links.every((link) => link.isUp)
     },

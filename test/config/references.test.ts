@@ -331,3 +331,14 @@ describe('identity', () => {
     ])
   })
 })
+
+describe('what instances share', () => {
+  it.each([
+    ['shared', undefined, ['routes[0].cache.collapse: true or false where no Redis is shared']],
+    ['shared', { url: '' }, ['routes[0].cache.collapse: true or false where no Redis is shared']],
+    ['shared', { url: 'redis://127.0.0.1' }, []],
+    [true, undefined, []],
+  ])('collapse: %s with redis %j', (collapse, redis, expected) => {
+    expect(complaints({ ...table({ path: '/a', cache: { collapse } }), redis })).toEqual(expected)
+  })
+})

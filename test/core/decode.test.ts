@@ -8,6 +8,7 @@ import {
   decoded,
   duration,
   flag,
+  flagOr,
   formatDuration,
   formatSize,
   later,
@@ -152,6 +153,12 @@ describe('flags', () => {
   it.each([1, 0, '', 'TRUE', null])('%j is refused', (value) => {
     expect(decode(flag(), value)).toEqual({ expected: 'true or false', cure: null })
   })
+
+  it.each([true, false, 'a', 'b'])('can be words as well: %j', (value) => {
+    expect(decode(flagOr(['a', 'b']), value)).toBe(value)
+    expect(decode(flagOr(['a', 'b']), String(value))).toBe(value)
+    expect(decode(flagOr(['c']), 'a')).toEqual({ expected: 'true, false or "c"', cure: null })
+  })
 })
 
 describe('words', () => {
@@ -215,6 +222,7 @@ it.each([
   ['size', size()],
   ['count', count({ min: 1, max: 9 })],
   ['flag', flag()],
+  ['flag or word', flagOr(['a'])],
   ['word', word(['a'])],
 ])('the JSON schema of a %s lets a variable through and refuses what the decoder refuses', (_name, schema) => {
   const json = z.toJSONSchema(schema, { io: 'input' })

@@ -254,6 +254,7 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
       if (link.isUp) flush()
     },
     purge: () => Promise.resolve(0),
+    written: async () => await flushing,
     async close() {
       stopListening()
       const end = Promise.withResolvers<void>()

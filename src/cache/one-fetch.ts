@@ -1,0 +1,147 @@
+// One fetch for all instances: who would lead a flight takes a lease first (lease.ts). Who does not get it waits, looks at
+// what has come from the tier that all share, and begins again. In this instance one request does so for all that meet at
+// its place; the flight that it may open then is there for the others to join.
+
+import type { RequestContext } from '../core/context.ts'
+import type { Flight } from './collapse.ts'
+import type { StoredResponse } from './entry.ts'
+import { claimsOf } from './key.ts'
+import type { Lease, LeaseOutcome, Leases } from './lease.ts'
+import type { Places } from './places.ts'
+import type { Reason } from './reasons.ts'
+import type { SharedCache } from './shared.ts'
+
+/** How long a request waits for others, all its turns together. */
+const MAX_WAIT_MS = 60_000
+/** How long others wait for an answer to be in Redis after it is whole. */
+const MAX_WRITE_MS = 1000
+
+/** The right to open a flight. */
+export interface Turn {
+  /** Called where the flight is open, or will not be: those who wait here go on. flight: null where there is none. */
+  begin(flight: Flight | null): void
+}
+
+export interface OneFetch {
+  /** For a request that would lead a flight and let others join. sinceMs: when it began to wait (performance.now()).
+   *  'again': something has come or changed, look again; the time may be up then. Never rejects. */
+  turn(ctx: RequestContext, key: string, sinceMs: number): Promise<Turn | 'again'>
+  /** The same for a refresh that nobody waits for; null where another sees to it. */
+  turnOrNothing(ctx: RequestContext, key: string): Promise<Turn | null>
+}
+
+/** What is stored for a request. */
+type Find = (ctx: RequestContext, key: string, nowMs: number) => StoredResponse | Reason
+
+export function compileOneFetch(
+  shared: SharedCache,
+  leases: Leases,
+  places: Places,
+  epoch: string,
+  find: Find,
+): OneFetch {
+  const { flights, tiers, now } = shared
+  /** By place: those who take a lease here, or wait for another's. */
+  const taking = new Map<string, Promise<void>>()
+  leases.prepare()
+
+  const isFresh = (ctx: RequestContext, key: string): boolean => {
+    const found = find(ctx, key, now())
+    return typeof found === 'object' && found.freshUntilMs > now()
+  }
+
+  async function look(ctx: RequestContext, key: string, place: string): Promise<void> {
+    const by = { headers: ctx.headers, claims: claimsOf(ctx) }
+    await tiers.read(place, key, epoch, by)?.done
+  }
+
+  function turnWith(ctx: RequestContext, key: string, lease: Lease | null, open: () => void): Turn {
+    const memoryKey = places.memoryKey(ctx, key)
+    const end = async (): Promise<void> => {
+      let outcome: LeaseOutcome = 'nothing'
+      if (flights.unshareable.has(memoryKey, now())) outcome = 'unshareable'
+      else if (isFresh(ctx, key)) {
+        outcome = 'stored'
+        await inTime(tiers.written())
+      }
+      await lease?.end(outcome)
+    }
+    return {
+      begin(flight) {
+        open()
+        if (lease === null) return
+        if (flight === null) void lease.end('nothing')
+        else flight.whenClosed(() => void end())
+      },
+    }
+  }
+
+  async function turn(ctx: RequestContext, key: string, sinceMs: number): Promise<Turn | 'again'> {
+    const place = places.of(ctx, key)
+    const here = `${epoch}\n${place}`
+    const other = taking.get(here)
+    if (performance.now() - sinceMs > MAX_WAIT_MS) return turnWith(ctx, key, null, () => {})
+    if (other !== undefined) {
+      await unlessGone(ctx, other)
+      return 'again'
+    }
+    const open = gather(here)
+    const lease = await leases.take(here)
+    if (lease !== null && 'ended' in lease) {
+      const outcome = await unlessGone(ctx, lease.ended)
+      if (outcome === 'unshareable') flights.unshareable.add(places.memoryKey(ctx, key), now())
+      else await look(ctx, key, place)
+      // What was stored and is not there does not fit through Redis: all who wait would fetch it one by one.
+      if (outcome === 'stored' && !isFresh(ctx, key)) return turnWith(ctx, key, null, open)
+      open()
+      return 'again'
+    }
+    if (lease === null) return turnWith(ctx, key, null, open)
+    // Whoever had it before may have been through just when this request had looked in vain.
+    await look(ctx, key, place)
+    if (!isFresh(ctx, key)) return turnWith(ctx, key, lease, open)
+    void lease.end('stored')
+    open()
+    return 'again'
+  }
+
+  async function turnOrNothing(ctx: RequestContext, key: string): Promise<Turn | null> {
+    const here = `${epoch}\n${places.of(ctx, key)}`
+    if (taking.has(here)) return null
+    const open = gather(here)
+    const lease = await leases.take(here)
+    if (lease === null || !('ended' in lease)) return turnWith(ctx, key, lease, open)
+    open()
+    return null
+  }
+
+  /** Whoever comes to a place from now on waits for what is returned to be called. */
+  function gather(here: string): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    taking.set(here, promise)
+    return () => {
+      taking.delete(here)
+      resolve()
+    }
+  }
+
+  return { turn, turnOrNothing }
+}
+
+/** What a promise resolves with; undefined as soon as the client goes. */
+async function unlessGone<T>(ctx: RequestContext, promise: Promise<T>): Promise<T | undefined> {
+  const gone = Promise.withResolvers<undefined>()
+  ctx.whenAborted(() => gone.resolve(undefined))
+  const first = await Promise.race([promise, gone.promise])
+  ctx.whenAborted(null)
+  return first
+}
+
+async function inTime(promise: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, MAX_WRITE_MS)
+  })
+  await Promise.race([promise, late])
+  clearTimeout(timer)
+}

@@ -1,0 +1,223 @@
+// `collapse: shared`: one fetch for a key across all instances that share a Redis, whatever becomes of who makes it.
+
+import { randomBytes } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { request } from '../support/client.ts'
+import type { TestGateway } from '../support/gateway.ts'
+import { ask, purgeBy, put, startInstances, stored } from '../support/instances.ts'
+import { runGateway } from '../support/process.ts'
+import { type RedisServer, describeWithRedis, startRedis, until } from '../support/redis.ts'
+
+const SHARED = 'ttl: 1h, collapse: shared'
+
+describeWithRedis('one fetch for all instances', () => {
+  let redis: RedisServer
+  beforeEach(async () => {
+    redis = await startRedis()
+  })
+  afterEach(() => redis.close())
+
+  /** Instances before an origin whose answers wait to be given. */
+  const startOwing = async (count: number, options: { cache?: string; redis?: string } = {}) => {
+    const owed: ServerResponse[] = []
+    const instances = await startInstances(count, redis.url, {
+      routes: [`{path: /*, cache: {${options.cache ?? SHARED}}}`],
+      script: (_request, response) => void owed.push(response),
+      ...(options.redis === undefined ? {} : { redis: options.redis }),
+    })
+    const asked = (fetches: number) => until(() => owed.length >= fetches, `fetch ${fetches}`)
+    return { ...instances, owed, asked }
+  }
+  /** All requests have come in, and none of them has an answer. */
+  const waiting = (all: readonly TestGateway[], each: number) =>
+    until(() => all.every((gateway) => clients(gateway) >= each), 'all clients to wait')
+  const clients = (gateway: TestGateway): number =>
+    Number(/^process_open_connections (\d+)$/m.exec(gateway.gateway.metrics())?.[1])
+  const leases = async () => (await redis.ask('--scan', '--pattern', 'weirgate:lease:*')).split('\n').filter(Boolean)
+
+  it('is all that the origin sees of 60 clients of three instances', async () => {
+    const { all, owed, asked } = await startOwing(3)
+    const answers = Promise.all(all.flatMap((gateway) => Array.from({ length: 20 }, () => ask(gateway, '/a'))))
+    await asked(1)
+    await waiting(all, 20)
+    expect(await leases()).toHaveLength(1)
+    owed[0]?.end('one')
+    const got = await answers
+    expect(got.filter((answer) => answer === 'MISS one')).toHaveLength(1)
+    expect(got.filter((answer) => answer === 'COLLAPSED one')).toHaveLength(59)
+    expect(owed).toHaveLength(1)
+    await until(async () => (await leases()).length === 0, 'the lease to be given back')
+  })
+
+  it('is made anew by another when who makes it is gone', async () => {
+    const { all, origin, owed, asked } = await startOwing(2)
+    const first = await runGateway(`
+upstreams: {origin: {targets: [${origin.url}]}}
+defaults: {upstream: origin}
+redis: {url: "${redis.url}", deadline: 2s}
+routes: [{path: /*, cache: {${SHARED}}}]
+`)
+    const lost = request(`${first.url}/a`, { headers: { Host: 'shop.test' } }).catch(() => 'lost')
+    await asked(1)
+    const answers = Promise.all(all.map((gateway) => ask(gateway, '/a')))
+    await waiting(all, 1)
+    first.kill('SIGKILL')
+    expect(await lost).toBe('lost')
+    await asked(2)
+    owed[1]?.end('two')
+    expect((await answers).toSorted()).toEqual(['COLLAPSED two', 'MISS two'])
+    expect(owed).toHaveLength(2)
+  })
+
+  it('that fails lets the next one try', async () => {
+    const { all, owed, asked } = await startOwing(2)
+    const [first, second] = all as [TestGateway, TestGateway]
+    const one = ask(first, '/a')
+    await asked(1)
+    const two = ask(second, '/a')
+    await waiting([second], 1)
+    owed[0]?.writeHead(500).end('broken')
+    expect(await one).toBe('MISS broken')
+    await asked(2)
+    owed[1]?.end('two')
+    expect(await two).toBe('MISS two')
+    expect(await ask(first, '/a')).toBe('HIT two')
+  })
+
+  it('whose answer is not for sharing keeps nobody waiting, then and later', async () => {
+    const { all, owed, asked } = await startOwing(2)
+    const [first, second] = all as [TestGateway, TestGateway]
+    const one = ask(first, '/a')
+    await asked(1)
+    const two = Promise.all([ask(second, '/a'), ask(second, '/a')])
+    await waiting([second], 2)
+    owed[0]?.setHeader('Cache-Control', 'no-store').end('one')
+    expect(await one).toBe('MISS one')
+    await asked(3)
+    for (const response of owed.slice(1)) response.setHeader('Cache-Control', 'no-store').end('own')
+    expect(await two).toEqual(['MISS own', 'MISS own'])
+    const later = [ask(first, '/a'), ask(second, '/a')]
+    await asked(5)
+    expect(await leases()).toEqual([])
+    for (const response of owed.slice(3)) response.end('last')
+    expect(await Promise.all(later)).toEqual(['MISS last', 'MISS last'])
+  })
+
+  it('is made by each where what it brings does not go through Redis', async () => {
+    const { all, owed, asked } = await startOwing(3)
+    const [first, ...others] = all as [TestGateway, TestGateway, TestGateway]
+    const one = ask(first, '/a')
+    await asked(1)
+    const rest = Promise.all(others.map((gateway) => ask(gateway, '/a')))
+    await waiting(others, 1)
+    owed[0]?.end(randomBytes(1024 ** 2))
+    await one
+    await asked(3)
+    for (const response of owed.slice(1)) response.end('own')
+    expect(await rest).toEqual(['MISS own', 'MISS own'])
+  })
+
+  it.each([
+    ['stopped', (server: RedisServer) => server.kill()],
+    ['hung', async (server: RedisServer) => server.pause()],
+  ])('is not waited for while Redis is %s', async (_how, trouble) => {
+    const { all, owed, asked } = await startOwing(2, { redis: 'deadline: 50ms' })
+    await trouble(redis)
+    const answers = Promise.all(all.map((gateway) => ask(gateway, '/a')))
+    await asked(2)
+    for (const response of owed) response.end('own')
+    expect(await answers).toEqual(['MISS own', 'MISS own'])
+  })
+
+  it('is no longer waited for when Redis goes', async () => {
+    const { all, owed, asked } = await startOwing(2)
+    const [first, second] = all as [TestGateway, TestGateway]
+    const one = ask(first, '/a')
+    await asked(1)
+    const two = ask(second, '/a')
+    await waiting([second], 1)
+    await redis.kill()
+    await asked(2)
+    for (const response of owed) response.end('own')
+    expect(await Promise.all([one, two])).toEqual(['MISS own', 'MISS own'])
+  })
+
+  it('is not enough where a purge came meanwhile', async () => {
+    const { all, owed, asked } = await startOwing(2)
+    const [first, second] = all as [TestGateway, TestGateway]
+    const one = ask(first, '/a')
+    await asked(1)
+    const two = ask(second, '/a')
+    await waiting([second], 1)
+    await purgeBy(second, { urls: ['/a'] })
+    owed[0]?.end('old')
+    expect(await one).toBe('MISS old')
+    await asked(2)
+    owed[1]?.end('new')
+    expect(await two).toBe('MISS new')
+  })
+
+  it('is not for routes that do not say so', async () => {
+    const { all, owed, asked } = await startOwing(2, { cache: 'ttl: 1h' })
+    const answers = Promise.all(all.map((gateway) => ask(gateway, '/a')))
+    await asked(2)
+    for (const response of owed) response.end('own')
+    expect(await answers).toEqual(['MISS own', 'MISS own'])
+  })
+
+  it('refreshes in the background for all', async () => {
+    const { all, owed, asked } = await startOwing(2, { cache: `${SHARED}, stale: {whileRevalidate: 1m}` })
+    const [first, second] = all as [TestGateway, TestGateway]
+    const one = ask(first, '/a')
+    await asked(1)
+    owed[0]?.end('old')
+    await one
+    expect(await ask(second, '/a')).toBe('HIT old')
+    await purgeBy(first, { all: true, soft: true })
+    for (const gateway of all) expect(await ask(gateway, '/a')).toBe('STALE old')
+    await asked(2)
+    for (const gateway of all) expect(await ask(gateway, '/a')).toBe('STALE old')
+    owed[1]?.end('new')
+    await until(async () => (await ask(first, '/a')) === 'HIT new', 'the refresh here')
+    await until(async () => (await ask(second, '/a')) === 'HIT new', 'the refresh there')
+    expect(owed).toHaveLength(2)
+  })
+})
+
+describeWithRedis('what one instance has fetched', () => {
+  let redis: RedisServer
+  beforeEach(async () => {
+    redis = await startRedis()
+  })
+  afterEach(() => redis.close())
+
+  it('before a purge is not given to an instance that starts after it', async () => {
+    const { all, add } = await startInstances(1, redis.url)
+    const [first] = all as [TestGateway]
+    for (const path of ['/a', '/b', '/c']) await ask(first, path)
+    await until(async () => (await entriesIn(redis)) === 3, 'Redis to have them')
+    await purgeBy(first, { urls: ['/a'] })
+    await put(first, '/b')
+    const late = await add()
+    expect([await ask(late, '/a'), await ask(late, '/b'), await ask(late, '/c')]).toEqual([
+      expect.stringMatching(/^MISS/),
+      expect.stringMatching(/^MISS/),
+      'HIT answer 3',
+    ])
+    expect(stored(late)).toBe(3)
+  })
+
+  it('and that has been purged softly is stale for an instance that starts after it', async () => {
+    const routes = ['{path: /*, cache: {ttl: 1h, stale: {whileRevalidate: 1m}}}']
+    const { all, add } = await startInstances(1, redis.url, { routes })
+    const [first] = all as [TestGateway]
+    await ask(first, '/a')
+    await until(async () => (await entriesIn(redis)) === 1, 'Redis to have it')
+    await purgeBy(first, { prefix: '/', soft: true })
+    expect(await ask(await add(), '/a')).toBe('STALE answer 1')
+  })
+
+  const entriesIn = async (server: RedisServer) =>
+    (await server.ask('--scan', '--pattern', 'weirgate:c*')).split('\n').filter(Boolean).length
+})
