@@ -99,19 +99,23 @@ export function invalidation(
 }
 
 /** Calls `remove` with what there is, slice by slice, and sums up what it answers. atMost: how many there are now; what
- *  comes later is not of interest. */
+ *  comes later is not of interest, unless something that was there has moved behind it meanwhile. */
 export async function sweep<T>(
-  { turns }: SharedCache,
+  { turns, store }: Pick<SharedCache, 'turns' | 'store'>,
   all: Iterable<T>,
   atMost: number,
   remove: (one: T) => number,
 ): Promise<number> {
+  /** Of the store's moves, those that are not of others: it ends behind what they have moved as well. */
+  let ownMoves = store.moves
   let removed = 0
   let steps = 0
   let endsAtMs = performance.now() + SLICE_MS
   for (const one of all) {
-    if (steps++ === atMost) break
+    if (steps++ >= atMost && store.moves === ownMoves) break
+    const moves = store.moves
     removed += remove(one)
+    ownMoves += store.moves - moves
     if (steps % STEPS !== 0 || performance.now() < endsAtMs) continue
     await turns.next()
     endsAtMs = performance.now() + SLICE_MS

@@ -28,6 +28,9 @@ export interface CacheStore {
   /** The entries with a tag; null when there is none. Lives on as keys() does. A urlTag() (key.ts) is on all entries whose
    *  keys are that URL and more. */
   tagged(tag: string): ReadonlySet<CacheEntry> | null
+  /** How often an entry has taken the place of another, at the end of keys() and tagged(): who walks those may then not have
+   *  seen all, after as many as there were. */
+  readonly moves: number
   readonly entries: number
   /** Sum of the entries' sizeBytes; never more than maxBytes. */
   readonly bytes: number

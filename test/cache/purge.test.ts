@@ -23,9 +23,11 @@ function slow(store: CacheStore, stepMs: number): CacheStore {
     while (performance.now() < endMs);
     return act()
   }
-  const remove: CacheStore['delete'] = (key) => slowly(() => store.delete(key))
+  const removeKey: CacheStore['delete'] = (key) => slowly(() => store.delete(key))
+  const remove: CacheStore['remove'] = (entry) => slowly(() => store.remove(entry))
   const replace: CacheStore['replace'] = (entry, next) => slowly(() => store.replace(entry, next))
-  return Object.create(store, { delete: { value: remove }, replace: { value: replace } }) as CacheStore
+  const values = { delete: removeKey, remove, replace }
+  return Object.create(store, Object.getOwnPropertyDescriptors(values)) as CacheStore
 }
 
 describe('a large purge', () => {
@@ -47,6 +49,26 @@ describe('a large purge', () => {
       expect(purged).toBe(500)
       const left = [...shared.store.keys()].flatMap((key) => shared.store.get(key) ?? [])
       expect(left.filter(({ freshUntilMs }) => freshUntilMs > 0)).toHaveLength(turns)
+    },
+  )
+
+  it.each([{ all: true }, { tags: ['even'] }] as const)(
+    'reaches what others move behind what came meanwhile: %j',
+    async (rule) => {
+      const shared = filled(500)
+      let isOver = false
+      const move = () => {
+        // The last of those that were there, as a validation stores it anew.
+        for (let late = 0; late < 3; late++) shared.store.put(entryOf({ key: `http://gateway.test/late/${late}` }))
+        const [last] = shared.store.get('http://gateway.test/498') ?? []
+        if (last !== undefined) shared.store.put({ ...last })
+        if (!isOver) setImmediate(move)
+      }
+      setImmediate(move)
+      const slowly = slow(shared.store, 0.2)
+      await purge({ ...shared, store: slowly }, rule)
+      isOver = true
+      expect(shared.store.get('http://gateway.test/498')).toBeNull()
     },
   )
 

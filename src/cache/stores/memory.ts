@@ -39,6 +39,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
   const small = new Fifo()
   const main = new Fifo()
   let maxBytes = initialMaxBytes
+  let moves = 0
   let ghosts = ghostsFor(maxBytes)
   /** Logarithm to base 4 of the usual cost per byte; null before anything had one. */
   let usualCost: number | null = null
@@ -124,6 +125,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
         if (place.queue === main) queue = main
         entry.uses = Math.max(entry.uses, place.entry.uses)
         drop(place)
+        moves++
       }
       if (ghosts.take(entry.key, main.length + small.length)) queue = main
       // Room is made before it is in, or it could be the first to go.
@@ -153,6 +155,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
       place.entry = next
       tags.delete(entry)
       tags.add(next)
+      moves++
       return true
     },
     addForm(entry, form) {
@@ -171,6 +174,9 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     },
     keys: () => byKey.keys(),
     tagged: (tag) => tags.get(tag),
+    get moves() {
+      return moves
+    },
     get entries() {
       return small.length + main.length
     },
