@@ -20,6 +20,7 @@ import type { Control, HealthReport, ReloadResult } from './core/control.ts'
 import { GatewayError } from './core/errors.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
+import { createMemorySlots } from './limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
 import { type LogDestination, createLog } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
@@ -88,6 +89,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const { disk: file } = initial.cache
   const disk = file === undefined ? null : createDiskTier({ path: file.path, maxBytes: file.max }, Date.now, log)
   const quotas = createQuotaMemory()
+  const slots = createMemorySlots()
   const statistics = createStatistics(startedAtMs)
   const metrics = createMetrics({
     openConnections: () => listener.openConnections,
@@ -127,6 +129,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     cache,
     purger,
     quotas,
+    slots,
     now: Date.now,
     random: setup.random ?? Math.random,
     // Its own for each instance: two gateways in a row are no loop.
@@ -147,7 +150,10 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
   const listener = createListener(initial.listen, {
     answer: (ctx) => plan.answer(ctx),
-    record: (ctx) => recorder.record(ctx),
+    record(ctx) {
+      ctx.end()
+      recorder.record(ctx)
+    },
     mayReuseConnections: () => !draining,
     isTrusted: (peer) => isTrusted(peer),
   })

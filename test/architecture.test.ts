@@ -25,6 +25,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'admin/options',
     'cache/options',
     'identity/options',
+    'limit/calendar',
     'limit/options',
     'observe/options',
     'server/options',

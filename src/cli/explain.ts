@@ -3,7 +3,7 @@
 
 import { Command } from 'commander'
 import { readConfig } from '../config/load.ts'
-import type { Explanation } from '../core/control.ts'
+import type { ExplainedLimit, Explanation } from '../core/control.ts'
 import { createGateway } from '../gateway.ts'
 import { NotRunning, askAdmin } from './admin-client.ts'
 import { UsageError, configOf, configOption, jsonOption } from './files.ts'
@@ -58,6 +58,13 @@ async function explain(
   }
 }
 
+function verdictOf({ admitted, mode, counts, retry_after_s }: ExplainedLimit): string {
+  const who = counts === 'misses' ? ' if the upstream is asked' : ''
+  if (admitted) return `admitted${who}`
+  const verdict = mode === 'shadow' ? 'would refuse, only watches' : 'refused'
+  return `${verdict}${who}${retry_after_s === null ? '' : `, try again in ${retry_after_s} s`}`
+}
+
 function describe(e: Explanation, live: boolean): string {
   const noRoute = e.refused === null ? 'none: the gateway answers its health path itself' : 'none'
   const lines: [string, string][] = [
@@ -67,10 +74,10 @@ function describe(e: Explanation, live: boolean): string {
   if (e.refused !== null) lines.push(['refused', `${e.refused.status} ${e.refused.code}: ${e.refused.detail}`])
   if (e.upstream !== null) lines.push(['upstream', `${e.upstream} ${e.upstream_target}`])
   for (const limit of e.limits) {
-    const verdict = limit.admitted ? 'admitted' : `refused, try again in ${limit.retry_after_s} s`
+    const window = limit.window_s === null ? 'at the same time' : `per ${limit.window_s} s`
     lines.push([
       'limit',
-      `${limit.policy}: ${verdict}; ${limit.remaining} of ${limit.limit} per ${limit.window_s} s left for ${limit.key}`,
+      `${limit.policy}: ${verdictOf(limit)}; ${limit.remaining} of ${limit.limit} ${window} left for ${limit.key}`,
     ])
   }
   if (e.cache !== null) {

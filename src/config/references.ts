@@ -4,6 +4,7 @@
 
 import { TAG_PARAMETER } from '../cache/options.ts'
 import { parseDuration } from '../core/decode.ts'
+import { MONTH_MS, isAlignable } from '../limit/calendar.ts'
 import { METHODS, isSafeMethod } from '../http/methods.ts'
 import { parseAddress } from '../server/options.ts'
 import { suggestName } from './issues.ts'
@@ -29,6 +30,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...checkHealth(raw, routes),
     ...checkAdmin(raw),
     ...checkFraming(raw),
+    ...checkLimits(raw),
     ...checkIdentity(raw, routes),
     ...routes.flatMap(checkRewrite),
     ...routes.flatMap(checkCache),
@@ -148,6 +150,80 @@ function checkFraming(raw: unknown): Finding[] {
     return [{ path, at: 'value', expected, got: null, cure: 'a TLS connection that was cut off looks ended' }]
   })
 }
+
+/** What of a limit goes with what: a rate has a window, a quota of the calendar one that a calendar has, slots have none. */
+function checkLimits(raw: unknown): Finding[] {
+  const limits = valueAt(raw, ['limits'])
+  const knowsUsers = valueAt(raw, ['identity']) !== undefined
+  return Object.entries(isMapping(limits) ? limits : {}).flatMap(([name, limit]) =>
+    isMapping(limit) ? checkLimit(['limits', name], limit, knowsUsers) : [],
+  )
+}
+
+const NOT_OF_SLOTS = ['window', 'burst', 'align', 'count', 'unit', 'reserve', 'cost', 'costField']
+
+function checkLimit(path: Path, limit: Record<string, unknown>, knowsUsers: boolean): Finding[] {
+  const findings: Finding[] = []
+  const refuse = (key: string, got: string, cure: string): void => {
+    if (limit[key] !== undefined) findings.push(complaint([...path, key], got, cure))
+  }
+  const names = (key: string, isUser: (text: unknown) => boolean): boolean => listOf(limit[key]).some(isUser)
+  const cure = 'say under identity.user how users are known'
+  if (!knowsUsers && names('key', (part) => part === 'user')) refuse('key', 'names the user, and nobody is known', cure)
+  for (const key of knowsUsers ? [] : ['allow', 'deny']) {
+    const isUser = (member: unknown) => typeof member === 'string' && member.startsWith('user:')
+    if (names(key, isUser)) refuse(key, 'names users, and nobody is known', cure)
+  }
+  if (isWord(limit['kind'], 'concurrency')) {
+    for (const key of NOT_OF_SLOTS) refuse(key, 'says nothing of requests at the same time', 'remove it')
+    return findings
+  }
+  return [...findings, ...checkWindow(path, limit), ...checkCost(path, limit)]
+}
+
+function checkWindow(path: Path, limit: Record<string, unknown>): Finding[] {
+  const at: Path = [...path, 'window']
+  if (limit['window'] === undefined) {
+    const expected = 'a duration such as "30s", at least 100ms, or month'
+    return [{ path: at, at: 'value', expected, got: null, cure: 'add "window"' }]
+  }
+  const text = limit['window']
+  if (typeof text !== 'string') return []
+  const windowMs = text === 'month' ? MONTH_MS : parseDuration(text)
+  if (limit['align'] === undefined) {
+    const cure = 'add align: UTC, or another time zone'
+    return text === 'month' ? [complaint(at, 'a month begins and ends by a calendar', cure)] : []
+  }
+  const findings: Finding[] = []
+  if (limit['burst'] !== undefined) {
+    const got = 'a burst is of a steady rate, a window of the calendar has none'
+    findings.push(complaint([...path, 'burst'], got, 'remove burst or align'))
+  }
+  if (windowMs !== null && !isAlignable(windowMs)) {
+    const cure = 'with align: month, 7d, 1d, or what divides a day, from 1s'
+    findings.push(complaint(at, `${text} fits no calendar`, cure))
+  }
+  return findings
+}
+
+function checkCost(path: Path, limit: Record<string, unknown>): Finding[] {
+  const isTokens = isWord(limit['unit'], 'tokens')
+  if (isTokens && limit['cost'] !== undefined) {
+    return [complaint([...path, 'cost'], 'is of requests, and tokens are counted', 'write reserve, or remove it')]
+  }
+  if (!isTokens && limit['reserve'] !== undefined) {
+    return [complaint([...path, 'reserve'], 'is of tokens, and requests are counted', 'add unit: tokens, or remove it')]
+  }
+  if (isMapping(limit['cost']) || limit['cost'] === undefined) return []
+  const [cost, most] = [Number(limit['cost']), Number(limit['burst'] ?? limit['limit'])]
+  if (cost === 0) return [complaint([...path, 'cost'], 'limits nothing', 'write 1 or more')]
+  if (cost > most) return [complaint([...path, 'cost'], `never fits into ${most}`, 'raise limit or burst')]
+  return []
+}
+
+const isWord = (value: unknown, word: string): boolean => typeof value === 'string' && value.toLowerCase() === word
+
+const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [value])
 
 /** Keys without a source of users, or the other way round, and tokens that two kinds of key would have to prove. */
 function checkIdentity(raw: unknown, routes: readonly RawRoute[]): Finding[] {

@@ -79,7 +79,9 @@ const routeOptions = z.strictObject({
     .describe(
       'deny: over a limit is a 429; stale: what this instance has in memory answers in its place, fresh or as stale as it may be when the upstream fails; the upstream is not asked',
     ),
-  mode: word(['enforce'], ['shadow']).prefault('enforce').describe('whether the limits of the route are enforced'),
+  mode: word(['enforce', 'shadow'])
+    .prefault('enforce')
+    .describe('shadow: the limits of the route are counted and logged, and refuse nobody'),
   auth: word(['required'])
     .optional()
     .describe('required: only users that prove who they are, by `identity`; others get a 401'),

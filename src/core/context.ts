@@ -143,11 +143,17 @@ export class RequestContext implements RequestFacts {
   params: ReadonlyMap<string, string> | null = null
   user: User | null = null
   quota: QuotaDecision | null = null
+  /** The policy that would have refused it, if it did not only watch. */
+  shadowedBy: string | null = null
   cache: CacheOutcome | null = null
   /** What the cache looks it up by, once it is known. */
   cacheKey: string | null = null
   /** Why it was not a hit, from the closed set in cache/reasons.ts. */
   cacheReason: string | null = null
+  /** Tokens that the answer has used, where it says so; null where it does not. */
+  tokensUsed: number | null = null
+  /** True once an upstream was asked on behalf of this request. */
+  wasForwarded = false
   /** Milliseconds from sending the request upstream to the head of its answer; null when no upstream was asked. */
   upstreamMs: number | null = null
   error: GatewayError | null = null
@@ -165,6 +171,8 @@ export class RequestContext implements RequestFacts {
   /** True once the client has gone before its answer was complete. */
   aborted = false
   #onAbort: (() => void) | null = null
+  #onEnd: ((ctx: RequestContext) => void) | null = null
+  #isOver = false
 
   constructor(facts: RequestFacts, id: string) {
     this.method = facts.method
@@ -185,6 +193,26 @@ export class RequestContext implements RequestFacts {
   whenAborted(stop: (() => void) | null): void {
     this.#onAbort = stop
     if (this.aborted) stop?.()
+  }
+
+  /** Has something done when the answer is finished or broken off, before the request is recorded; in the order of the
+   *  calls. At once where that has been: a client may go while something is still taken for it. */
+  whenEnded(act: (ctx: RequestContext) => void): void {
+    if (this.#isOver) return act(this)
+    const earlier = this.#onEnd
+    this.#onEnd =
+      earlier === null
+        ? act
+        : (ctx) => {
+            earlier(ctx)
+            act(ctx)
+          }
+  }
+
+  /** The answer is finished or broken off. Called once, by whoever records it. */
+  end(): void {
+    this.#isOver = true
+    this.#onEnd?.(this)
   }
 
   /** The client has gone. Called by the lane; further calls do nothing. */

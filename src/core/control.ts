@@ -63,12 +63,18 @@ export interface Explanation {
 
 export interface ExplainedLimit {
   readonly policy: string
+  /** One that only watches refuses nothing. */
+  readonly mode: 'enforce' | 'shadow'
+  /** Every request, or only those that the upstream is asked for. */
+  readonly counts: 'requests' | 'misses'
   readonly admitted: boolean
   readonly limit: number
   readonly remaining: number
-  readonly window_s: number
+  /** null for requests at the same time, which have none. */
+  readonly window_s: number | null
   /** The parts of the key, as `ip=192.0.2.7`. */
   readonly key: string
+  /** null where it is admitted, or costs more than there ever is. */
   readonly retry_after_s: number | null
 }
 

@@ -76,11 +76,15 @@ export function formatSize(bytes: number): string {
   return `${bytes}B`
 }
 
-/** A duration, in milliseconds. A bare number is refused: it does not say its unit. */
-export function duration(range: { minMs?: number } = {}) {
-  const minMs = range.minMs ?? 0
-  const expected = `a duration such as "30s"${minMs > 0 ? `, at least ${formatDuration(minMs)}` : ''}`
-  return scalar(expected, { type: 'string', pattern: `^(\\d+(ms|s|m|h|d))+$|${ENV}` }, (value) => {
+/** A duration, in milliseconds. A bare number is refused: it does not say its unit. named: lengths that have a name. */
+export function duration(range: { minMs?: number; named?: Readonly<Record<string, number>> } = {}) {
+  const { minMs = 0, named = {} } = range
+  const names = Object.keys(named)
+  const least = minMs > 0 ? `, at least ${formatDuration(minMs)}` : ''
+  const expected = [`a duration such as "30s"${least}`, ...names].join(', or ')
+  const pattern = [String.raw`^(\d+(ms|s|m|h|d))+$`, ...names.map((name) => `^${name}$`), ENV].join('|')
+  return scalar(expected, { type: 'string', pattern }, (value) => {
+    if (typeof value === 'string' && Object.hasOwn(named, value)) return named[value] as number
     if (typeof value === 'number' || (typeof value === 'string' && /^\d+$/.test(value))) {
       return refuse(`add the unit: "${value}s" for seconds, "${value}ms" for milliseconds`)
     }

@@ -24,6 +24,7 @@ export const ERRORS = {
   bad_target: kind(400, 'Bad Request Target', 'client', true),
   bad_host: kind(400, 'Bad Host', 'client', true),
   unauthenticated: kind(401, 'Unauthenticated', 'client'),
+  forbidden: kind(403, 'Forbidden', 'client'),
   no_route: kind(404, 'No Route', 'client'),
   method_not_allowed: kind(405, 'Method Not Allowed', 'client'),
   timeout_head: kind(408, 'Request Head Timeout', 'client', true),

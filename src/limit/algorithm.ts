@@ -14,6 +14,16 @@ export interface Rate {
   readonly windowMs: number
   /** Units that fit at once when nothing has been used: the capacity. At least 1. */
   readonly burst: number
+  /** Where windows begin and end, for the algorithm that counts in fixed ones; null for the others. */
+  readonly calendar: Calendar | null
+}
+
+/** Windows that everybody can name: a day in UTC, a month in Berlin. Whole milliseconds of the wall clock. */
+export interface Calendar {
+  /** The beginning of the window that holds nowMs. */
+  startMs(nowMs: number): number
+  /** Its end, which is the beginning of the next. */
+  endMs(nowMs: number): number
 }
 
 /** How one subject stands with one policy. Filled in place, so that a request makes no object. */
@@ -28,7 +38,13 @@ export interface Standing {
   nextMs: number
   /** Milliseconds until nothing counts as used. */
   fullMs: number
+  /** Who has decided; set by the store. */
+  source: DecisionSource
 }
+
+/** Counters of this process; counters that all instances share; units taken from those beforehand; a refusal that is
+ *  remembered; this instance's share while the shared ones cannot be reached. */
+export type DecisionSource = 'memory' | 'redis' | 'lease' | 'remembered' | 'share'
 
 export interface Algorithm {
   readonly name: string
@@ -38,10 +54,20 @@ export interface Algorithm {
   fits(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number): boolean
   /** Takes `cost`, which fits. Separate from fits(), so that several policies are charged all or nothing. */
   charge(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number): void
-  /** Fills everything but `admitted`. cost: what waitMs is about. */
+  /** Corrects an earlier charge. delta below 0 gives back, only what the window of chargedAtMs still counts and never below
+   *  nothing used; above 0 it takes, beyond the capacity too, and what is beyond has to be paid off first. */
+  settle(cells: Float64Array, at: number, rate: Rate, delta: number, chargedAtMs: number, nowMs: number): void
+  /** Fills everything but `admitted` and `source`. cost: what waitMs is about. */
   measure(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number, standing: Standing): void
   /** The time from which on this state says no more than zeros would. */
   fullAtMs(cells: Float64Array, at: number, rate: Rate): number
 }
 
-export const blankStanding = (): Standing => ({ admitted: true, remaining: 0, waitMs: 0, nextMs: 0, fullMs: 0 })
+export const blankStanding = (): Standing => ({
+  admitted: true,
+  remaining: 0,
+  waitMs: 0,
+  nextMs: 0,
+  fullMs: 0,
+  source: 'memory',
+})

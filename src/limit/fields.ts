@@ -17,12 +17,21 @@ export const quotedString = (text: string): string =>
   `"${text.replace(/[^ -~]/gu, '?').replace(/["\\]/g, String.raw`\$&`)}"`
 
 /** `"api";q=100;w=1`: a policy in RateLimit-Policy; null for windows below a second, which the draft cannot say.
- *  The window is rounded up. burst: units at once where that is a rule of its own, else null. */
-export function formatPolicy(name: string, rate: Rate, burst: number | null): string | null {
+ *  The window is rounded up; slots have none. burst: units at once where that is a rule of its own, else null. unit: a
+ *  parameter that names it, where it is not requests. */
+export function formatPolicy(
+  name: string,
+  rate: Rate,
+  { burst, unit }: { readonly burst: number | null; readonly unit: string | null },
+): string | null {
   if (rate.windowMs < 1000) return null
-  const item = `${quotedString(name)};q=${rate.limit};w=${wholeSeconds(rate.windowMs)}`
-  return burst === null ? item : `${item};gw-burst=${burst}`
+  const window = unit === CONCURRENT ? '' : `;w=${wholeSeconds(rate.windowMs)}`
+  const item = `${quotedString(name)};q=${rate.limit}${window}`
+  return `${item}${burst === null ? '' : `;gw-burst=${burst}`}${unit === null ? '' : `;${unit}`}`
 }
+
+/** The quota unit of slots, registered by the draft. */
+export const CONCURRENT = 'qu="concurrent-requests"'
 
 /** `"api";r=19;t=1`: how a policy stands, in RateLimit. quotedName: from quotedString(), made once. */
 export const formatStanding = (quotedName: string, remaining: number, seconds: number): string =>

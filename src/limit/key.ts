@@ -4,6 +4,7 @@
 
 import { hash } from 'node:crypto'
 import type { RequestContext } from '../core/context.ts'
+import { cookieValues, readCookies } from '../http/cookies.ts'
 import { getCombined } from '../http/headers.ts'
 import { formatKeyPart, type KeyPart, type LimitOptions } from './options.ts'
 
@@ -13,8 +14,8 @@ type Read = (ctx: RequestContext) => string | null
 /** Characters of a part that are kept as they are; a longer one counts as its SHA-256. */
 const MAX_PART = 256
 
-/** The subject of a request, at most some 300 characters per part; null where a header is missing and onMissing is
- *  `skip`: not limited. Subjects of one policy only are comparable. */
+/** The subject of a request, at most some 300 characters per part; null where a part is missing and the address does not
+ *  take its place. Subjects of one policy only are comparable. */
 export function compileKey(parts: readonly KeyPart[], onMissing: OnMissing): (ctx: RequestContext) => string | null {
   const reads = parts.map(compileRead)
   // The common case needs no new text: nothing else of this policy can look like it.
@@ -24,7 +25,7 @@ export function compileKey(parts: readonly KeyPart[], onMissing: OnMissing): (ct
     for (const read of reads) {
       const value = read(ctx)
       if (value !== null) subject += framed(value)
-      else if (onMissing === 'skip') return null
+      else if (onMissing !== 'ip') return null
       // Marked, or a client could name itself after somebody's address and use up their budget.
       else subject += `@${framed(addressBlock(ctx.clientAddress))}`
     }
@@ -43,7 +44,7 @@ export function compileKeyText(
     for (const { label, read } of reads) {
       const value = read(ctx)
       if (value !== null) texts.push(`${label}=${value.length > MAX_PART ? `sha256:${digest(value)}` : value}`)
-      else if (onMissing === 'skip') return null
+      else if (onMissing !== 'ip') return null
       else texts.push(`ip=${addressBlock(ctx.clientAddress)}`)
     }
     return texts.join(', ')
@@ -66,9 +67,24 @@ const READ = {
   route: (ctx) => ctx.route ?? '',
   method: (ctx) => ctx.method,
   host: (ctx) => ctx.host,
-} as const satisfies Record<Exclude<KeyPart['kind'], 'header'>, Read>
+  user: (ctx) => ctx.user?.id ?? null,
+} as const satisfies Record<Exclude<KeyPart['kind'], 'header' | 'cookie' | 'param'>, Read>
 
-const compileRead = (part: KeyPart): Read => (part.kind === 'header' ? compileHeaderRead(part.name) : READ[part.kind])
+function compileRead(part: KeyPart): Read {
+  if (part.kind === 'header') return compileHeaderRead(part.name)
+  if (part.kind === 'cookie') return compileCookieRead(part.name)
+  if (part.kind === 'param') return (ctx) => ctx.params?.get(part.name) || null
+  return READ[part.kind]
+}
+
+/** One that cannot be read in one way only, or comes twice, is missing: a client must not choose whom it counts as. */
+const compileCookieRead =
+  (name: string): Read =>
+  (ctx) => {
+    const cookies = readCookies(ctx.headers)
+    const [value = '', ...more] = cookies === null ? [] : cookieValues(cookies, name)
+    return more.length > 0 ? null : value || null
+  }
 
 /** All lines: whoever adds one is another subject, never the owner of the first line's budget. Empty is missing. */
 const compileHeaderRead =

@@ -1,228 +1,277 @@
-// The stage that limits: subjects of all policies, one question to the store, the fields of the answer. This file alone
-// knows which policy binds: admitted, the one with the least of its limit left; refused, the violated one with the
-// longest wait. Policies are charged all or nothing, so a refused request costs nothing anywhere.
+// The stages that limit: whom a request counts for and how much, one question to the store, the answer to the client.
+// Policies are charged all or nothing, over both checks: a refused request costs nothing anywhere.
 //
-// Runs on every request: what a plan can know is built once, and per request there are only the subjects, the field
-// values and the verdict. Where the store decides here, so does the stage, without waiting.
+//   check        policies that count every request, or what it turns out to be (a success, a failure)
+//   checkMiss    policies that count what goes to the upstream, and then the slots; only for requests that do
+//   at the end   what a request turned out to have cost, where that is not what was charged
+//
+// Runs on every request: what a plan can know is built once, and where nothing is left to be done after the check, a
+// request makes no object. Where the store decides here, so does the stage, without waiting.
 
-import type { RequestContext, Reply, Stage } from '../core/context.ts'
+import type { HeaderList, RequestContext, Reply, Stage } from '../core/context.ts'
 import type { ExplainedLimit } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
+import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
-import { blankStanding, type Standing } from './algorithm.ts'
-import { formatPolicy, formatStanding, quotedString, retryAfterSeconds, wholeSeconds } from './fields.ts'
-import { compileKey, compileKeyText } from './key.ts'
-import type { LimitOptions } from './options.ts'
-import { compileQuota, type Quota, type QuotaStore } from './quota.ts'
-
-export interface LimitPolicy {
-  readonly name: string
-  readonly options: LimitOptions
-}
+import type { Standing } from './algorithm.ts'
+import { type Draft, createDraft, fillIn, turnTo } from './draft.ts'
+import { wholeSeconds } from './fields.ts'
+import { type NamedLimit, type Policy, compilePolicy } from './policy.ts'
+import type { Quota, QuotaStore } from './quota.ts'
+import type { Slot, SlotStore } from './slots.ts'
+import { compileVerdict, waitOf } from './verdict.ts'
 
 export interface Limiter {
-  /** Charges every policy or refuses; sets ctx.quota and adds to ctx.fields. */
+  /** False where all policies only watch: then no field is ours. */
+  readonly isEnforced: boolean
+  /** Charges every policy that counts all requests, or refuses; sets ctx.quota and adds to ctx.fields. */
   readonly check: Stage
-  /** What check would say now, policy by policy; charges nothing. Policies that do not apply are left out. */
+  /** The same for what goes to the upstream; null where no policy counts that. */
+  readonly checkMiss: Stage | null
+  /** Reads from an answer what it has cost; null where no policy wants to know. */
+  readonly onAnswer: ((ctx: RequestContext, headers: HeaderList) => void) | null
+  /** What the checks would say now, policy by policy; charges nothing. Policies that do not apply are left out. */
   explain(ctx: RequestContext): ExplainedLimit[]
 }
 
-/** Requests cost one unit each. */
-const COST = 1
+export interface LimiterSetup {
+  readonly quotas: QuotaStore
+  readonly slots: SlotStore
+  /** Wall clock, epoch milliseconds. */
+  readonly clock: () => number
+  /** From 0 to below 1; spreads Retry-After. */
+  readonly random?: () => number
+}
 
-/** Compiles the policies of one route, in the order of the fields; a name that comes twice counts once.
- *  clock: wall clock in epoch milliseconds. random: from 0 to below 1, spreads Retry-After. */
-export function compileLimiter(
-  policies: readonly LimitPolicy[],
-  store: QuotaStore,
-  clock: () => number,
-  random: () => number = Math.random,
-): Limiter {
-  const compiled = [...new Map(policies.map((policy) => [policy.name, compilePolicy(policy)])).values()]
-  const quotas = compiled.map((policy) => policy.quota)
-  const policyText = formatPolicies(compiled, null)
-  // One suffices while the store answers at once; requests that overlap make their own.
+/** Compiles the policies of one route; their order is that of the fields, those for misses last. A name that comes twice
+ *  counts once. */
+export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetup): Limiter {
+  const { quotas: store, slots, clock, random = Math.random } = setup
+  const named = [...new Map(limits.map((limit) => [limit.name, limit])).values()].map(compilePolicy)
+  const ofTurn = (turn: Policy['turn']) => named.filter((policy) => policy.turn === turn)
+  const [checks, misses, slotted] = [ofTurn('check'), ofTurn('miss'), ofTurn('slot')]
+  const policies = [...checks, ...misses, ...slotted]
+  const missesAt = checks.length
+  const slotsAt = missesAt + misses.length
+  const barring = policies.filter(({ bars }) => bars !== null)
+  const isDoneAfterCheck = missesAt === policies.length && checks.every(({ finalCostOf }) => finalCostOf === null)
+  const verdict = compileVerdict(policies, random)
+  const anyWatches = policies.some(({ isEnforced }) => !isEnforced)
+  const now = () => Math.floor(clock())
+
+  // One suffices while nothing is left to be done for a request after its check; others have their own.
   let spare: Draft | null = null
+  const drafts = new WeakMap<RequestContext, Draft>()
 
   function check(ctx: RequestContext): ReturnType<Stage> {
-    const draft = spare ?? createDraft(compiled.length)
-    spare = null
-    const nowMs = Math.floor(clock())
-    let applying = 0
-    for (let i = 0; i < compiled.length; i++) {
-      const subject = (compiled[i] as CompiledPolicy).subjectOf(ctx)
-      draft.subjects[i] = subject
-      if (subject !== null) applying++
+    for (const { bars, isEnforced, name } of barring) {
+      if (bars?.(ctx) !== true) continue
+      if (isEnforced) return refuseEntry(ctx)
+      ctx.shadowedBy = name
     }
-    if (applying === 0) {
+    const draft = spare ?? createDraft(policies)
+    spare = null
+    const applies = fillIn(draft, policies, ctx)
+    if (!applies) {
       spare = draft
       return null
     }
-    const charged = store.charge(quotas, draft.subjects, COST, nowMs, draft.standings)
-    if (typeof charged === 'boolean') return conclude(ctx, draft, applying, charged, nowMs)
-    return charged.then((admitted) => conclude(ctx, draft, applying, admitted, nowMs))
+    const charged = !turnTo(draft, 0, missesAt, now()) || store.charge(draft, draft.atMs[0] as number)
+    return typeof charged === 'boolean'
+      ? checked(ctx, draft, charged)
+      : charged.then((admitted) => checked(ctx, draft, admitted))
   }
 
-  function conclude(
-    ctx: RequestContext,
-    draft: Draft,
-    applying: number,
-    admitted: boolean,
-    nowMs: number,
-  ): Reply | null {
-    const bindingAt = admitted ? tightest(compiled, draft) : longestWait(draft)
-    const binding = compiled[bindingAt] as CompiledPolicy
-    const standing = draft.standings[bindingAt] as Standing
-    const remaining = left(standing, binding)
-    ctx.quota = { admitted, policy: binding.name, limit: binding.limit, remaining }
-
-    const resetSeconds = wholeSeconds(nowMs + standing.fullMs)
-    ctx.fields.push('X-RateLimit-Limit', binding.limitText, 'X-RateLimit-Remaining', String(remaining))
-    ctx.fields.push('X-RateLimit-Reset', String(resetSeconds))
-    const described = applying === compiled.length ? policyText : formatPolicies(compiled, draft)
-    if (described !== '') ctx.fields.push('RateLimit-Policy', described)
-    const standings = formatStandings(compiled, draft, admitted)
-    if (standings !== '') ctx.fields.push('RateLimit', standings)
-
-    const refusal = admitted ? null : refuse(ctx, draft, binding, standing.waitMs)
-    spare = draft
-    return refusal
-  }
-
-  function refuse(ctx: RequestContext, draft: Draft, binding: CompiledPolicy, waitMs: number): Reply {
-    const retryAfter = retryAfterSeconds(waitMs, binding.quota.rate.windowMs, random())
-    const violated: string[] = []
-    for (let i = 0; i < compiled.length; i++) {
-      if (isViolated(draft, i)) violated.push((compiled[i] as CompiledPolicy).name)
+  function checked(ctx: RequestContext, draft: Draft, admitted: boolean): Reply | null {
+    if (anyWatches) noteShadows(ctx, draft)
+    if (!admitted || isDoneAfterCheck) {
+      const reply = admitted ? verdict.admit(ctx, draft) : verdict.refuse(ctx, draft)
+      spare = draft
+      return reply
     }
-    const extra = { 'violated-policies': violated, retryAfter }
-    return problemReply(binding.refusal, ctx.id, extra, ['Retry-After', String(retryAfter)])
+    noteTaken(draft)
+    peekMisses(draft)
+    verdict.admit(ctx, draft)
+    drafts.set(ctx, draft)
+    ctx.whenEnded(settle)
+    return null
+  }
+
+  /** What is left of budgets that this request may not have to draw on. */
+  function peekMisses(draft: Draft): void {
+    if (!turnTo(draft, missesAt, policies.length, now())) return
+    draft.to = slotsAt
+    store.peek(draft, draft.atMs[missesAt] as number)
+    for (let i = slotsAt; i < policies.length; i++) {
+      const subject = draft.subjects[i] as string | null
+      if (subject === null) continue
+      const used = slots.used(draft.quotas[i] as Quota, subject)
+      tellSlots(draft, i, used, used < (policies[i] as Policy).limit)
+    }
+  }
+
+  function checkMiss(ctx: RequestContext): ReturnType<Stage> {
+    const draft = drafts.get(ctx)
+    if (draft === undefined) return null
+    const charged = !turnTo(draft, missesAt, slotsAt, now()) || store.charge(draft, draft.atMs[missesAt] as number)
+    return typeof charged === 'boolean'
+      ? missed(ctx, draft, charged)
+      : charged.then((admitted) => missed(ctx, draft, admitted))
+  }
+
+  function missed(ctx: RequestContext, draft: Draft, admitted: boolean): ReturnType<Stage> {
+    if (anyWatches) noteShadows(ctx, draft)
+    if (!admitted) return refuseMiss(ctx, draft)
+    noteTaken(draft)
+    // A client that has gone in the meantime has been settled for without this.
+    ctx.whenEnded(settle)
+    return takeSlots(ctx, draft, slotsAt)
+  }
+
+  /** Takes the slots from `at` on. */
+  function takeSlots(ctx: RequestContext, draft: Draft, at: number): ReturnType<Stage> {
+    for (let i = at; i < policies.length; i++) {
+      const subject = draft.subjects[i] as string | null
+      if (subject === null) continue
+      const taken = slots.acquire(draft.quotas[i] as Quota, subject)
+      if (taken instanceof Promise) {
+        return taken.then((slot) =>
+          holdSlot(ctx, draft, i, slot) ? takeSlots(ctx, draft, i + 1) : refuseMiss(ctx, draft),
+        )
+      }
+      if (!holdSlot(ctx, draft, i, taken)) return refuseMiss(ctx, draft)
+    }
+    draft.to = policies.length
+    verdict.admit(ctx, draft)
+    return null
+  }
+
+  /** True where the request may go on, with the slot or because the policy only watches. */
+  function holdSlot(ctx: RequestContext, draft: Draft, i: number, slot: Slot | null): boolean {
+    const { limit, isEnforced, name } = policies[i] as Policy
+    draft.to = i + 1
+    tellSlots(draft, i, slot === null ? limit : limit - slot.remaining, slot !== null)
+    if (slot === null) {
+      if (!isEnforced) ctx.shadowedBy = name
+      return !isEnforced
+    }
+    draft.slots.push(slot)
+    ctx.whenEnded(releaseSlots)
+    return true
+  }
+
+  /** How long a slot is held nobody knows beforehand: a second is as good a time to come back as any. */
+  function tellSlots(draft: Draft, i: number, used: number, admitted: boolean): void {
+    const standing = draft.standings[i] as Standing
+    standing.admitted = admitted
+    standing.remaining = Math.max(0, (policies[i] as Policy).limit - used)
+    standing.waitMs = standing.nextMs = standing.fullMs = used === 0 ? 0 : 1000
+  }
+
+  function releaseSlots(ctx: RequestContext): void {
+    for (const slot of drafts.get(ctx)?.slots.splice(0) ?? []) slot.release()
+  }
+
+  /** Refuses what has been admitted before, and gives back what that took. */
+  function refuseMiss(ctx: RequestContext, draft: Draft): Reply {
+    releaseSlots(ctx)
+    const nowMs = now()
+    for (let i = 0; i < slotsAt; i++) correct(draft, i, 0, nowMs)
+    return verdict.refuse(ctx, draft)
+  }
+
+  /** Corrects what was charged, once it is known what the request was. */
+  function settle(ctx: RequestContext): void {
+    const draft = drafts.get(ctx)
+    if (draft === undefined) return
+    const nowMs = now()
+    for (let i = 0; i < slotsAt; i++) {
+      const { finalCostOf } = policies[i] as Policy
+      const taken = draft.taken[i] as number
+      if (finalCostOf === null || taken === 0) continue
+      correct(draft, i, finalCostOf(ctx, taken, draft.told[i] as number | null), nowMs)
+    }
+  }
+
+  /** Makes `cost` of what was charged, once: nothing is left to be corrected afterwards. */
+  function correct(draft: Draft, i: number, cost: number, nowMs: number): void {
+    const delta = cost - (draft.taken[i] as number)
+    if ((draft.taken[i] as number) > 0 && delta !== 0) {
+      store.settle(draft.quotas[i] as Quota, draft.subjects[i] as string, delta, draft.atMs[i] as number, nowMs)
+    }
+    draft.taken[i] = 0
+  }
+
+  /** Those that the store was just asked about, and has charged. */
+  function noteTaken(draft: Draft): void {
+    for (let i = draft.from; i < draft.to; i++) {
+      const isTaken = draft.subjects[i] !== null && (draft.standings[i] as Standing).admitted
+      draft.taken[i] = isTaken ? (draft.costs[i] as number) : 0
+    }
+  }
+
+  /** Those that the store was just asked about, and that would have refused. */
+  function noteShadows(ctx: RequestContext, draft: Draft): void {
+    for (let i = draft.from; i < draft.to; i++) {
+      const { isEnforced, name } = policies[i] as Policy
+      if (isEnforced || draft.subjects[i] === null || (draft.standings[i] as Standing).admitted) continue
+      ctx.shadowedBy = name
+    }
+  }
+
+  function onAnswer(ctx: RequestContext, headers: HeaderList): void {
+    const draft = drafts.get(ctx)
+    // What another request has cost is told in its answer, not in ours.
+    if (draft === undefined || !ctx.wasForwarded) return
+    for (let i = 0; i < slotsAt; i++) {
+      const { costField } = policies[i] as Policy
+      const value = costField === null ? null : getHeader(headers, costField)
+      if (value !== null && UNITS.test(value)) draft.told[i] = Number(value)
+    }
   }
 
   function explain(ctx: RequestContext): ExplainedLimit[] {
-    const { subjects, standings } = createDraft(compiled.length)
-    for (const [i, policy] of compiled.entries()) subjects[i] = policy.subjectOf(ctx)
-    store.peek(quotas, subjects, COST, Math.floor(clock()), standings)
-    return compiled.flatMap((policy, i): ExplainedLimit[] => {
-      const standing = standings[i] as Standing
+    const draft = createDraft(policies)
+    fillIn(draft, policies, ctx)
+    if (turnTo(draft, 0, missesAt, now())) store.peek(draft, draft.atMs[0] as number)
+    peekMisses(draft)
+    return policies.flatMap((policy, i): ExplainedLimit[] => {
+      const { admitted, remaining } = draft.standings[i] as Standing
       const key = policy.keyTextOf(ctx)
-      if (key === null) return []
+      if (key === null || draft.subjects[i] === null) return []
+      const waitMs = waitOf(policy, draft, i)
       return [
         {
           policy: policy.name,
-          admitted: standing.admitted,
+          mode: policy.isEnforced ? 'enforce' : 'shadow',
+          counts: policy.turn === 'check' ? 'requests' : 'misses',
+          admitted,
           limit: policy.limit,
-          remaining: left(standing, policy),
-          window_s: policy.quota.rate.windowMs / 1000,
+          remaining: Math.min(remaining, policy.limit),
+          window_s: policy.turn === 'slot' ? null : policy.quota.rate.windowMs / 1000,
           key,
-          retry_after_s: standing.admitted ? null : Math.max(1, wholeSeconds(standing.waitMs)),
+          retry_after_s: admitted || waitMs === Infinity ? null : Math.max(1, wholeSeconds(waitMs)),
         },
       ]
     })
   }
 
-  return { check, explain }
-}
-
-interface CompiledPolicy {
-  readonly name: string
-  readonly limit: number
-  readonly limitText: string
-  readonly quota: Quota
-  readonly subjectOf: (ctx: RequestContext) => string | null
-  readonly keyTextOf: (ctx: RequestContext) => string | null
-  readonly quotedName: string
-  /** null: the window is too short for the two fields of the draft. */
-  readonly policyItem: string | null
-  /** Made once: an Error takes its stack, and refusals come in floods. */
-  readonly refusal: GatewayError
-}
-
-function compilePolicy({ name, options }: LimitPolicy): CompiledPolicy {
-  const quota = compileQuota(name, options)
-  const { limit, key, onMissing, burst } = options
   return {
-    name,
-    limit,
-    limitText: String(limit),
-    quota,
-    subjectOf: compileKey(key, onMissing),
-    keyTextOf: compileKeyText(key, onMissing),
-    quotedName: quotedString(name),
-    policyItem: formatPolicy(name, quota.rate, burst ?? null),
-    refusal: new GatewayError('quota_exceeded', describe(name, options)),
+    isEnforced: policies.some((policy) => policy.isEnforced),
+    check,
+    checkMiss: missesAt === policies.length ? null : checkMiss,
+    onAnswer: policies.some(({ costField }) => costField !== null) ? onAnswer : null,
+    explain,
   }
 }
 
-function describe(name: string, { limit, window: windowMs, burst }: LimitOptions): string {
-  const atOnce = burst === undefined ? '' : `, ${burst} at once`
-  return `Policy ${name}: ${limit} ${limit === 1 ? 'request' : 'requests'} per ${windowMs / 1000} s${atOnce}.`
+/** Units as a response field gives them: a whole number that no arithmetic overflows by. */
+const UNITS = /^\d{1,9}$/
+
+/** 403 for who is on a policy's list, or does not say what its key asks for. */
+function refuseEntry(ctx: RequestContext): Reply {
+  ctx.error = FORBIDDEN
+  return problemReply(FORBIDDEN, ctx.id)
 }
 
-/** The numbers of one request, by policy; used again when it is done. */
-interface Draft {
-  readonly subjects: (string | null)[]
-  readonly standings: readonly Standing[]
-}
-
-const createDraft = (policies: number): Draft => ({
-  subjects: Array.from({ length: policies }, () => null),
-  standings: Array.from({ length: policies }, blankStanding),
-})
-
-const isViolated = (draft: Draft, i: number): boolean =>
-  draft.subjects[i] !== null && !(draft.standings[i] as Standing).admitted
-
-/** A burst may be larger than the limit; what a client is told never is. */
-const left = (standing: Standing, policy: CompiledPolicy): number => Math.min(standing.remaining, policy.limit)
-
-function tightest(compiled: readonly CompiledPolicy[], draft: Draft): number {
-  let found = 0
-  let least = Infinity
-  for (let i = 0; i < compiled.length; i++) {
-    if (draft.subjects[i] === null) continue
-    const policy = compiled[i] as CompiledPolicy
-    const share = left(draft.standings[i] as Standing, policy) / policy.limit
-    if (share >= least) continue
-    least = share
-    found = i
-  }
-  return found
-}
-
-function longestWait(draft: Draft): number {
-  let found = 0
-  let longestMs = -1
-  for (let i = 0; i < draft.standings.length; i++) {
-    const { waitMs } = draft.standings[i] as Standing
-    if (!isViolated(draft, i) || waitMs <= longestMs) continue
-    longestMs = waitMs
-    found = i
-  }
-  return found
-}
-
-/** The RateLimit-Policy field: every policy, or those that apply to one request. */
-function formatPolicies(compiled: readonly CompiledPolicy[], draft: Draft | null): string {
-  const items: string[] = []
-  for (const [i, { policyItem }] of compiled.entries()) {
-    if (policyItem !== null && draft?.subjects[i] !== null) items.push(policyItem)
-  }
-  return items.join(', ')
-}
-
-/** The RateLimit field: every policy that applies, or on refusal the violated ones only, so that no `t` in it comes
- *  after Retry-After. */
-function formatStandings(compiled: readonly CompiledPolicy[], draft: Draft, admitted: boolean): string {
-  let text = ''
-  for (let i = 0; i < compiled.length; i++) {
-    const policy = compiled[i] as CompiledPolicy
-    if (draft.subjects[i] === null || policy.policyItem === null) continue
-    const standing = draft.standings[i] as Standing
-    if (!admitted && standing.admitted) continue
-    const seconds = wholeSeconds(admitted ? standing.nextMs : standing.waitMs)
-    const item = formatStanding(policy.quotedName, left(standing, policy), seconds)
-    text = text === '' ? item : `${text}, ${item}`
-  }
-  return text
-}
+const FORBIDDEN = new GatewayError('forbidden', 'This client is not let in.')

@@ -1,34 +1,65 @@
-// What YAML may say of a limit. `limit` per `window` is a strict sliding window; with `burst` it is GCRA.
+// What YAML may say of a limit. `limit` per `window` is a strict sliding window; with `burst` it is GCRA, with `align` a
+// fixed window of the calendar. What contradicts what is in config/references.ts.
 
 import { z } from 'zod'
-import { NOT_SUPPORTED_YET, count, decoded, duration, later, word } from '../core/decode.ts'
+import { count, decoded, duration, later, text, word } from '../core/decode.ts'
+import { parseCidr } from '../http/forwarded.ts'
 import { isToken } from '../http/headers.ts'
+import { isKnownMethod } from '../http/methods.ts'
+import { MONTH_MS, isTimeZone } from './calendar.ts'
 
 /** One part of the subject that a budget belongs to. */
 export type KeyPart =
-  | { readonly kind: 'ip' | 'route' | 'method' | 'host' }
-  /** name: lower case. */
-  | { readonly kind: 'header'; readonly name: string }
+  | { readonly kind: 'ip' | 'user' | 'route' | 'method' | 'host' }
+  /** name: of a field in lower case, of a cookie or a parameter of the path as it is. */
+  | { readonly kind: 'header' | 'cookie' | 'param'; readonly name: string }
 
-/** `ip route method host header:<name>`; null for anything else. */
+const PLAIN_PARTS: ReadonlySet<string> = new Set(['ip', 'user', 'route', 'method', 'host'])
+
+/** `ip user route method host header:<name> cookie:<name> param:<name>`; null for anything else. */
 export function parseKeyPart(text: string): KeyPart | null {
-  if (text === 'ip' || text === 'route' || text === 'method' || text === 'host') return { kind: text }
-  const name = text.startsWith('header:') ? text.slice('header:'.length).toLowerCase() : ''
-  return isToken(name) ? { kind: 'header', name } : null
+  if (PLAIN_PARTS.has(text)) return { kind: text as 'ip' }
+  const [, kind, name = ''] = /^(header|cookie|param):(.*)$/.exec(text) ?? []
+  if (kind === 'header') return isToken(name) ? { kind, name: name.toLowerCase() } : null
+  if (kind === 'cookie') return isToken(name) ? { kind, name } : null
+  return kind === 'param' && /^[A-Za-z][A-Za-z0-9_]*$/.test(name) ? { kind, name } : null
 }
 
-export const formatKeyPart = (part: KeyPart): string => (part.kind === 'header' ? `header:${part.name}` : part.kind)
+export const formatKeyPart = (part: KeyPart): string => ('name' in part ? `${part.kind}:${part.name}` : part.kind)
 
 const keyPart = () =>
-  decoded(
-    'ip, route, method, host or header:<name>',
-    `user, cookie:<name> and param:<name> are ${NOT_SUPPORTED_YET}`,
-    parseKeyPart,
+  decoded('ip, user, route, method, host, header:<name>, cookie:<name> or param:<name>', null, parseKeyPart)
+
+/** Who is meant by an entry of `allow` or `deny`. */
+export type Member =
+  | { readonly kind: 'network'; readonly cidr: NonNullable<ReturnType<typeof parseCidr>> }
+  | { readonly kind: 'user'; readonly id: string }
+
+function parseMember(text: string): Member | null {
+  if (text.startsWith('user:')) return text.length > 5 ? { kind: 'user', id: text.slice(5) } : null
+  const cidr = parseCidr(text)
+  return cidr === null ? null : { kind: 'network', cidr }
+}
+
+const members = () =>
+  z.array(
+    decoded(
+      'an address, a CIDR or user:<id>',
+      'a user by token is user:jwt:<name>, one by API key user:key:<name>',
+      parseMember,
+    ),
   )
 
+const units = () => count({ min: 0, max: 1_000_000 })
+
+const method = () =>
+  text('a method such as POST', (name) => (isKnownMethod(name.toUpperCase()) ? null : 'names are those of RFC 9110'))
+
 export const limitOptions = z.strictObject({
-  limit: count({ min: 1, max: 2 ** 31 }).describe('requests admitted per window'),
-  window: duration({ minMs: 100 }).describe('the window; never more than `limit` in any span of this length'),
+  limit: count({ min: 1, max: 2 ** 31 }).describe('units admitted per window, or at the same time'),
+  window: duration({ minMs: 100, named: { month: MONTH_MS } })
+    .optional()
+    .describe('the window; never more than `limit` in any span of this length. `month` goes with `align`'),
   key: z
     .union([keyPart().transform((part) => [part]), z.array(keyPart()).min(1)])
     .prefault('ip')
@@ -36,21 +67,53 @@ export const limitOptions = z.strictObject({
   burst: count({ min: 1, max: 2 ** 31 })
     .optional()
     .describe('turns the window into a steady rate (GCRA) that allows this many at once'),
-  onMissing: word(['ip', 'skip'], ['deny'])
+  align: decoded('UTC, or a time zone such as Europe/Berlin', null, (zone) => (isTimeZone(zone) ? zone : null))
+    .optional()
+    .describe('counts from midnight there, or from the first of the month: a quota, not a rate'),
+  onMissing: word(['ip', 'skip', 'deny'])
     .prefault('ip')
-    .describe('what to do when a header of the key is missing: use the address instead, or do not limit'),
-  mode: word(['enforce'], ['shadow']).prefault('enforce').describe('enforce: over the limit is a 429'),
-  count: word(['all'], ['miss', 'success', 'failure']).prefault('all').describe('which requests are charged'),
-  kind: word(['rate'], ['concurrency']).prefault('rate').describe('what is limited'),
-  unit: word(['requests'], ['tokens']).prefault('requests').describe('what a unit of the limit is'),
-  align: later(),
-  reserve: later(),
-  cost: later(),
-  enabledPercent: later(),
+    .describe('where a part of the key is missing: the address in its place, no limit, or a 403'),
+  mode: word(['enforce', 'shadow'])
+    .prefault('enforce')
+    .describe('shadow: counted and logged, never a 429, and no field tells of it'),
+  count: word(['all', 'miss', 'success', 'failure'])
+    .prefault('all')
+    .describe(
+      'which requests are charged: all; those that the upstream is asked for; those answered below 400; those answered with 400 to 499 (except 408, 429 and 499)',
+    ),
+  kind: word(['rate', 'concurrency'])
+    .prefault('rate')
+    .describe('concurrency: `limit` requests at the upstream at the same time; no window'),
+  unit: word(['requests', 'tokens'])
+    .prefault('requests')
+    .describe('tokens: `reserve` of them are charged beforehand, and what the answer used when it is known'),
+  reserve: count({ min: 1, max: 2 ** 31 })
+    .prefault(1000)
+    .describe('tokens charged before the answer is known'),
+  cost: z
+    .union([
+      units().transform((every) => ({ every, byMethod: null })),
+      z.record(method(), units()).transform((record) => ({
+        every: 1,
+        byMethod: new Map(Object.entries(record).map(([name, cost]) => [name.toUpperCase(), cost])),
+      })),
+    ])
+    .prefault('1')
+    .describe(
+      'units that a request takes; a mapping gives them by method, 1 for those it does not name; 0: not limited',
+    ),
+  costField: decoded('the name of a field', 'letters, digits and dashes', (name) =>
+    isToken(name) ? name.toLowerCase() : null,
+  )
+    .optional()
+    .describe('response field in which the upstream says how many units the request has cost; `cost` until then'),
+  enabledPercent: count({ min: 0, max: 100 })
+    .prefault(100)
+    .describe('share of the subjects that are limited at all, always the same ones: for a gradual start'),
+  allow: members().prefault([]).describe('who is not limited, nor counted; a user by a proved name only'),
+  deny: members().prefault([]).describe('who gets a 403'),
   fallback: later(),
   lease: later(),
-  allow: later(),
-  deny: later(),
 })
 
 export type LimitOptions = z.output<typeof limitOptions>

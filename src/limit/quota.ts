@@ -4,58 +4,71 @@
 // The identity says what a counter means, so it outlives a reload with another limit or burst, and ends where the
 // numbers would mean something else: another algorithm, window or key.
 
+import { fixedWindow } from './algorithms/fixed-window.ts'
 import { gcra } from './algorithms/gcra.ts'
 import { slidingWindow } from './algorithms/sliding-window.ts'
 import type { Algorithm, Rate, Standing } from './algorithm.ts'
+import { compileCalendar } from './calendar.ts'
 import { formatKeyPart, type LimitOptions } from './options.ts'
 
 /** Every algorithm; the contract suite runs over them and stores size their cells by them. */
-export const ALGORITHMS: readonly Algorithm[] = [slidingWindow, gcra]
+export const ALGORITHMS: readonly Algorithm[] = [slidingWindow, gcra, fixedWindow]
 
 export interface Quota {
   readonly id: string
   readonly algorithm: Algorithm
   readonly rate: Rate
+  /** False for one that only watches: it is charged, and refuses nothing. */
+  readonly isEnforced: boolean
   /** For a counter that strangers share: GCRA that never admits what the algorithm would not. */
   readonly sharedRate: Rate
 }
 
-/** Counts. Subjects are texts of bounded length (key.ts), or null where a policy does not apply to the request; the
- *  lists of one call belong together by index, and no quota comes twice in one. */
+/** What one request asks of the quotas that apply to it. The lists belong together by index; no quota comes twice. */
+export interface Demand {
+  readonly quotas: readonly Quota[]
+  /** Texts of bounded length (key.ts); null where a quota does not apply to the request. */
+  readonly subjects: readonly (string | null)[]
+  /** Whole units, from 1. One beyond the capacity never fits. */
+  readonly costs: readonly number[]
+  /** What holds afterwards, filled in by the store where there is a subject. */
+  readonly standings: readonly Standing[]
+  /** Of the lists, what is asked about: from `from` to before `to`. */
+  readonly from: number
+  readonly to: number
+}
+
+/** Counts. nowMs: wall clock, whole milliseconds. */
 export interface QuotaStore {
-  /** Charges `cost` to every subject, or to none when one of the quotas refuses. Fills standings[i] where subjects[i]
-   *  is not null, with what holds after the charge. True when charged. A store that must ask elsewhere answers
-   *  later and leaves the lists to itself until then; one that decides here answers at once. Never rejects.
-   *  cost: whole units, 1 to the smallest capacity. nowMs: wall clock, whole milliseconds. */
-  charge(
-    quotas: readonly Quota[],
-    subjects: readonly (string | null)[],
-    cost: number,
-    nowMs: number,
-    standings: readonly Standing[],
-  ): boolean | Promise<boolean>
-  /** As charge(), but charges nothing, and answers at once from what this instance knows. */
-  peek(
-    quotas: readonly Quota[],
-    subjects: readonly (string | null)[],
-    cost: number,
-    nowMs: number,
-    standings: readonly Standing[],
-  ): void
+  /** Charges every subject its cost, or none when one of the quotas refuses. A quota that is not enforced is charged
+   *  where it has room, and refuses nothing. True when charged. A store that must ask elsewhere answers later and has
+   *  the demand to itself until then; one that decides here answers at once. Never rejects. */
+  charge(demand: Demand, nowMs: number): boolean | Promise<boolean>
+  /** What charge() would say, from what this instance knows; charges nothing. */
+  peek(demand: Demand, nowMs: number): void
+  /** Corrects an earlier charge by delta units, see Algorithm.settle(). Waits for nothing; may be lost with the store that
+   *  it is sent to. */
+  settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, nowMs: number): void
+  /** Forgets what one subject has used. Resolves when that holds wherever the store counts. */
+  reset(quota: Quota, subject: string, nowMs: number): Promise<void>
   /** Lets go of everything the store holds; no call may follow. */
   close(): void | Promise<void>
 }
 
 /** name: unique among the policies of a configuration. */
 export function compileQuota(name: string, options: LimitOptions): Quota {
-  const { limit, window: windowMs, burst } = options
-  const algorithm = burst === undefined ? slidingWindow : gcra
-  const rate = { limit, windowMs, burst: burst ?? limit }
+  const { limit, window: windowMs = 1000, burst, align, mode } = options
+  const algorithm = align !== undefined ? fixedWindow : burst === undefined ? slidingWindow : gcra
+  const calendar = align === undefined ? null : compileCalendar(windowMs, align)
+  const rate = { limit, windowMs, burst: burst ?? limit, calendar }
+  const isEnforced = mode === 'enforce'
   return {
-    id: [name, algorithm.name, windowMs, ...options.key.map(formatKeyPart)].join(' '),
+    // What is only watched is counted apart, or its use would hit clients on the day that it is enforced.
+    id: [name, algorithm.name, windowMs, align ?? '', mode, ...options.key.map(formatKeyPart)].join(' '),
     algorithm,
     rate,
     sharedRate: algorithm === gcra ? rate : strictRate(rate),
+    isEnforced,
   }
 }
 
@@ -63,5 +76,5 @@ export function compileQuota(name: string, options: LimitOptions): Quota {
  *  its end, burst + perWindow - 1; half of each keeps both a burst and a pace. */
 function strictRate({ limit, windowMs }: Rate): Rate {
   const perWindow = Math.ceil(limit / 2)
-  return { limit: perWindow, windowMs, burst: limit + 1 - perWindow }
+  return { limit: perWindow, windowMs, burst: limit + 1 - perWindow, calendar: null }
 }

@@ -1,6 +1,7 @@
 // The one place where a finished request is counted and logged: once, whatever became of it. The line has the same
-// fields in the same order for all requests; only a failed one adds `error`, and `cause` where the fault was ours or the
-// upstream's. Authorization, cookies and bodies are never read here, and secrets in the query are masked.
+// fields in the same order for all requests. One that a limit would have refused if it did not only watch adds
+// `limit_shadow`, a failed one `error`, and `cause` where the fault was ours or the upstream's. Authorization, cookies
+// and bodies are never read here, and secrets in the query are masked.
 //
 // On the path of every request: one object of one shape, one line, nothing else.
 
@@ -44,6 +45,8 @@ interface RequestLine {
   /** The policy that refused the request. */
   readonly limit: string | null
   readonly bytes: number
+  /** The policy that would have refused it, if it did not only watch. */
+  limit_shadow?: string
   error?: ErrorCode
   cause?: string
 }
@@ -83,6 +86,7 @@ export function createRecorder(
         limit: ctx.quota === null || ctx.quota.admitted ? null : ctx.quota.policy,
         bytes: ctx.bytesSent,
       }
+      if (ctx.shadowedBy !== null) line.limit_shadow = ctx.shadowedBy
       if (ctx.error !== null) addError(line, ctx.error)
       log.line(level, line)
     },

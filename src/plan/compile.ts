@@ -22,6 +22,7 @@ import { type Identity, compileIdentity } from '../identity/user.ts'
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type Limiter, compileLimiter } from '../limit/limiter.ts'
 import type { QuotaStore } from '../limit/quota.ts'
+import type { SlotStore } from '../limit/slots.ts'
 import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
 import { type Pipeline, compilePipeline } from './pipeline.ts'
 import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'
@@ -33,6 +34,7 @@ export interface Shared {
   readonly cache: SharedCache
   readonly purger: Purger
   readonly quotas: QuotaStore
+  readonly slots: SlotStore
   /** Wall clock, milliseconds. */
   readonly now: () => number
   /** From 0 to below 1. */
@@ -166,8 +168,14 @@ interface PlanParts {
 
 function compileRoute(options: RouteOptions, { config, shared, pools, identity, queries }: PlanParts): RoutePlan {
   const names = options.limits ?? config.defaults.limits
-  const policies = names.map((name) => ({ name, options: required(config.limits[name], `limit ${name}`) }))
-  const limiter = policies.length === 0 ? null : compileLimiter(policies, shared.quotas, shared.now)
+  const policies = names.map((name) => {
+    const limit = required(config.limits[name], `limit ${name}`)
+    return { name, options: options.mode === 'shadow' ? { ...limit, mode: options.mode } : limit }
+  })
+  const limiter =
+    policies.length === 0
+      ? null
+      : compileLimiter(policies, { quotas: shared.quotas, slots: shared.slots, clock: shared.now })
   const upstream = options.upstream ?? config.defaults.upstream ?? ''
   const pool = required(pools.get(upstream), `upstream ${upstream}`)
   const { timeouts, retries, framing } = required(config.upstreams[upstream], `upstream ${upstream}`)
@@ -182,7 +190,7 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
     responseEdits: options.headers?.response ?? null,
     // One route's tags come back on another: what is read by GET is written by PUT.
     weakensTags: config.routes.some(({ cache }) => cache !== undefined && mayCompress(cache)),
-    replacedFields: limiter === null ? NO_FIELDS : SINGLE_FIELDS,
+    replacedFields: limiter?.isEnforced === true ? SINGLE_FIELDS : NO_FIELDS,
     viaToken: shared.viaToken,
   })
   const cache =
@@ -202,6 +210,8 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
     limits: limiter?.check ?? null,
     whenLimited: options.onLimited === 'stale' && cache !== null ? cache.answerUnasked : null,
     lookup: cache?.lookup ?? null,
+    misses: limiter?.checkMiss ?? null,
+    onAnswer: limiter?.onAnswer ?? null,
     fetch: cache?.fill ?? forwarder.stage,
     invalidate(ctx, status, headers) {
       const rule = invalidation(ctx, status, headers, purges, queries)

@@ -29,7 +29,8 @@ export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defau
     const route = plan.resolve(ctx)
     if (route === 'health') return { ...nothing, client_ip: ctx.clientAddress }
     const limits = route.limiter?.explain(ctx) ?? []
-    const refused = overLimit(limits)
+    const cache = route.cache?.explain(ctx) ?? null
+    const refused = overLimit(limits, cache)
     const inItsPlace = refused !== null && route.answersLimited ? (route.cache?.explainUnasked(ctx) ?? null) : null
     return {
       ...nothing,
@@ -38,7 +39,7 @@ export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defau
       upstream: route.row.upstream,
       upstream_target: route.forwarder.rewritePath(ctx.path) + ctx.query,
       limits,
-      cache: inItsPlace ?? route.cache?.explain(ctx) ?? null,
+      cache: inItsPlace ?? cache,
       refused: inItsPlace === null ? refused : null,
     }
   } catch (cause) {
@@ -48,16 +49,16 @@ export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defau
 }
 
 /** The refusal of the policy with the longest wait, as a client meets it; null when all admit. */
-function overLimit(limits: Explanation['limits']): Explanation['refused'] {
-  const waits = limits.flatMap(({ policy, retry_after_s }) =>
-    retry_after_s === null ? [] : [{ policy, retry_after_s }],
-  )
-  const [longest] = waits.toSorted((a, b) => b.retry_after_s - a.retry_after_s)
+function overLimit(limits: Explanation['limits'], cache: Explanation['cache']): Explanation['refused'] {
+  const isMiss = cache?.outcome !== 'hit' && cache?.outcome !== 'stale'
+  const [longest] = limits
+    .filter(({ admitted, mode, counts }) => !admitted && mode === 'enforce' && (isMiss || counts === 'requests'))
+    .toSorted((a, b) => (b.retry_after_s ?? Infinity) - (a.retry_after_s ?? Infinity))
   if (longest === undefined) return null
-  const error = new GatewayError(
-    'quota_exceeded',
-    `Policy ${longest.policy} is used up; it admits again in ${longest.retry_after_s} s.`,
-  )
+  const { policy, retry_after_s } = longest
+  const until =
+    retry_after_s === null ? 'the request costs more than it ever has' : `it admits again in ${retry_after_s} s`
+  const error = new GatewayError('quota_exceeded', `Policy ${policy} is used up; ${until}.`)
   return { status: error.kind.status, code: error.code, detail: error.detail }
 }
 

@@ -6,6 +6,8 @@
 //                since only they know of one, and from the store alone, since a client over its limit must cost the
 //                upstream nothing. What the client is told of its limits stays as it is.
 //   lookup       what is fresh is answered without waiting, what is being fetched is joined.
+//   misses       limits on what the upstream is asked, and the slots: the last thing that can refuse a request. What is
+//                stored answers in the place of such a refusal as well.
 //   fill         one fetch per key, stored while it streams; without a cache, the request is just forwarded.
 //   invalidate   after an unsafe request that succeeded, what is stored under its URL goes (RFC 9111 §4.4), and what
 //                carries a tag that the route purges. Then what the answer itself brings for later GETs is stored.
@@ -22,41 +24,51 @@ export interface RouteStages {
   /** Asked for an answer in the place of a refusal by the limits; null: there is none. */
   readonly whenLimited: ((ctx: RequestContext) => Reply | null) | null
   readonly lookup: Stage | null
+  readonly misses: Stage | null
   /** The last stage: always answers or throws. */
   readonly fetch: Stage
   /** Called with what an unsafe request was answered; its client hears of it when the promise resolves. */
   readonly invalidate: (ctx: RequestContext, status: number, headers: HeaderList) => Promise<unknown> | null
+  /** Called with every answer of the last stage. */
+  readonly onAnswer: ((ctx: RequestContext, headers: HeaderList) => void) | null
 }
 
 /** One function from request to answer. Throws or rejects with GatewayError. */
 export type Pipeline = (ctx: RequestContext) => Reply | Promise<Reply>
 
 export function compilePipeline(route: RouteStages): Pipeline {
-  const { identity, limits, whenLimited, lookup, fetch, invalidate } = route
+  const { identity, limits, whenLimited, lookup, misses, fetch, invalidate, onAnswer } = route
   const last: Stage = (ctx) => {
     const fetched = fetch(ctx)
-    if (ctx.method === 'GET' || !(fetched instanceof Promise)) return fetched
-    return fetched.then(async (reply) => {
-      if (reply === null) return null
-      const invalidated = invalidate(ctx, reply.status, reply.headers)
-      // After it, and before anybody else's: so those are noticed, and the next GET is answered by what is new.
-      const kept = reply.keep?.() ?? reply
-      // Whoever has been told of a change must not read what was there before.
-      await invalidated
-      return kept
-    })
+    const isPlain = ctx.method === 'GET' && onAnswer === null
+    return isPlain || !(fetched instanceof Promise) ? fetched : fetched.then((reply) => conclude(ctx, reply))
   }
-  const limiting = limits === null || whenLimited === null ? limits : inPlaceOfRefusal(limits, whenLimited)
-  const stages = [identity, limiting, lookup, last].filter((stage) => stage !== null)
-  return (ctx) => walk(stages, ctx, 0)
+
+  async function conclude(ctx: RequestContext, reply: Reply | null): Promise<Reply | null> {
+    if (reply === null) return null
+    onAnswer?.(ctx, reply.headers)
+    if (ctx.method === 'GET') return reply
+    const invalidated = invalidate(ctx, reply.status, reply.headers)
+    // After it, and before anybody else's: so those are noticed, and the next GET is answered by what is new.
+    const kept = reply.keep?.() ?? reply
+    // Whoever has been told of a change must not read what was there before.
+    await invalidated
+    return kept
+  }
+
+  const stages = [identity, orInstead(limits, whenLimited), lookup, orInstead(misses, whenLimited), last]
+  const walked = stages.filter((stage) => stage !== null)
+  return (ctx) => walk(walked, ctx, 0)
 }
 
-function inPlaceOfRefusal(limits: Stage, answer: (ctx: RequestContext) => Reply | null): Stage {
+/** A stage that limits, with another answer in the place of a 429; who is not let in at all (403) gets none. */
+function orInstead(limits: Stage | null, answer: RouteStages['whenLimited']): Stage | null {
+  if (limits === null || answer === null) return limits
+  const instead = (ctx: RequestContext, refusal: Reply | null) =>
+    refusal?.status === 429 ? (answer(ctx) ?? refusal) : refusal
   return (ctx) => {
     const refusal = limits(ctx)
-    if (refusal === null) return null
-    if (!(refusal instanceof Promise)) return answer(ctx) ?? refusal
-    return refusal.then((reply) => (reply === null ? null : (answer(ctx) ?? reply)))
+    return refusal instanceof Promise ? refusal.then((reply) => instead(ctx, reply)) : instead(ctx, refusal)
   }
 }
 

@@ -54,6 +54,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
         `The body may have ${maxBodyBytes} bytes, this one has ${declaredBytes}.`,
       )
     }
+    ctx.wasForwarded = true
     const sentAtMs = performance.now()
     const sent = fetchUpstream(
       pool,

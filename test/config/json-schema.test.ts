@@ -39,7 +39,7 @@ describe('the JSON Schema', () => {
     ['a number out of range', withRoute({ path: '/a', retries: 99 })],
     ['an unknown method', withRoute({ path: '/a', methods: ['GTE'] })],
     ['a table without upstreams', { routes: [{ path: '/a' }] }],
-    ['a limit without its window', { ...withRoute({ path: '/a' }), limits: { a: { limit: 1 } } }],
+    ['a limit without its number', { ...withRoute({ path: '/a' }), limits: { a: { window: '1m' } } }],
   ])('marks %s', (_what, document) => {
     expect(editor.safeParse(document).success).toBe(false)
   })

@@ -86,7 +86,7 @@ describe('a document', () => {
   it('takes an anchor by its latest place before the alias', () => {
     const text = `${MINIMAL}log: &x {slow: &s 2s}\nredis: {deadline: &s 3ms}\nlimits: {a: {limit: 1, window: *s}}\n`
     expect(lines(load(text))).toEqual([
-      'w.yaml:5:32 limits.a.window: expected a duration such as "30s", at least 100ms, got "3ms"',
+      'w.yaml:5:32 limits.a.window: expected a duration such as "30s", at least 100ms, or month, got "3ms"',
     ])
   })
 

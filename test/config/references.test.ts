@@ -26,7 +26,7 @@ describe('names', () => {
   })
 
   it('suggests the nearest name', () => {
-    const raw = { ...table({ path: '/a', limits: ['per-clint'] }), limits: { 'per-client': {} } }
+    const raw = { ...table({ path: '/a', limits: ['per-clint'] }), limits: { 'per-client': { window: '1m' } } }
     expect(checkReferences(raw)).toMatchObject([
       { path: ['routes', 0, 'limits', 0], cure: 'did you mean "per-client"?' },
     ])
@@ -166,7 +166,7 @@ describe('onLimited: stale', () => {
   ])('on %j with the defaults %j', (route, limits, expected) => {
     const raw = {
       ...table({ path: '/a', onLimited: 'Stale', ...route }),
-      limits: { one: {} },
+      limits: { one: { window: '1m' } },
       defaults: { upstream: 'app', limits },
     }
     expect(complaints(raw)).toEqual(expected)

@@ -1,6 +1,13 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { formatPolicy, formatStanding, quotedString, retryAfterSeconds, wholeSeconds } from '../../src/limit/fields.ts'
+import {
+  CONCURRENT,
+  formatPolicy,
+  formatStanding,
+  quotedString,
+  retryAfterSeconds,
+  wholeSeconds,
+} from '../../src/limit/fields.ts'
 import { parseList } from '../support/structured-fields.ts'
 
 describe('the rate limit fields', () => {
@@ -22,13 +29,16 @@ describe('the rate limit fields', () => {
   })
 
   it.each([
-    [{ limit: 100, windowMs: 1000, burst: 100 }, null, '"api";q=100;w=1'],
-    [{ limit: 100, windowMs: 1000, burst: 20 }, 20, '"api";q=100;w=1;gw-burst=20'],
-    [{ limit: 10_000, windowMs: 86_400_000, burst: 10_000 }, null, '"api";q=10000;w=86400'],
-    [{ limit: 5, windowMs: 1500, burst: 5 }, null, '"api";q=5;w=2'],
-    [{ limit: 5, windowMs: 999, burst: 5 }, null, null],
-  ])('describes %j with burst %j as %j', (rate, burst, expected) => {
-    expect(formatPolicy('api', rate, burst)).toBe(expected)
+    [100, 1000, null, null, '"api";q=100;w=1'],
+    [100, 1000, 20, null, '"api";q=100;w=1;gw-burst=20'],
+    [10_000, 86_400_000, null, null, '"api";q=10000;w=86400'],
+    [5, 1500, null, null, '"api";q=5;w=2'],
+    [5, 999, null, null, null],
+    [100_000, 60_000, null, 'gw-unit="tokens"', '"api";q=100000;w=60;gw-unit="tokens"'],
+    [50, 1000, null, CONCURRENT, '"api";q=50;qu="concurrent-requests"'],
+  ])('describes %i per %i ms with burst %j and unit %j as %j', (limit, windowMs, burst, unit, expected) => {
+    const rate = { limit, windowMs, burst: burst ?? limit, calendar: null }
+    expect(formatPolicy('api', rate, { burst, unit })).toBe(expected)
   })
 
   it('says how a policy stands', () => {

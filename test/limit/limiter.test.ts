@@ -1,9 +1,11 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Reply, RequestContext } from '../../src/core/context.ts'
-import { compileLimiter, type LimitPolicy, type Limiter } from '../../src/limit/limiter.ts'
+import { compileLimiter, type Limiter } from '../../src/limit/limiter.ts'
+import type { NamedLimit } from '../../src/limit/policy.ts'
 import { limitOptions } from '../../src/limit/options.ts'
 import type { QuotaStore } from '../../src/limit/quota.ts'
+import { type Slot, createMemorySlots } from '../../src/limit/slots.ts'
 import { createMemoryStore } from '../../src/limit/stores/memory.ts'
 import { parseList } from '../support/structured-fields.ts'
 import { field, request, type RequestParts } from './request.ts'
@@ -15,12 +17,15 @@ class Clock {
   readonly read = () => this.nowMs
 }
 
-const policy = (name: string, yaml: object): LimitPolicy => ({ name, options: limitOptions.parse(yaml) })
+const policy = (name: string, yaml: object): NamedLimit => ({ name, options: limitOptions.parse(yaml) })
 
-function limiterOf(policies: readonly LimitPolicy[], random = 0) {
+function limiterOf(policies: readonly NamedLimit[], random = 0) {
   const clock = new Clock()
-  return { clock, limiter: compileLimiter(policies, createMemoryStore(), clock.read, () => random) }
+  return { clock, limiter: limiterWith(policies, createMemoryStore(), clock.read, random) }
 }
+
+const limiterWith = (policies: readonly NamedLimit[], quotas: QuotaStore, clock: () => number, random = 0): Limiter =>
+  compileLimiter(policies, { quotas, slots: createMemorySlots(), clock, random: () => random })
 
 /** What a client would see of the limits: the status of a refusal or null, and the fields. */
 function ask(limiter: Limiter, parts: RequestParts = {}) {
@@ -193,7 +198,7 @@ describe('the limiter', () => {
       policy('all', { limit: 3, window: '1m' }),
       policy('each', { limit: 3, window: '1m', key: ['ip', 'route'] }),
     ]
-    const [a, b] = [compileLimiter(policies, store, () => START_MS), compileLimiter(policies, store, () => START_MS)]
+    const [a, b] = [limiterWith(policies, store, () => START_MS), limiterWith(policies, store, () => START_MS)]
     times(2, () => void ask(a, { route: '/a' }))
     expect(ask(b, { route: '/b' }).fields['RateLimit']).toBe('"all";r=0;t=66, "each";r=2;t=66')
   })
@@ -245,7 +250,7 @@ describe('the limiter', () => {
 
   it('takes a clock of fractions of a millisecond', () => {
     const policies = [policy('a', { limit: 1, window: '1s', burst: 1 })]
-    const limiter = compileLimiter(policies, createMemoryStore(), () => START_MS + 0.7)
+    const limiter = limiterWith(policies, createMemoryStore(), () => START_MS + 0.7)
     expect(ask(limiter).fields).toMatchObject({
       RateLimit: '"a";r=0;t=1',
       'X-RateLimit-Reset': String(START_MS / 1000 + 1),
@@ -343,6 +348,8 @@ describe('explain', () => {
     const expected = [
       {
         policy: 'per-client',
+        mode: 'enforce',
+        counts: 'requests',
         admitted: false,
         limit: 2,
         remaining: 0,
@@ -352,6 +359,8 @@ describe('explain', () => {
       },
       {
         policy: 'per-route',
+        mode: 'enforce',
+        counts: 'requests',
         admitted: true,
         limit: 5,
         remaining: 1,
@@ -378,6 +387,8 @@ describe('a store that answers later', () => {
     const store: QuotaStore = {
       charge: (...question) => new Promise((resolve) => waiting.push(() => resolve(memory.charge(...question)))),
       peek: (...question) => memory.peek(...question),
+      settle: (...correction) => memory.settle(...correction),
+      reset: (...subject) => memory.reset(...subject),
       close: () => memory.close(),
     }
     return { store, answer: () => waiting.splice(0).forEach((tell) => tell()) }
@@ -385,7 +396,7 @@ describe('a store that answers later', () => {
 
   it('keeps requests that overlap apart', async () => {
     const { store, answer } = laterStore()
-    const limiter = compileLimiter([policy('a', { limit: 2, window: '1m' })], store, () => START_MS)
+    const limiter = limiterWith([policy('a', { limit: 2, window: '1m' })], store, () => START_MS)
     const first = limiter.check(request({ ip: '192.0.2.9' }))
     answer()
     expect(await first).toBeNull()
@@ -400,5 +411,143 @@ describe('a store that answers later', () => {
       '"a";r=0;t=66',
       '"a";r=0;t=66',
     ])
+  })
+})
+
+describe('what is taken is given back once, whatever happens', () => {
+  /** Stores that answer when the test says so, over the memory's decisions. */
+  function bench(...policies: readonly NamedLimit[]) {
+    const [quotas, slots] = [createMemoryStore(), createMemorySlots()]
+    const waiting: (() => void)[] = []
+    let released = 0
+    const limiter = compileLimiter(policies, {
+      quotas: {
+        charge: (...question) => new Promise((resolve) => waiting.push(() => resolve(quotas.charge(...question)))),
+        peek: (...question) => quotas.peek(...question),
+        settle: (...correction) => quotas.settle(...correction),
+        reset: (...subject) => quotas.reset(...subject),
+        close: () => quotas.close(),
+      },
+      slots: {
+        acquire: (...asked) =>
+          new Promise((resolve) =>
+            waiting.push(() => {
+              const slot = slots.acquire(...asked) as Slot | null
+              resolve(slot && { ...slot, release: () => [released++, slot.release()] })
+            }),
+          ),
+        used: (...asked) => slots.used(...asked),
+        close: () => slots.close(),
+      },
+      clock: () => START_MS,
+      random: () => 0,
+    })
+    const tell = async () => {
+      await Promise.resolve()
+      waiting.splice(0).forEach((answer) => answer())
+      for (let i = 0; i < 5; i++) await Promise.resolve()
+    }
+    const left = () => limiter.explain(request()).map(({ remaining }) => remaining)
+    return { limiter, tell, left, released: () => released }
+  }
+
+  const every = policy('every', { limit: 10, window: '1m', count: 'success' })
+  const misses = policy('misses', { limit: 10, window: '1m', count: 'miss' })
+  const slots = policy('slots', { kind: 'concurrency', limit: 2 })
+
+  it.each(['the first check', 'the check of misses', 'the slot'])(
+    'also when the client goes during %s',
+    async (when) => {
+      const { limiter, tell, left, released } = bench(every, misses, slots)
+      const ctx = request()
+      const go = () => {
+        ctx.status = 499
+        ctx.abort()
+        ctx.end()
+      }
+      const first = limiter.check(ctx)
+      if (when === 'the first check') go()
+      await tell()
+      await first
+      const second = limiter.checkMiss?.(ctx)
+      if (when === 'the check of misses') go()
+      await tell()
+      if (when === 'the slot') go()
+      await tell()
+      await second
+      expect(left()).toEqual([10, 10, 2])
+      expect(released()).toBe(1)
+    },
+  )
+
+  it('and once only when it ends as it should', async () => {
+    const { limiter, tell, left, released } = bench(every, misses, slots)
+    const ctx = request()
+    const first = limiter.check(ctx)
+    await tell()
+    await first
+    const second = limiter.checkMiss?.(ctx)
+    await tell()
+    await tell()
+    await second
+    expect(left()).toEqual([9, 9, 1])
+    ctx.status = 200
+    ctx.wasForwarded = true
+    ctx.end()
+    expect(left()).toEqual([9, 9, 2])
+    expect(released()).toBe(1)
+  })
+
+  it('and at once when a slot is not to be had: a refusal that takes long to send holds nothing', async () => {
+    const one = policy('one', { kind: 'concurrency', limit: 1, key: 'method' })
+    const { limiter, tell, left, released } = bench(every, misses, slots, one)
+    const ask = async () => {
+      const ctx = request()
+      const first = limiter.check(ctx)
+      await tell()
+      await first
+      const second = limiter.checkMiss?.(ctx)
+      for (let i = 0; i < 3; i++) await tell()
+      return (await second)?.status ?? null
+    }
+    expect([await ask(), await ask(), await ask()]).toEqual([null, 429, 429])
+    expect(left()).toEqual([9, 9, 1, 0])
+    expect(released()).toBe(2)
+  })
+
+  it('does nothing for a request that met no limit', () => {
+    const { limiter } = bench(
+      policy('keyed', { limit: 1, window: '1m', key: 'header:x-api-key', onMissing: 'skip', count: 'miss' }),
+    )
+    const ctx = request()
+    expect([limiter.check(ctx), limiter.checkMiss?.(ctx)]).toEqual([null, null])
+    ctx.end()
+    expect(ctx.fields).toEqual([])
+  })
+})
+
+describe('limits in tokens', () => {
+  const tokens = policy('tpm', { unit: 'tokens', limit: 1000, window: '1m', reserve: 100 })
+
+  it.each([
+    ['what the answer has used', { forwarded: true, used: 30 }, 970],
+    ['what was reserved, where it does not say', { forwarded: true, used: null }, 900],
+    ['nothing, where nobody was asked', { forwarded: false, used: null }, 1000],
+    ['more than there is, as a debt', { forwarded: true, used: 5000 }, 0],
+  ])('charge %s', (_what, { forwarded, used }, remaining) => {
+    const { limiter } = limiterOf([tokens])
+    const ctx = request()
+    expect([limiter.check(ctx), limiter.checkMiss?.(ctx)]).toEqual([null, null])
+    expect(field(ctx.fields, 'RateLimit-Policy')).toBe('"tpm";q=1000;w=60;gw-unit="tokens"')
+    expect(field(ctx.fields, 'RateLimit')).toMatch(/^"tpm";r=900;/)
+    Object.assign(ctx, { wasForwarded: forwarded, tokensUsed: used })
+    ctx.end()
+    expect(limiter.explain(request())).toMatchObject([{ remaining }])
+  })
+
+  it('reserve no more than there is at once, or nobody would ever be let in', () => {
+    const { limiter } = limiterOf([policy('tpm', { unit: 'tokens', limit: 50, window: '1m', reserve: 100 })])
+    const ctx = request()
+    expect([limiter.check(ctx), limiter.checkMiss?.(ctx)]).toEqual([null, null])
   })
 })

@@ -6,8 +6,8 @@ const quota = (name: string, yaml: object) => compileQuota(name, limitOptions.pa
 
 describe('a quota', () => {
   it.each([
-    [{ limit: 60, window: '1m' }, 'sliding-window', { limit: 60, windowMs: 60_000, burst: 60 }],
-    [{ limit: 100, window: '1s', burst: 20 }, 'gcra', { limit: 100, windowMs: 1000, burst: 20 }],
+    [{ limit: 60, window: '1m' }, 'sliding-window', { limit: 60, windowMs: 60_000, burst: 60, calendar: null }],
+    [{ limit: 100, window: '1s', burst: 20 }, 'gcra', { limit: 100, windowMs: 1000, burst: 20, calendar: null }],
   ])('of %j counts with %s', (yaml, algorithm, rate) => {
     const compiled = quota('a', yaml)
     expect(compiled.algorithm.name).toBe(algorithm)
@@ -29,9 +29,19 @@ describe('a quota', () => {
     { key: 'ip' },
     { key: ['header:x-api-key', 'ip'] },
     { key: ['ip', 'host'] },
+    { window: '1d', align: 'UTC' },
+    { mode: 'shadow' },
   ])('has another identity with %j', (change) => {
     expect(quota('a', { ...base, ...change }).id).not.toBe(quota('a', base).id)
     expect(quota('b', base).id).not.toBe(quota('a', base).id)
+  })
+
+  it('of a calendar counts in fixed windows, apart for each time zone', () => {
+    const daily = quota('a', { limit: 500, window: '1d', align: 'UTC' })
+    expect(daily.algorithm.name).toBe('fixed-window')
+    expect(daily.rate.calendar?.endMs(0)).toBe(86_400_000)
+    expect(daily.id).not.toBe(quota('a', { limit: 500, window: '1d', align: 'Europe/Berlin' }).id)
+    expect(daily.id).not.toBe(quota('a', { limit: 500, window: '7d', align: 'UTC' }).id)
   })
 
   it('keeps its identity when only the burst changes', () => {

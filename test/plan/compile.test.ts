@@ -7,6 +7,7 @@ import { createSharedCache } from '../../src/cache/shared.ts'
 import { createMemoryStore } from '../../src/cache/stores/memory.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { type HeaderList, RequestContext } from '../../src/core/context.ts'
+import { createMemorySlots } from '../../src/limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from '../../src/limit/stores/memory.ts'
 import { type GatewayPlan, type Shared, compilePlan } from '../../src/plan/compile.ts'
 
@@ -16,6 +17,7 @@ const PARTS: Shared = {
   cache,
   purger: createPurger(cache, 'test', null),
   quotas: createQuotaMemory(),
+  slots: createMemorySlots(),
   now: Date.now,
   random: Math.random,
   viaToken: 'weirgate-test',
@@ -58,11 +60,11 @@ describe('a fault inside', () => {
 
   it.each([
     ['in the plan itself', '/health', { health: broken }],
-    ['in a stage', '/a', { quotas: { charge: broken, peek: broken, close: () => {} } }],
+    ['in a stage', '/a', { quotas: { ...PARTS.quotas, charge: broken, peek: broken } }],
     [
       'in a stage that waits',
       '/a',
-      { quotas: { charge: () => Promise.reject(new TypeError('secret internals')), peek: broken, close: () => {} } },
+      { quotas: { ...PARTS.quotas, charge: () => Promise.reject(new TypeError('secret internals')) } },
     ],
   ])('%s is a 500 without internals, and the cause is there for the log', async (_where, path, parts) => {
     const ctx = requestFor(path)

@@ -143,7 +143,9 @@ export function createBench(
         limits: null,
         whenLimited: null,
         lookup: parts.isLimited === true ? async (asking) => await lookup(asking) : lookup,
+        misses: null,
         fetch: fill,
+        onAnswer: null,
         invalidate(asking, status, fields) {
           const rule = invalidation(asking, status, fields)
           return rule === null ? null : purge(shared, rule)

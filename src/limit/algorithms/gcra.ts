@@ -3,29 +3,49 @@
 // known form with a theoretical arrival time does, but counts use rather than time: a limit that changes on reload
 // keeps what was used, and a small rate is not lost in the last bits of an epoch time.
 //
-// Cells: the level, and the time it was taken at. The level is in units x windowMs, so that it falls by exactly
-// `limit` every millisecond and all arithmetic is in whole numbers (below 2^53): a wait is exact to the millisecond.
+// Cells: the level, the time it was taken at, how far a debt lifts it over the capacity, and since when it has not been
+// zero. The level is in units x windowMs, so that it falls by exactly `limit` every millisecond and all arithmetic is in
+// whole numbers (below 2^53): a wait is exact to the millisecond.
 
 import type { Algorithm, Rate, Standing } from '../algorithm.ts'
 
+/** A debt is paid off within so many windows, or an upstream that reckons wildly would lock a client out for ever. */
+const MAX_DEBT_WINDOWS = 10
+
 export const gcra: Algorithm = {
   name: 'gcra',
-  cells: 2,
+  cells: 4,
 
   fits(cells, at, rate, cost, nowMs) {
     return levelAt(cells, at, rate, nowMs) + cost * rate.windowMs <= rate.burst * rate.windowMs
   },
 
   charge(cells, at, rate, cost, nowMs) {
-    cells[at] = levelAt(cells, at, rate, nowMs) + cost * rate.windowMs
+    const level = levelAt(cells, at, rate, nowMs)
+    if (level === 0) cells[at + 3] = nowMs
+    cells[at] = level + cost * rate.windowMs
     cells[at + 1] = nowMs
+    cells[at + 2] = 0
+  },
+
+  settle(cells, at, rate, delta, chargedAtMs, nowMs) {
+    const level = levelAt(cells, at, rate, nowMs)
+    // Once the level has been zero, whatever was taken before it has drained.
+    if (delta < 0 && (level === 0 || chargedAtMs < (cells[at + 3] as number))) return
+    if (level === 0) cells[at + 3] = nowMs
+    const capacity = rate.burst * rate.windowMs
+    const most = capacity + MAX_DEBT_WINDOWS * rate.limit * rate.windowMs
+    const settled = Math.min(most, Math.max(0, level + delta * rate.windowMs))
+    cells[at] = settled
+    cells[at + 1] = nowMs
+    cells[at + 2] = Math.max(0, settled - capacity)
   },
 
   measure(cells, at, rate, cost, nowMs, standing: Standing) {
     const { limit, windowMs } = rate
     const capacity = rate.burst * windowMs
     const level = levelAt(cells, at, rate, nowMs)
-    const remaining = Math.floor((capacity - level) / windowMs)
+    const remaining = Math.max(0, Math.floor((capacity - level) / windowMs))
     standing.remaining = remaining
     standing.waitMs = Math.max(0, Math.ceil((level + cost * windowMs - capacity) / limit))
     standing.nextMs = level === 0 ? 0 : Math.ceil((level + (remaining + 1) * windowMs - capacity) / limit)
@@ -37,10 +57,10 @@ export const gcra: Algorithm = {
   },
 }
 
-/** The level now. One above the capacity (the burst was lowered) counts as full from the time it was taken at, or a
+/** The level now. One above capacity and debt (the burst was lowered) counts as full from the time it was taken at, or a
  *  lowered daily limit would keep a client out for as long as its old use takes to drain. */
 function levelAt(cells: Float64Array, at: number, rate: Rate, nowMs: number): number {
-  const level = Math.min(cells[at] as number, rate.burst * rate.windowMs)
+  const level = Math.min(cells[at] as number, rate.burst * rate.windowMs + (cells[at + 2] as number))
   const passedMs = nowMs - (cells[at + 1] as number)
   if (passedMs >= 0) return Math.max(0, level - passedMs * rate.limit)
   // The clock stepped back. Written down, or the level would stand still until the old time comes again.

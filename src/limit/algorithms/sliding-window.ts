@@ -26,6 +26,14 @@ export const slidingWindow: Algorithm = {
     cells[at + 1] = (cells[at + 1] as number) + cost
   },
 
+  settle(cells, at, rate, delta, chargedAtMs, nowMs) {
+    const slice = turn(cells, at, rate, nowMs)
+    // A debt counts from now on; what is given back leaves the slice that it was taken in, if that still counts.
+    const age = delta > 0 ? 0 : slice - sliceOf(chargedAtMs, rate)
+    if (age < 0 || age >= AGES) return
+    cells[at + 1 + age] = Math.max(0, (cells[at + 1 + age] as number) + delta)
+  },
+
   measure(cells, at, rate, cost, nowMs, standing: Standing) {
     const slice = turn(cells, at, rate, nowMs)
     const inUse = used(cells, at)
@@ -60,10 +68,12 @@ export const slidingWindow: Algorithm = {
   },
 }
 
+/** Whole numbers below 2^53 on both sides of the division, so windows that ten does not divide stay exact. */
+const sliceOf = (nowMs: number, rate: Rate): number => Math.floor((nowMs * SLICES) / rate.windowMs)
+
 /** Brings the slices up to now; answers the number of the newest. */
 function turn(cells: Float64Array, at: number, rate: Rate, nowMs: number): number {
-  // Whole numbers below 2^53 on both sides of the division, so windows that ten does not divide stay exact.
-  const slice = Math.floor((nowMs * SLICES) / rate.windowMs)
+  const slice = sliceOf(nowMs, rate)
   const passed = slice - (cells[at] as number)
   if (passed === 0) return slice
   cells[at] = slice

@@ -4,12 +4,12 @@
 // A stranger who finds no room shares one of 65,536 hashed counters of the policy with others. That is stricter for
 // strangers, and a flood of made-up subjects (one /64 of IPv6 after another) can never push out a live client, as it
 // could out of an LRU. The shared counters are GCRA, whatever the policy counts with, at a rate that keeps its promise
-// (`Quota.sharedRate`). Memory at most: 9.6 MB of cells, a table of 2 MB and 100,000 bounded texts, and 1 MiB for each
+// (`Quota.sharedRate`). Memory at most: 9.6 MB of cells, a table of 2 MB and 100,000 bounded texts, and 2 MiB for each
 // policy that overflows. The numbers of an entry are cells[entry * STRIDE ...].
 
 import { gcra } from '../algorithms/gcra.ts'
 import type { Standing } from '../algorithm.ts'
-import { ALGORITHMS, type Quota, type QuotaStore } from '../quota.ts'
+import { ALGORITHMS, type Demand, type Quota, type QuotaStore } from '../quota.ts'
 import { NO_ENTRY, SubjectTable } from './subject-table.ts'
 
 export const MAX_SUBJECTS = 100_000
@@ -63,42 +63,66 @@ class ProcessMemory implements MemoryStore {
     return this.#table.size
   }
 
-  charge(
-    quotas: readonly Quota[],
-    subjects: readonly (string | null)[],
-    cost: number,
-    nowMs: number,
-    standings: readonly Standing[],
-  ): boolean {
-    const strangers = this.#locate(quotas, subjects, nowMs)
-    const admitted = this.#judge(quotas, subjects, cost, nowMs, standings)
-    if (admitted) this.#take(quotas, subjects, cost, nowMs)
-    this.#measure(quotas, subjects, cost, nowMs, standings)
+  charge(demand: Demand, nowMs: number): boolean {
+    const strangers = this.#locate(demand, nowMs)
+    const admitted = this.#judge(demand, nowMs)
+    if (admitted) this.#take(demand, nowMs)
+    this.#measure(demand, nowMs)
     // Last, since it may free an entry that this request has just been judged by.
     if (strangers > 0) this.#sweep(strangers * SWEPT_PER_STRANGER, nowMs)
     return admitted
   }
 
-  peek(
-    quotas: readonly Quota[],
-    subjects: readonly (string | null)[],
-    cost: number,
-    nowMs: number,
-    standings: readonly Standing[],
-  ): void {
-    this.#locate(quotas, subjects, nowMs)
-    this.#judge(quotas, subjects, cost, nowMs, standings)
-    this.#measure(quotas, subjects, cost, nowMs, standings)
+  peek(demand: Demand, nowMs: number): void {
+    this.#locate(demand, nowMs)
+    this.#judge(demand, nowMs)
+    this.#measure(demand, nowMs)
+  }
+
+  settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, nowMs: number): void {
+    const ledger = this.#ledger(quota)
+    const hash = this.#table.hash(subject, ledger.salt)
+    let place = this.#table.find(hash, ledger, subject)
+    if (place === NO_ENTRY) {
+      // Forgotten, so there is nothing to give back; in a counter that strangers share, it may be another's.
+      if (delta < 0) return
+      place = this.#placeOfStranger(ledger, hash, 0, nowMs)
+      if (place === NOWHERE) place = this.#enter(hash, ledger, subject)
+    }
+    if (place >= 0) {
+      quota.algorithm.settle(this.#cells, place * STRIDE, quota.rate, delta, chargedAtMs, nowMs)
+      return
+    }
+    const overflow = ledger.overflow as Float64Array
+    gcra.settle(overflow, (OVERFLOW - place) * gcra.cells, quota.sharedRate, delta, chargedAtMs, nowMs)
+    ledger.overflowIdleAtMs = Math.max(ledger.overflowIdleAtMs, idleAtMs(ledger, overflow, OVERFLOW - place))
+  }
+
+  reset(quota: Quota, subject: string, nowMs: number): Promise<void> {
+    const ledger = this.#ledger(quota)
+    const hash = this.#table.hash(subject, ledger.salt)
+    let place = this.#table.find(hash, ledger, subject)
+    if (place !== NO_ENTRY) {
+      this.#table.remove(place, ledger.salt)
+      ledger.entries--
+    }
+    // Who shares its counter is forgiven too.
+    place = this.#placeOfStranger(ledger, hash, 0, nowMs)
+    if (place <= OVERFLOW) {
+      const slot = (OVERFLOW - place) * gcra.cells
+      ledger.overflow?.fill(0, slot, slot + gcra.cells)
+    }
+    return Promise.resolve()
   }
 
   /** Nothing is held but memory, which goes with the store. */
   close(): void {}
 
   /** Finds where each subject is counted; answers how many have no entry. */
-  #locate(quotas: readonly Quota[], subjects: readonly (string | null)[], nowMs: number): number {
+  #locate({ quotas, subjects, from, to }: Demand, nowMs: number): number {
     let strangers = 0
     let entering = 0
-    for (let i = 0; i < quotas.length; i++) {
+    for (let i = from; i < to; i++) {
       const subject = subjects[i] as string | null
       if (subject === null) continue
       const ledger = this.#ledger(quotas[i] as Quota)
@@ -138,35 +162,35 @@ class ProcessMemory implements MemoryStore {
     return idleAtMs(ledger, ledger.overflow, slot) <= nowMs ? NOWHERE : OVERFLOW - slot
   }
 
-  #judge(
-    quotas: readonly Quota[],
-    subjects: readonly (string | null)[],
-    cost: number,
-    nowMs: number,
-    standings: readonly Standing[],
-  ): boolean {
+  /** Sets `admitted` of each; answers whether all that are enforced have room. */
+  #judge({ quotas, subjects, costs, standings, from, to }: Demand, nowMs: number): boolean {
     let all = true
-    for (let i = 0; i < quotas.length; i++) {
+    for (let i = from; i < to; i++) {
       if (subjects[i] === null) continue
-      const { algorithm, rate, sharedRate } = quotas[i] as Quota
+      const { algorithm, rate, sharedRate, isEnforced } = quotas[i] as Quota
+      const cost = costs[i] as number
       const place = this.#placeOf[i] as number
-      let fits = true
+      const standing = standings[i] as Standing
+      let fits = cost <= rate.burst
       if (place >= 0) {
         fits = algorithm.fits(this.#cells, place * STRIDE, rate, cost, nowMs)
       } else if (place !== NOWHERE) {
         const overflow = (this.#ledgerOf[i] as Ledger).overflow as Float64Array
         fits = gcra.fits(overflow, (OVERFLOW - place) * gcra.cells, sharedRate, cost, nowMs)
       }
-      ;(standings[i] as Standing).admitted = fits
-      if (!fits) all = false
+      standing.admitted = fits
+      standing.source = 'memory'
+      if (!fits && isEnforced) all = false
     }
     return all
   }
 
-  #take(quotas: readonly Quota[], subjects: readonly (string | null)[], cost: number, nowMs: number): void {
-    for (let i = 0; i < quotas.length; i++) {
+  #take({ quotas, subjects, costs, standings, from, to }: Demand, nowMs: number): void {
+    for (let i = from; i < to; i++) {
       const subject = subjects[i] as string | null
-      if (subject === null) continue
+      // One that only watches is charged as it would be if it were enforced.
+      if (subject === null || !(standings[i] as Standing).admitted) continue
+      const cost = costs[i] as number
       const { algorithm, rate, sharedRate } = quotas[i] as Quota
       const ledger = this.#ledgerOf[i] as Ledger
       let place = this.#placeOf[i] as number
@@ -181,15 +205,10 @@ class ProcessMemory implements MemoryStore {
     }
   }
 
-  #measure(
-    quotas: readonly Quota[],
-    subjects: readonly (string | null)[],
-    cost: number,
-    nowMs: number,
-    standings: readonly Standing[],
-  ): void {
-    for (let i = 0; i < quotas.length; i++) {
+  #measure({ quotas, subjects, costs, standings, from, to }: Demand, nowMs: number): void {
+    for (let i = from; i < to; i++) {
       if (subjects[i] === null) continue
+      const cost = costs[i] as number
       const { algorithm, rate, sharedRate } = quotas[i] as Quota
       const place = this.#placeOf[i] as number
       const standing = standings[i] as Standing

@@ -2,7 +2,7 @@
 
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { blankStanding, type Algorithm, type Rate } from '../../../src/limit/algorithm.ts'
+import { blankStanding, type Algorithm, type Calendar, type Rate } from '../../../src/limit/algorithm.ts'
 import { ALGORITHMS } from '../../../src/limit/quota.ts'
 
 const START_MS = 1_795_341_600_000
@@ -22,15 +22,25 @@ const steps = fc.array(
   { maxLength: 120 },
 )
 
+/** Windows from the epoch on, one after the other. */
+const calendarOf = (windowMs: number): Calendar => ({
+  startMs: (nowMs) => Math.floor(nowMs / windowMs) * windowMs,
+  endMs: (nowMs) => (Math.floor(nowMs / windowMs) + 1) * windowMs,
+})
+
 class Subject {
   readonly cells: Float64Array
   readonly algorithm: Algorithm
   readonly rate: Rate
 
-  constructor(algorithm: Algorithm, rate: Rate) {
+  constructor(algorithm: Algorithm, rate: Omit<Rate, 'calendar'>) {
     this.algorithm = algorithm
-    // Only GCRA knows a burst apart from the limit.
-    this.rate = algorithm.name === 'gcra' ? rate : { ...rate, burst: rate.limit }
+    // Only GCRA knows a burst apart from the limit, and only the fixed window a calendar.
+    this.rate = {
+      ...rate,
+      burst: algorithm.name === 'gcra' ? rate.burst : rate.limit,
+      calendar: algorithm.name === 'fixed-window' ? calendarOf(rate.windowMs) : null,
+    }
     this.cells = new Float64Array(AT + algorithm.cells + 5)
   }
 
@@ -42,6 +52,10 @@ class Subject {
     if (cost > this.rate.burst || !this.fits(cost, nowMs)) return false
     this.algorithm.charge(this.cells, AT, this.rate, cost, nowMs)
     return true
+  }
+
+  settle(delta: number, chargedAtMs: number, nowMs: number): void {
+    this.algorithm.settle(this.cells, AT, this.rate, delta, chargedAtMs, nowMs)
   }
 
   measure(cost: number, nowMs: number) {
@@ -140,6 +154,86 @@ describe.each(ALGORITHMS.map((algorithm) => ({ name: algorithm.name, algorithm }
       expect(subject.algorithm.fullAtMs(subject.cells, AT, subject.rate)).toBe(nowMs + fullMs)
       expect(subject.copy().measure(1, nowMs + fullMs - 1).fullMs).toBe(1)
     })
+  })
+
+  it('is as if it had never been where all of a charge is given back at once', () => {
+    fc.assert(
+      fc.property(rates, steps, fc.integer({ min: 1, max: 3 }), (rate, history, cost) => {
+        const subject = new Subject(algorithm, rate)
+        const nowMs = subject.live(history)
+        const before = subject.copy()
+        fc.pre(subject.charge(cost, nowMs))
+        subject.settle(-cost, nowMs, nowMs)
+        expect(subject.measure(1, nowMs)).toEqual(before.measure(1, nowMs))
+      }),
+    )
+  })
+
+  it('gives back no more than was used, whatever is asked for, and never raises what is left above the limit', () => {
+    fc.assert(
+      fc.property(
+        rates,
+        steps,
+        fc.integer({ min: 1, max: 100 }),
+        fc.integer({ min: 0, max: 8000 }),
+        (rate, history, units, agoMs) => {
+          const subject = new Subject(algorithm, rate)
+          const nowMs = subject.live(history)
+          const before = subject.measure(1, nowMs).remaining
+          subject.settle(-units, nowMs - agoMs, nowMs)
+          const after = subject.measure(1, nowMs).remaining
+          expect(after).toBeGreaterThanOrEqual(before)
+          expect(after).toBeLessThanOrEqual(Math.min(subject.rate.burst, before + units))
+          // A later charge leaves as much as one of that size would.
+          const charged = subject.charge(1, nowMs)
+          expect(subject.measure(1, nowMs).remaining).toBe(charged ? after - 1 : 0)
+        },
+      ),
+      { numRuns: 300 },
+    )
+  })
+
+  it('gives nothing back of what has long been given back by time', () => {
+    fc.assert(
+      fc.property(rates, steps, (rate, history) => {
+        const subject = new Subject(algorithm, rate)
+        subject.charge(1, START_MS)
+        const laterMs = START_MS + subject.measure(1, START_MS).fullMs + 1
+        let nowMs = laterMs
+        for (const { afterMs, cost } of history) subject.charge(cost, (nowMs += afterMs))
+        const before = subject.copy()
+        subject.settle(-1, START_MS, nowMs)
+        expect(subject.measure(1, nowMs)).toEqual(before.measure(1, nowMs))
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  it('takes a debt beyond the limit, and admits nothing until it is paid off', () => {
+    fc.assert(
+      fc.property(rates, fc.integer({ min: 1, max: 60 }), fc.integer({ min: 0, max: 3000 }), (rate, debt, lateMs) => {
+        const subject = new Subject(algorithm, rate)
+        subject.charge(1, START_MS)
+        const nowMs = START_MS + lateMs
+        const before = subject.measure(1, nowMs).remaining
+        subject.settle(debt, START_MS, nowMs)
+        const { remaining, waitMs, fullMs } = subject.measure(1, nowMs)
+        expect(remaining).toBe(Math.max(0, before - debt))
+        expect(subject.fits(1, nowMs)).toBe(before > debt)
+        expect(subject.copy().fits(1, nowMs + Math.max(0, waitMs - 1))).toBe(waitMs === 0)
+        expect(subject.copy().fits(1, nowMs + waitMs)).toBe(true)
+        expect(subject.copy().measure(1, nowMs + fullMs).remaining).toBe(subject.rate.burst)
+        expect(subject.algorithm.fullAtMs(subject.cells, AT, subject.rate)).toBe(nowMs + fullMs)
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  it('has paid off any debt after eleven windows', () => {
+    const subject = new Subject(algorithm, { limit: 5, windowMs: 1000, burst: 5 })
+    subject.settle(999_999_999, START_MS, START_MS)
+    expect(subject.fits(1, START_MS)).toBe(false)
+    expect(subject.fits(1, START_MS + 11_000)).toBe(true)
   })
 
   it('touches no cell but its own', () => {

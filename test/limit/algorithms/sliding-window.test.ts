@@ -5,7 +5,7 @@ import { slidingWindow } from '../../../src/limit/algorithms/sliding-window.ts'
 
 /** A multiple of every window below, so that windows begin here. */
 const START_MS = 1_795_341_600_000
-const rateOf = (limit: number, windowMs: number): Rate => ({ limit, windowMs, burst: limit })
+const rateOf = (limit: number, windowMs: number): Rate => ({ limit, windowMs, burst: limit, calendar: null })
 
 /** The times of a trace that are admitted. */
 function admissions(rate: Rate, timesMs: readonly number[]): number[] {

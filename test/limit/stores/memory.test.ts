@@ -1,24 +1,29 @@
 import { describe, expect, it } from 'vitest'
 import { blankStanding, type Standing } from '../../../src/limit/algorithm.ts'
 import { limitOptions } from '../../../src/limit/options.ts'
-import { compileQuota, type Quota } from '../../../src/limit/quota.ts'
+import { type Demand, type Quota, compileQuota } from '../../../src/limit/quota.ts'
 import { MAX_SUBJECTS, createMemoryStore, type MemoryStore } from '../../../src/limit/stores/memory.ts'
 
 const START_MS = 1_795_341_600_000
 const quota = (name: string, yaml: object): Quota => compileQuota(name, limitOptions.parse(yaml))
 
-function charge(store: MemoryStore, quotas: Quota[], subjects: (string | null)[], nowMs = START_MS) {
+function demandOf(quotas: readonly Quota[], subjects: readonly (string | null)[], cost = 1): Demand {
   const standings = quotas.map(blankStanding)
-  return { admitted: store.charge(quotas, subjects, 1, nowMs, standings), standings }
+  return { quotas, subjects, costs: quotas.map(() => cost), standings, from: 0, to: quotas.length }
+}
+
+function charge(store: MemoryStore, quotas: Quota[], subjects: (string | null)[], nowMs = START_MS, cost = 1) {
+  const demand = demandOf(quotas, subjects, cost)
+  return { admitted: store.charge(demand, nowMs), standings: demand.standings }
 }
 
 const one = (store: MemoryStore, quota: Quota, subject: string, nowMs = START_MS): boolean =>
   charge(store, [quota], [subject], nowMs).admitted as boolean
 
 function peek(store: MemoryStore, quota: Quota, subject: string, nowMs = START_MS): Standing {
-  const standing = blankStanding()
-  store.peek([quota], [subject], 1, nowMs, [standing])
-  return standing
+  const demand = demandOf([quota], [subject])
+  store.peek(demand, nowMs)
+  return demand.standings[0] as Standing
 }
 
 const left = (store: MemoryStore, quota: Quota, subject: string, nowMs = START_MS) =>
@@ -85,7 +90,7 @@ describe.each([
     const a = quota('a', options)
     one(store, a, 'x')
     for (let i = 0; i < 100; i++) expect(left(store, a, 'x')).toBe(4)
-    expect(peek(store, a, 'stranger')).toEqual({ admitted: true, remaining: 5, waitMs: 0, nextMs: 0, fullMs: 0 })
+    expect(peek(store, a, 'stranger')).toEqual({ ...blankStanding(), remaining: 5 })
     expect(store.subjects).toBe(1)
   })
 

@@ -1,0 +1,55 @@
+// The fixed window of a calendar: `limit` from midnight to midnight, or from one first of the month to the next. Not
+// strict: who uses all of it at the end of one window and the beginning of the next has had it twice in a short while.
+// It is for quotas that people reckon with, and tells exactly when there is more.
+//
+// Cells: when the counted window ends, and what was used in it. Its end rather than its beginning, so that what has
+// expired is known without a calendar.
+
+import type { Algorithm, Calendar, Rate, Standing } from '../algorithm.ts'
+
+export const fixedWindow: Algorithm = {
+  name: 'fixed-window',
+  cells: 2,
+
+  fits(cells, at, rate, cost, nowMs) {
+    return usedAt(cells, at, rate, nowMs) + cost <= rate.limit
+  },
+
+  charge(cells, at, rate, cost, nowMs) {
+    cells[at + 1] = usedAt(cells, at, rate, nowMs) + cost
+    cells[at] = calendarOf(rate).endMs(nowMs)
+  },
+
+  settle(cells, at, rate, delta, chargedAtMs, nowMs) {
+    // What was taken in a window that is over has been given back by its end.
+    if (delta < 0 && chargedAtMs < calendarOf(rate).startMs(nowMs)) return
+    cells[at + 1] = Math.max(0, usedAt(cells, at, rate, nowMs) + delta)
+    cells[at] = calendarOf(rate).endMs(nowMs)
+  },
+
+  measure(cells, at, rate, cost, nowMs, standing: Standing) {
+    const used = usedAt(cells, at, rate, nowMs)
+    const leftMs = used === 0 ? 0 : calendarOf(rate).endMs(nowMs) - nowMs
+    standing.remaining = Math.max(0, rate.limit - used)
+    standing.waitMs = used + cost <= rate.limit ? 0 : leftMs
+    standing.nextMs = leftMs
+    standing.fullMs = leftMs
+  },
+
+  fullAtMs(cells, at) {
+    return cells[at + 1] === 0 ? 0 : (cells[at] as number)
+  },
+}
+
+/** What was used in the window that holds nowMs. One that ends later was counted before the clock stepped back: it
+ *  counts as this one. */
+function usedAt(cells: Float64Array, at: number, rate: Rate, nowMs: number): number {
+  const endMs = calendarOf(rate).endMs(nowMs)
+  if ((cells[at] as number) > endMs) cells[at] = endMs
+  return cells[at] === endMs ? (cells[at + 1] as number) : 0
+}
+
+function calendarOf({ calendar }: Rate): Calendar {
+  if (calendar === null) throw new Error('A fixed window needs a calendar.')
+  return calendar
+}

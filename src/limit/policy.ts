@@ -1,0 +1,157 @@
+// One policy of the route table, compiled: whom it applies to, what a request costs, what it says of itself in the
+// fields, and what a request turns out to have cost once its answer is known.
+
+import type { RequestContext } from '../core/context.ts'
+import { GatewayError } from '../core/errors.ts'
+import { compileTrust } from '../http/forwarded.ts'
+import { MONTH_MS } from './calendar.ts'
+import { CONCURRENT, formatPolicy, quotedString } from './fields.ts'
+import { compileKey, compileKeyText } from './key.ts'
+import type { LimitOptions, Member } from './options.ts'
+import { type Quota, compileQuota } from './quota.ts'
+
+export interface NamedLimit {
+  readonly name: string
+  readonly options: LimitOptions
+}
+
+/** When a policy has its turn: with every request, where the upstream is about to be asked, or after all others. */
+export type Turn = 'check' | 'miss' | 'slot'
+
+export interface Policy {
+  readonly name: string
+  readonly turn: Turn
+  readonly limit: number
+  readonly limitText: string
+  /** False for one that only watches. */
+  readonly isEnforced: boolean
+  readonly quota: Quota
+  /** Whose budget; null where the policy does not apply to the request. */
+  readonly subjectOf: (ctx: RequestContext) => string | null
+  readonly keyTextOf: (ctx: RequestContext) => string | null
+  /** True for who is not let in at all; null where that is nobody. */
+  readonly bars: ((ctx: RequestContext) => boolean) | null
+  readonly costOf: (ctx: RequestContext) => number
+  /** What a request that was charged `cost` has really cost, asked when it is over; null where that is the same. told:
+   *  what its answer says in `costField`. */
+  readonly finalCostOf: ((ctx: RequestContext, cost: number, told: number | null) => number) | null
+  /** The response field that tells the cost, in lower case. */
+  readonly costField: string | null
+  readonly quotedName: string
+  /** null: the window is too short for the two fields of the draft, or nobody is to know of the policy. */
+  readonly policyItem: string | null
+  /** Made once: an Error takes its stack, and refusals come in floods. */
+  readonly refusal: GatewayError
+}
+
+export function compilePolicy({ name, options }: NamedLimit): Policy {
+  const quota = compileQuota(name, options)
+  const { limit, key, onMissing, burst, mode } = options
+  const isEnforced = mode === 'enforce'
+  const keyOf = compileKey(key, onMissing)
+  const appliesTo = compileSample(options)
+  const isAllowed = compileMembership(options.allow, true)
+  const subjectOf = (ctx: RequestContext): string | null => {
+    if (isAllowed?.(ctx) === true) return null
+    const subject = keyOf(ctx)
+    return subject !== null && appliesTo(subject) ? subject : null
+  }
+  return {
+    name,
+    turn: turnOf(options),
+    limit,
+    limitText: String(limit),
+    isEnforced,
+    quota,
+    subjectOf,
+    keyTextOf: compileKeyText(key, onMissing),
+    bars: compileBar(options, keyOf, isAllowed),
+    costOf: compileCost(options, quota),
+    finalCostOf: compileFinalCost(options),
+    costField: options.costField ?? null,
+    quotedName: quotedString(name),
+    policyItem: isEnforced ? formatPolicy(name, quota.rate, { burst: burst ?? null, unit: unitOf(options) }) : null,
+    refusal: new GatewayError('quota_exceeded', describe(name, options)),
+  }
+}
+
+function turnOf({ kind, count, unit }: LimitOptions): Turn {
+  if (kind === 'concurrency') return 'slot'
+  return count === 'miss' || unit === 'tokens' ? 'miss' : 'check'
+}
+
+/** How the draft names what is counted; null for requests, which it takes for granted. */
+function unitOf({ kind, unit }: LimitOptions): string | null {
+  if (kind === 'concurrency') return CONCURRENT
+  return unit === 'tokens' ? 'gw-unit="tokens"' : null
+}
+
+function describe(name: string, { limit, window: windowMs, burst, kind, unit }: LimitOptions): string {
+  const things = unit === 'tokens' ? 'tokens' : limit === 1 ? 'request' : 'requests'
+  if (kind === 'concurrency') return `Policy ${name}: ${limit} ${things} at the same time.`
+  const atOnce = burst === undefined ? '' : `, ${burst} at once`
+  const span = windowMs === MONTH_MS ? 'month' : `${(windowMs ?? 0) / 1000} s`
+  return `Policy ${name}: ${limit} ${things} per ${span}${atOnce}.`
+}
+
+/** True for the subjects that `enabledPercent` takes in, the same ones every time and in every instance. */
+function compileSample({ enabledPercent }: LimitOptions): (subject: string) => boolean {
+  if (enabledPercent === 100) return () => true
+  return (subject) => {
+    let state = 0x811c9dc5
+    for (let i = 0; i < subject.length; i++) state = Math.imul(state ^ subject.charCodeAt(i), 0x01000193)
+    return ((state ^ (state >>> 15)) >>> 0) % 100 < enabledPercent
+  }
+}
+
+/** needsProof: a user counts only where the name is proved. */
+function compileMembership(members: readonly Member[], needsProof: boolean): ((ctx: RequestContext) => boolean) | null {
+  if (members.length === 0) return null
+  const isInside = compileTrust(members.flatMap((member) => (member.kind === 'network' ? [member.cidr] : [])))
+  const users = new Set(members.flatMap((member) => (member.kind === 'user' ? [member.id] : [])))
+  return ({ clientAddress, user }) =>
+    isInside(clientAddress) || (user !== null && (user.isProved || !needsProof) && users.has(user.id))
+}
+
+function compileBar(
+  { deny, onMissing }: LimitOptions,
+  keyOf: (ctx: RequestContext) => string | null,
+  isAllowed: ((ctx: RequestContext) => boolean) | null,
+): Policy['bars'] {
+  // Whoever claims a name that is kept out is kept out; a name that is let through has to be proved.
+  const isDenied = compileMembership(deny, false)
+  if (isDenied === null && onMissing !== 'deny') return null
+  return (ctx) => {
+    if (isDenied?.(ctx) === true) return true
+    return onMissing === 'deny' && isAllowed?.(ctx) !== true && keyOf(ctx) === null
+  }
+}
+
+function compileCost({ unit, reserve, cost }: LimitOptions, { rate }: Quota): (ctx: RequestContext) => number {
+  // A reservation that can never fit would lock everybody out.
+  const reserved = Math.min(reserve, rate.burst)
+  if (unit === 'tokens') return () => reserved
+  const { every, byMethod } = cost
+  return byMethod === null ? () => every : ({ method }) => byMethod.get(method) ?? every
+}
+
+function compileFinalCost({ count, unit, costField }: LimitOptions): Policy['finalCostOf'] {
+  const isCounted = COUNTS[unit === 'tokens' && count === 'all' ? 'miss' : count]
+  if (isCounted === null && costField === undefined) return null
+  const readsTokens = unit === 'tokens'
+  return (ctx, cost, told) => {
+    if (isCounted?.(ctx) === false) return 0
+    return told ?? (readsTokens ? ctx.tokensUsed : null) ?? cost
+  }
+}
+
+const COUNTS: Readonly<Record<LimitOptions['count'], ((ctx: RequestContext) => boolean) | null>> = {
+  all: null,
+  // Where the gateway itself has failed, the upstream was kept from answering.
+  miss: ({ wasForwarded, error }) => wasForwarded && error?.kind.source !== 'gateway',
+  success: ({ status, aborted }) => status < 400 && !aborted,
+  failure: ({ status }) => status >= 400 && status < 500 && !NO_FAILURE.has(status),
+}
+
+/** What says nothing of what was tried: too slow, over a limit, gone. */
+const NO_FAILURE: ReadonlySet<number> = new Set([408, 429, 499])
