@@ -229,7 +229,9 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
     const [part = rule, ...more] = splitRule(rule, MAX_RECORD_CHARS)
     const first = await publishPart(part, isCounted)
     if (more.length === 0) return first
-    const all = [first, ...(await Promise.all(more.map((each) => publishPart(each, isCounted))))]
+    const all = [first]
+    // One by one: a link takes only so many commands at once.
+    for (const each of more) all.push(await publishPart(each, isCounted))
     return {
       here: all.reduce((sum, { here }) => sum + here, 0),
       isShared: all.every(({ isShared }) => isShared),

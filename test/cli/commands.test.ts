@@ -230,6 +230,18 @@ routes: [{path: /cached, upstream: app, cache: {ttl: 1h}}, {path: /limited, upst
     expect(right.code).toBe(0)
     expect(wrong).toEqual({ code: 1, stdout: '', stderr: 'The gateway answered 401: This is not the admin token.\n' })
   })
+
+  it('purge ends with 1 where other instances could not be told', async () => {
+    const yaml = `redis: {url: "redis://127.0.0.1:1"}
+upstreams: {app: {targets: [http://127.0.0.1:1]}}
+routes: [{path: /*, upstream: app}]
+`
+    const gateway = await runGateway(yaml)
+    const { code, stdout, stderr } = await weirgateToEnd(['purge', '/x', '-c', sameTable(gateway, yaml, '')])
+    expect(code).toBe(1)
+    expect(JSON.parse(stdout)).toMatchObject({ purged: 0, unacknowledged: [], shared: false })
+    expect(stderr).toMatch(/^Redis could not be reached: only this instance has purged\./)
+  })
 })
 
 describe('beside no gateway', () => {

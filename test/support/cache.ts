@@ -3,6 +3,7 @@
 import { type RouteCache, compileCache } from '../../src/cache/cache.ts'
 import { invalidation, purge } from '../../src/cache/purge.ts'
 import { compileKeyRule } from '../../src/cache/key-rule.ts'
+import type { Leases } from '../../src/cache/lease.ts'
 import { routeCacheOptions } from '../../src/cache/options.ts'
 import { compilePolicy } from '../../src/cache/policy.ts'
 import { type SharedCache, createSharedCache } from '../../src/cache/shared.ts'
@@ -72,11 +73,11 @@ export const settle = (): Promise<void> => new Promise((resolve) => setImmediate
 
 export function createBench(
   route: Record<string, unknown> = {},
-  options: { maxObjectBytes?: number; tiers?: readonly CacheTier[] } = {},
+  options: { maxObjectBytes?: number; tiers?: readonly CacheTier[]; leases?: Leases } = {},
 ): Bench {
   const asked: Asked[] = []
   let nowMs = START_MS
-  const shared = createSharedCache(createMemoryStore(64 * 1024 ** 2), () => nowMs, options.tiers)
+  const shared = createSharedCache(createMemoryStore(64 * 1024 ** 2), () => nowMs, options.tiers, options.leases)
 
   const fetch: Parameters<typeof compileCache>[0]['fetch'] = (ctx, drop, add = []) => {
     const { promise, resolve, reject } = Promise.withResolvers<Awaited<ReturnType<typeof fetch>['answer']>>()
