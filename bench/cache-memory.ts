@@ -94,6 +94,7 @@ async function fill(shape: Shape, entries: number): Promise<SharedCache> {
     policy: compilePolicy(options, 8 * 1024 ** 2),
     key: compileKeyRule({}, false),
     collapse: true,
+    maxBodyBytes: 0,
     epoch: 'bench',
     fetch: () => ({
       answer: Promise.resolve({

@@ -22,10 +22,12 @@ import { sayMayVary } from './coding.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredResponse, isSelected } from './entry.ts'
 import { freshenByHead, takeAnswer } from './fill.ts'
+import { compileBodyReading } from './body-reading.ts'
 import type { KeyRule } from './key-rule.ts'
 import { claimsOf } from './key.ts'
 import { fetchMissing, gapOf } from './missing.ts'
 import { takePart } from './parts.ts'
+import { isKeyedByBody } from './methods.ts'
 import { compileOneFetch } from './one-fetch.ts'
 import { compilePlaces } from './places.ts'
 import { keptReply } from './post.ts'
@@ -33,7 +35,7 @@ import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal, varyNames } 
 import type { Reason } from './reasons.ts'
 import { type TierRead, compileReadThrough } from './read-through.ts'
 import { answerParts, answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
-import { fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
+import { OF_THE_CLIENT, fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
 import { compileSelection, explainLookup, explainUnasked } from './select.ts'
 import type { SharedCache } from './shared.ts'
 import {
@@ -64,6 +66,8 @@ export interface RouteCacheSetup {
   readonly key: KeyRule
   /** Concurrent misses share one fetch: here, or across all instances that share a Redis. */
   readonly collapse: boolean | 'shared'
+  /** Bytes of the largest request body that the route takes. */
+  readonly maxBodyBytes: number
   /** Changes when the same URL would be forwarded to something else; older entries are then not used. */
   readonly epoch: string
   readonly fetch: FetchOrigin
@@ -83,18 +87,25 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { leases } = shared
   const oneFetch =
     leases === null || setup.collapse !== 'shared' ? null : compileOneFetch(shared, leases, places, epoch, find)
+  const readPart = compileBodyReading(shared, setup.key, setup.maxBodyBytes)
 
   const lookup: Stage = (ctx) => {
-    const refusal = lookupRefusal(ctx.method)
+    const refusal = lookupRefusal(ctx, policy)
     if (refusal !== null) return note(ctx, 'bypass', refusal)
-    const key = setup.key.of(ctx)
+    const key = setup.key.ofGet(ctx)
     if (key === null) return note(ctx, 'bypass', 'no-user')
-    ctx.cacheKey = key
-    return look(ctx, key, null)
+    return isKeyedByBody(ctx.method) ? lookByBody(ctx) : look(ctx, key, null)
+  }
+
+  async function lookByBody(ctx: RequestContext): Promise<Reply | null> {
+    const read = await readPart(ctx)
+    const key = read.ok ? setup.key.ofBody(ctx, read.part) : null
+    return key === null ? note(ctx, 'bypass', read.ok ? 'no-user' : read.reason) : look(ctx, key, null)
   }
 
   /** read: what has been brought into memory for this request. */
   function look(ctx: RequestContext, key: string, read: TierRead | null): Reply | null | Promise<Reply | null> {
+    ctx.cacheKey = key
     const nowMs = shared.now()
     const found = find(ctx, key, nowMs)
     const unwanted = typeof found === 'object' ? unwantedReason(ctx, found, nowMs) : null
@@ -189,7 +200,9 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
 
   function answerUnasked(ctx: RequestContext): Reply | null {
     const nowMs = shared.now()
-    const key = lookupRefusal(ctx.method) === null ? setup.key.of(ctx) : null
+    // A body is not read for who is over a limit.
+    const mayLook = lookupRefusal(ctx, policy) === null && !isKeyedByBody(ctx.method)
+    const key = mayLook ? setup.key.ofGet(ctx) : null
     const entry = key === null ? null : selection.findUnasked(ctx, key, nowMs)
     if (entry === null) return null
     if (entry.freshUntilMs <= nowMs) return answerStale(ctx, entry, nowMs, 'limited')
@@ -306,15 +319,18 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const isPart = asksForPart(ctx.method, ctx.headers)
     const mayJoin = !isPart && mayWait(ctx, key)
     const place = isBackground ? places.ofRefresh(ctx, key) : mayJoin ? places.of(ctx, key) : null
-    const validated = !isPart && stored !== null && validatorsOf(stored.headers).length > 0 ? stored : null
+    const isByBody = isKeyedByBody(ctx.method)
+    const mayAsk = !isPart && !isByBody && stored !== null && validatorsOf(stored.headers).length > 0
+    const validated = mayAsk ? stored : null
     const parts = findParts(ctx, key, 0)
     const gap = parts === null || isPart || isHopeless || stored !== null ? null : gapOf(parts)
     const tags = [...(policy.tagsOf(ctx.params) ?? []), ...(stored?.tags ?? []), ...(parts?.tags ?? [])]
+    // The client's condition stays here, so that what comes is whole and can be stored; unless it will not be.
+    const dropped = isHopeless || isPart ? NOTHING : isByBody ? OF_THE_CLIENT : CONDITIONAL_FIELDS
     let originFetch: OriginFetch
     if (validated !== null) originFetch = fetchIfChanged(fetch, ctx, validated)
     else if (gap !== null) originFetch = fetchMissing(fetch, ctx, gap, shared.now)
-    // The client's condition stays here, so that what comes is whole and can be stored; unless it will not be.
-    else originFetch = fetch(ctx, isHopeless || isPart ? NOTHING : CONDITIONAL_FIELDS)
+    else originFetch = fetch(ctx, dropped)
     const flight = flights.open(key, epoch, place, originFetch, tags, shared.purgeSeq)
     const leave = flight.join()
     ctx.whenAborted(leave)
@@ -350,7 +366,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const sentAtMs = shared.now()
     const originFetch = fetch(ctx, NOTHING)
     const tags = policy.tagsOf(ctx.params) ?? []
-    const key = ctx.method === 'POST' && wishOf(ctx)?.noStore !== true ? setup.key.of(ctx) : null
+    const mayServeGet = ctx.method === 'POST' && !policy.methods.has('POST') && wishOf(ctx)?.noStore !== true
+    const key = mayServeGet ? setup.key.ofGet(ctx) : null
     const watch = key === null ? null : flights.open(key, epoch, null, originFetch, tags, shared.purgeSeq)
     ctx.whenAborted(() => originFetch.abort(GONE))
     try {
@@ -393,8 +410,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     lookup,
     fill,
     answerUnasked,
-    explain: (ctx) => explainLookup(ctx, shared, setup.key, selection),
-    explainUnasked: (ctx) => explainUnasked(ctx, shared, setup.key, selection),
+    explain: (ctx) => explainLookup(ctx, shared, policy, setup.key, selection),
+    explainUnasked: (ctx) => explainUnasked(ctx, shared, policy, setup.key, selection),
   }
 }
 

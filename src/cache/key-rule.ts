@@ -3,16 +3,20 @@
 //
 //   http://a.test/x?b=1                                the URL alone, where the route says no more
 //   http://a.test/x?b=1 LF with:DIGEST user:DIGEST     fields and cookies that the key names, and who asks
+//   http://a.test/x LF POST body:DIGEST                a method with a body
 //
 // Keys are read by operators, so what is secret or long is in them as a digest (digest.ts). What the upstream is asked
 // for is never changed.
 
-import type { RequestContext } from '../core/context.ts'
-import { getHeaders } from '../http/headers.ts'
+import type { HeaderList, RequestContext } from '../core/context.ts'
+import { getCombined, getHeaders } from '../http/headers.ts'
 import { cookieValues, readCookies } from '../http/cookies.ts'
+import { canonicalJson } from '../http/json.ts'
+import { type BodyKeyOptions, type BodyKeyPart, MAX_KEYED_BODY_DEPTH, compileBodyKey } from './body-key.ts'
 import { digestOf } from './digest.ts'
 import { selectingValue } from './entry.ts'
 import { urlOf } from './key.ts'
+import { isKeyedByBody } from './methods.ts'
 import { type QueryKeyOptions, type QueryRule, compileQueryRule } from './query-key.ts'
 import { userOf } from './user.ts'
 
@@ -21,13 +25,21 @@ export interface KeyRuleOptions {
   /** Lower-case names of request fields. */
   readonly headers?: readonly string[] | undefined
   readonly cookies?: readonly string[] | undefined
+  /** For methods with a body; default raw, which takes nothing to be the same that is not. */
+  readonly body?: BodyKeyOptions | undefined
 }
 
 type Asking = Parameters<typeof urlOf>[0] & Pick<RequestContext, 'method'>
 
 export interface KeyRule {
-  /** The key of a request; null where users are to be told apart and it does not say who asks. */
-  readonly of: (request: Asking) => string | null
+  /** The key of a GET or HEAD, or of a GET of the same URL; null where users are to be told apart and it does not say
+   *  who asks. */
+  readonly ofGet: (request: Asking) => string | null
+  /** The same of a request that is told apart by its method and body. part: what bodyPart() says of that. */
+  readonly ofBody: (request: Asking, part: string) => string | null
+  readonly bodyPart: (headers: HeaderList, body: Buffer) => BodyKeyPart
+  /** What makes the key of a request, as names and values for people; null: absent. body: null where it does not count. */
+  readonly parts: (request: Asking, body: Buffer | null) => readonly (readonly [name: string, value: string | null])[]
   /** How queries are spelt in the keys; null: as they came. */
   readonly query: QueryRule | null
   /** Stands for the rule: what was stored under another one is not looked at. */
@@ -39,26 +51,59 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean): Key
   const { query, headers = [], cookies = [] } = options
   const id = digestOf([JSON.stringify(options), String(isPerUser)]).slice(0, 16)
   const queryRule = query === undefined ? null : compileQueryRule(query)
+  const bodyPart = compileBodyKey(options.body ?? 'raw')
+  const isPlain = headers.length === 0 && cookies.length === 0 && !isPerUser
   const url = (request: Asking): string =>
     queryRule === null ? urlOf(request) : urlOf(request, queryRule(request.query))
-  if (headers.length === 0 && cookies.length === 0 && !isPerUser) return { of: url, query: queryRule, id }
+
+  function keyOf(request: Asking, first: readonly string[]): string | null {
+    const words = [...first]
+    const values = [...fieldValues(request, headers), ...cookieParts(request, cookies)]
+    if (values.length > 0) words.push(`with:${digestOf(values)}`)
+    if (isPerUser) {
+      const user = userOf(request.headers)
+      if (user === null) return null
+      words.push(`user:${user}`)
+    }
+    return `${url(request)}\n${words.join(' ')}`
+  }
 
   return {
-    of(request) {
-      const words: string[] = []
-      const values = [...fieldValues(request, headers), ...cookieParts(request, cookies)]
-      if (values.length > 0) words.push(`with:${digestOf(values)}`)
-      if (isPerUser) {
-        const user = userOf(request.headers)
-        if (user === null) return null
-        words.push(`user:${user}`)
+    ofGet: isPlain ? url : (request) => keyOf(request, []),
+    ofBody: (request, part) =>
+      keyOf(request, [request.method, `body:${digestOf([representationFor(request.headers), part])}`]),
+    bodyPart,
+    parts(request, body) {
+      const parts: [string, string | null][] = [['url', url(request)]]
+      if (isKeyedByBody(request.method)) parts.push(['method', request.method])
+      for (const name of headers) parts.push([`header ${name}`, selectingValue(request.headers, name)])
+      const sent = cookies.length === 0 ? null : readCookies(request.headers)
+      for (const name of cookies) {
+        const values = sent === null ? getHeaders(request.headers, 'cookie') : cookieValues(sent, name)
+        parts.push([`cookie ${name}`, values.length === 0 ? null : values.join('; ')])
       }
-      return `${url(request)}\n${words.join(' ')}`
+      if (isPerUser) parts.push(['user', userOf(request.headers)])
+      if (body !== null) parts.push(['body', shownBody(body, options.body ?? 'raw')])
+      return parts
     },
     query: queryRule,
     id,
   }
 }
+
+function shownBody(body: Buffer, counted: BodyKeyOptions): string {
+  const json = canonicalJson(body, { maxDepth: MAX_KEYED_BODY_DEPTH })
+  return counted !== 'raw' && json.ok ? json.canonical : `${body.length} bytes`
+}
+
+/** What kind of answer is asked for, where the answers to one body differ in that and seldom say so by Vary: events as they
+ *  come, or one whole. */
+function representationFor(headers: HeaderList): string {
+  const accept = getCombined(headers, 'accept')?.toLowerCase() ?? ''
+  return STREAMED.filter((type) => accept.includes(type)).join(' ')
+}
+
+const STREAMED = ['text/event-stream', 'ndjson', 'json-seq', 'jsonl', 'stream+json'] as const
 
 /** Names and values in turn; two of the same meaning have one spelling, as with Vary. */
 const fieldValues = ({ headers }: Asking, names: readonly string[]): (string | null)[] =>

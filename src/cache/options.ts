@@ -6,6 +6,8 @@ import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
 import { AUTHORIZING_FIELDS } from '../http/credentials.ts'
 import { UNTRUSTED_FIELDS } from '../http/forwarded.ts'
 import { HOP_BY_HOP, isToken } from '../http/headers.ts'
+import { parseBodyField } from './body-key.ts'
+import { CACHEABLE_METHODS, GET_AND_HEAD } from './methods.ts'
 import { MAX_TAGS, MAX_TAG_BYTES, isTag } from '../http/tags.ts'
 
 export const memoryOptions = z.strictObject({
@@ -112,6 +114,19 @@ const keyOptions = z.strictObject({
     .max(MAX_NAMES)
     .optional()
     .describe('cookies whose values count; who may share an answer is for scope to say'),
+  body: z
+    .union([
+      word(['canonical', 'raw']),
+      z
+        .array(decoded('the name of a field, or a JSON Pointer', 'such as prompt, or /input/prompt', parseBodyField))
+        .min(1)
+        .max(MAX_NAMES)
+        .transform((fields) => ({ fields })),
+    ])
+    .optional()
+    .describe(
+      'what counts of the body of a POST or QUERY, up to 256 KiB. canonical: the JSON value, however it is written; a list: likewise, and a body with any other field is not looked up; raw: the exact bytes',
+    ),
 })
 
 export const routeCacheOptions = z.strictObject({
@@ -170,9 +185,33 @@ export const routeCacheOptions = z.strictObject({
   tags: tagTemplates()
     .optional()
     .describe('names to purge by; `:name` is a value from the path; the tags that an answer names itself come on top'),
-  methods: later(),
+  methods: z
+    .array(
+      decoded(
+        `one of ${CACHEABLE_METHODS.join(', ')}`,
+        'answers to other methods are not stored',
+        (value) => CACHEABLE_METHODS.find((method) => method === value.toUpperCase()) ?? null,
+      ).meta({ anyOf: [{ enum: [...CACHEABLE_METHODS] }, { type: 'string', pattern: String.raw`\$\{` }] }),
+    )
+    .min(1)
+    .optional()
+    .describe(
+      'methods that are answered from the cache; default GET and HEAD, and on a route for neither POST with key.body, and QUERY',
+    ),
   replay: later(),
   terminal: later(),
 })
 
 export type RouteCacheOptions = z.output<typeof routeCacheOptions>
+
+/** The methods that a route's cache answers. listed: `cache.methods`; routeMethods: those of the route, null for all; hasBodyKey: `key.body` is there. Where nothing
+ *  is listed, a route for GET has GET, and one without it what it can have; empty where that is nothing. Upper case. */
+export function cachedMethods(
+  listed: readonly string[] | null,
+  routeMethods: readonly string[] | null,
+  hasBodyKey: boolean,
+): ReadonlySet<string> {
+  if (listed !== null) return new Set(listed.includes('GET') ? [...listed, 'HEAD'] : listed)
+  if (routeMethods === null || routeMethods.some((method) => GET_AND_HEAD.has(method))) return GET_AND_HEAD
+  return new Set(routeMethods.filter((method) => method === 'QUERY' || (method === 'POST' && hasBodyKey)))
+}

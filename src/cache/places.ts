@@ -29,7 +29,7 @@ export function compilePlaces(
   epoch: string,
 ): Places {
   const mayShare = (ctx: RequestContext): boolean =>
-    isCollapsing && ctx.method === 'GET' && barringCredential(ctx.headers, policy) === null
+    isCollapsing && ctx.method !== 'HEAD' && barringCredential(ctx.headers, policy) === null
 
   function joinable(ctx: RequestContext, key: string): Flight | undefined {
     if (!mayShare(ctx)) return undefined

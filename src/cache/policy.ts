@@ -21,6 +21,7 @@ import {
   listMembers,
 } from '../http/headers.ts'
 import type { StoredResponse } from './entry.ts'
+import { GET_AND_HEAD, isKeyedByBody } from './methods.ts'
 import type { RouteCacheOptions } from './options.ts'
 import type { Reason } from './reasons.ts'
 import { type TagRule, compileTags } from './tags.ts'
@@ -33,6 +34,8 @@ export interface CachePolicy {
   readonly random: () => number
   readonly minMs: number
   readonly maxMs: number
+  /** That are answered from the cache, upper case. */
+  readonly methods: ReadonlySet<string>
   /** Credentials make no difference: who may share an answer is whoever has the same key. */
   readonly isPublic: boolean
   /** The same, where the user is part of the key. */
@@ -59,6 +62,7 @@ export function compilePolicy(
   maxObjectBytes: number,
   targeted: readonly string[] = ['cdn-cache-control'],
   random: () => number = EVENLY,
+  methods: ReadonlySet<string> = GET_AND_HEAD,
 ): CachePolicy {
   const ttl = options.ttl
   return {
@@ -67,6 +71,7 @@ export function compilePolicy(
     random: options.jitter ? random : EVENLY,
     minMs: options.clamp?.min ?? -Infinity,
     maxMs: options.clamp?.max ?? Infinity,
+    methods,
     isPublic: options.scope === 'public',
     isPerUser: options.scope === 'user',
     storeSetCookie: options.storeSetCookie,
@@ -117,8 +122,16 @@ const HEURISTIC_SHARE = 0.1
 const MAX_HEURISTIC_MS = 86_400_000
 
 /** Why a request is not looked up at all; null when it is. */
-export const lookupRefusal = (method: string): Reason | null =>
-  method === 'GET' || method === 'HEAD' ? null : 'method'
+export function lookupRefusal(
+  { method, headers }: Pick<RequestContext, 'method' | 'headers'>,
+  { methods }: CachePolicy,
+): Reason | null {
+  if (!methods.has(method)) return 'method'
+  return isKeyedByBody(method) && PRECONDITIONS.some((name) => hasHeader(headers, name)) ? 'precondition' : null
+}
+
+/** RFC 9110 §13.1: of a POST they are about what its URL shows at the origin, not about an answer to the same POST. */
+const PRECONDITIONS = ['if-match', 'if-none-match', 'if-unmodified-since'] as const
 
 /** True for a request for a part (RFC 9110 §14.2: only GET asks for one). */
 export const asksForPart = (method: string, request: HeaderList): boolean =>
@@ -166,16 +179,18 @@ export function reuseRefusal(
   return stored.originFreshUntilMs <= nowMs ? credential : null
 }
 
-/** Decides whether the answer to a GET may be stored for others (RFC 9111 §3). nowMs: wall clock when its head came;
+/** Decides whether an answer may be stored for others (RFC 9111 §3); to a POST only with explicit freshness, the origin's
+ *  or the route's (RFC 9110 §9.3.3), and never for asking about it: a condition on a POST means something else. nowMs: wall clock when its head came;
  *  delayMs: how long the exchange took, by which Age is corrected (§4.2.3). */
 export function decideStore(
-  request: Pick<RequestContext, 'headers' | 'path'>,
+  request: Pick<RequestContext, 'method' | 'headers' | 'path'>,
   response: Storable,
   policy: CachePolicy,
   nowMs: number,
   delayMs: number,
 ): StoreVerdict {
   const { status, headers } = response
+  const isOfGet = !isKeyedByBody(request.method)
   const { control, isTargeted } = controlOf(headers, policy.targeted)
   if (control === null) return no('invalid-cache-control')
   const refusal = storeRefusal(response, control, policy)
@@ -197,7 +212,7 @@ export function decideStore(
     freshMs = originFreshMs
   } else {
     const routeMs = routeFreshMs(status, policy)
-    const heuristicMs = heuristicLifetimeMs(status, headers, control, dateMs)
+    const heuristicMs = isOfGet ? heuristicLifetimeMs(status, headers, control, dateMs) : null
     if (routeMs !== null && (policy.override || explicitMs === null)) freshMs = spread(routeMs, policy.random())
     else if (explicitMs !== null) freshMs = explicitMs - ageMs
     else if (policy.ttl === null && heuristicMs !== null) freshMs = heuristicMs - ageMs
@@ -208,7 +223,7 @@ export function decideStore(
   // RFC 9111 §5.2.2.4: kept, and validated each time.
   if (control.noCache) freshMs = 0
   // What is not fresh is of use for the next request only if the origin can be asked about it.
-  if (freshMs <= 0 && (credential !== null || validatorsOf(headers).length === 0)) {
+  if (freshMs <= 0 && (credential !== null || !isOfGet || validatorsOf(headers).length === 0)) {
     return no(control.noCache ? 'no-cache' : 'not-fresh')
   }
   return { store: true, ageMs, freshMs, originFreshMs, sharedDespiteAuthorization, ...staleMs(control, policy) }
@@ -271,10 +286,13 @@ function storeRefusal(
   if (control.isPrivate) return 'private'
   if (varyNames(headers) === null) return 'vary-star'
   if (!policy.storeSetCookie && hasHeader(headers, 'set-cookie')) return 'set-cookie'
+  if (EVENTS.test(getHeader(headers, 'content-type') ?? '')) return 'event-stream'
   if (!framed) return 'no-length'
   const length = getHeader(headers, 'content-length')
   return length !== null && Number(length) > policy.maxObjectBytes ? 'too-large' : null
 }
+
+const EVENTS = /^\s*text\/event-stream\b/i
 
 /** RFC 9111 §5.2.2.3: no-store beside must-understand is for caches that do not know the status. Only where the rest of
  *  the field asks for storing, or a route's ttl would undo a no-store. */

@@ -18,7 +18,15 @@ export const REASONS = {
   'client-min-fresh': 'what is stored stays fresh for less time than the client wants (`clientControl: honor`)',
   'client-max-stale': 'what is stored is stale, and the client takes it so (`clientControl: honor`)',
   // requests that are not looked up
-  method: 'only GET and HEAD are answered from the cache',
+  method: 'this method is not one of those that the cache of the route answers (`methods`)',
+  precondition: 'the request changes or asks only on a condition, which is for the origin to judge (RFC 9110 §13.1)',
+  'body-too-large': 'the request body is too large to be part of a key: more than 256 KiB',
+  'body-encoded': 'the request body is compressed, and only plain JSON can be part of the key',
+  'body-not-json': 'the request body is not JSON, by its Content-Type or by its text; `key: {body: raw}` takes any',
+  'unsafe-json':
+    'the request body is JSON that readers may take for different values: repeated names, numbers beyond a double, lone surrogates, deep nesting',
+  'unknown-field': 'the request body has a field that `key.body` does not list, so it may ask for another answer',
+  'body-budget': 'too many request bodies are held at this moment',
   'no-user': 'answers are kept for each user alone (`scope: user`), and the request carries nothing that says who asks',
   connection:
     'the request takes header fields off by naming them in Connection, so its answer may not be what others get',
@@ -37,6 +45,7 @@ export const REASONS = {
   'set-cookie': 'the answer sets a cookie; `storeSetCookie: true` stores it all the same',
   'vary-star':
     'the answer varies by more than the request (Vary: *), or by a field that each request gets from the gateway',
+  'event-stream': 'the answer is a stream of events, which is not stored',
   status: 'answers with this status are not stored without explicit freshness',
   partial:
     'a partial answer is stored only where a part was asked for, and what came is one part, as long as it says, with a strong validator',

@@ -3,6 +3,7 @@
 
 import { randomBytes } from 'node:crypto'
 import type { HeaderList, Reply, ReplyBody, RequestContext } from '../core/context.ts'
+import { isKeyedByBody } from './methods.ts'
 import { ifRangeMatches, isNotModified, notModifiedHeaders, weakened } from '../http/conditional.ts'
 import { getCombined, getHeader, hasHeader, withoutHeaders } from '../http/headers.ts'
 import { type Coding, acceptsEncoding } from '../http/negotiation.ts'
@@ -24,9 +25,10 @@ interface Head {
   readonly headers: HeaderList
 }
 
-/** True when this client has what the answer brings; it then gets notModified(). */
+/** True when this client has what the answer brings; it then gets notModified(). RFC 9110 §13.1.3: only GET and HEAD ask
+ *  for that. */
 export const isUnchangedFor = (ctx: RequestContext, { status, headers }: Head): boolean =>
-  status === 200 && isNotModified(ctx.headers, headers)
+  status === 200 && !isKeyedByBody(ctx.method) && isNotModified(ctx.headers, headers)
 
 export const notModified = (ctx: RequestContext, head: Head): Reply => ({
   status: 304,

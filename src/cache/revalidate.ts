@@ -28,12 +28,13 @@ export function fetchIfChanged(fetch: FetchOrigin, ctx: RequestContext, stored: 
   }
 }
 
-/** The GET by which a stale response is refreshed: that of the client who found it, whom it outlives. It asks for the
- *  whole, and tells that client nothing. */
+/** The request by which a stale response is refreshed: that of the client who found it, whom it outlives, a held body and
+ *  all; for a HEAD a GET. It asks for the whole, and tells that client nothing. */
 export function refreshing(ctx: RequestContext): RequestContext {
-  const { scheme, host, path, query, version, peerAddress } = ctx
+  const { scheme, host, path, query, version, body, peerAddress } = ctx
+  const method = ctx.method === 'HEAD' ? 'GET' : ctx.method
   const headers = withoutHeaders(ctx.headers, OF_THE_CLIENT)
-  const facts = { method: 'GET', scheme, host, path, query, version, headers, body: null, peerAddress }
+  const facts = { method, scheme, host, path, query, version, headers, body, peerAddress }
   const refresh = new RequestContext({ ...facts, receivedAtMs: performance.now() }, ctx.id)
   refresh.clientAddress = ctx.clientAddress
   refresh.peerIsTrusted = ctx.peerIsTrusted
@@ -44,7 +45,8 @@ export function refreshing(ctx: RequestContext): RequestContext {
   return refresh
 }
 
-const OF_THE_CLIENT: ReadonlySet<string> = new Set([...CONDITIONAL_FIELDS, 'range'])
+/** What a client asks for beside the whole. A POST asks for nothing else, whatever it says (RFC 9110 §13.1.3, §14.2). */
+export const OF_THE_CLIENT: ReadonlySet<string> = new Set([...CONDITIONAL_FIELDS, 'range'])
 
 /** RFC 5861 §4: the statuses that count as an error. */
 const ERRORS: ReadonlySet<number> = new Set([500, 502, 503, 504])

@@ -6,9 +6,11 @@ import type { RequestContext } from '../core/context.ts'
 import type { ExplainedCache } from '../core/control.ts'
 import type { RequestControl } from '../http/cache-control.ts'
 import { type StoredTimes, acceptsStale, unwantedBy, wishOf } from './client-control.ts'
+import { HeldBody } from '../core/held-body.ts'
 import { type StoredParts, type StoredResponse, isSelected } from './entry.ts'
-import { type KeyRule } from './key-rule.ts'
-import { claimsOf, urlOf } from './key.ts'
+import type { KeyRule } from './key-rule.ts'
+import { claimsOf } from './key.ts'
+import { isKeyedByBody } from './methods.ts'
 import { type CachePolicy, asksForPart, lookupRefusal, reuseRefusal } from './policy.ts'
 import { REASONS, type Reason } from './reasons.ts'
 import { answerParts } from './reply.ts'
@@ -95,59 +97,84 @@ export function compileSelection(
   return selection
 }
 
-/** What the lookup would say of a request, in words. */
+/** What the lookup would say of a request, in words. Its body, where there is one, is held. */
 export function explainLookup(
   ctx: RequestContext,
   shared: Pick<SharedCache, 'now'>,
+  policy: CachePolicy,
   rule: KeyRule,
   { find, findParts, unaskedReason, unwantedReason, wishOf }: Selection,
 ): ExplainedCache {
-  const refusal = lookupRefusal(ctx.method)
-  const key = refusal === null ? rule.of(ctx) : null
-  if (key === null) {
-    const reason = REASONS[refusal ?? 'no-user']
-    return { outcome: 'bypass', reason, key: urlOf(ctx), age_s: null, ttl_s: null }
-  }
+  const { refusal, ...told } = explainKey(ctx, policy, rule)
+  const { key } = told
+  const unanswered = (outcome: 'miss' | 'bypass', reason: Reason): ExplainedCache => ({
+    outcome,
+    reason: REASONS[reason],
+    ...told,
+    age_s: null,
+    ttl_s: null,
+  })
+  if (key === null) return unanswered('bypass', refusal ?? 'no-user')
+
   const nowMs = shared.now()
   const found = find(ctx, key, nowMs)
   const unwanted = typeof found === 'object' ? unwantedReason(ctx, found, nowMs) : null
   const unasked = typeof found === 'object' && found.freshUntilMs <= nowMs ? unaskedReason(ctx, found, nowMs) : null
   if (typeof found === 'object' && unwanted === null && (unasked !== null || found.freshUntilMs > nowMs)) {
-    return explainEntry(found, nowMs, unasked)
+    return { ...told, ...explainEntry(found, nowMs, unasked) }
   }
   const parts = asksForPart(ctx.method, ctx.headers) ? findParts(ctx, key, nowMs) : null
   if (parts !== null && unwantedReason(ctx, parts, nowMs) === null && answerParts(ctx, parts) !== null) {
     const [age_s, ttl_s] = [wholeSeconds(nowMs - parts.bornAtMs), wholeSeconds(parts.freshUntilMs - nowMs)]
-    return { outcome: 'hit', reason: null, key, age_s, ttl_s }
+    return { outcome: 'hit', reason: null, ...told, age_s, ttl_s }
   }
   const isBarred = found === 'authorization' || found === 'cookie'
-  const reason = unwanted ?? (typeof found === 'object' ? 'expired' : found)
-  if (!isBarred && wishOf(ctx)?.noStore === true) {
-    return { outcome: 'bypass', reason: REASONS['client-no-store'], key, age_s: null, ttl_s: null }
-  }
-  return { outcome: isBarred ? 'bypass' : 'miss', reason: REASONS[reason], key, age_s: null, ttl_s: null }
+  if (!isBarred && wishOf(ctx)?.noStore === true) return unanswered('bypass', 'client-no-store')
+  return unanswered(isBarred ? 'bypass' : 'miss', unwanted ?? (typeof found === 'object' ? 'expired' : found))
 }
 
 /** What is stored and would answer in the place of a refusal, in words; null where there is none. */
 export function explainUnasked(
   ctx: RequestContext,
   shared: Pick<SharedCache, 'now'>,
+  policy: CachePolicy,
   rule: KeyRule,
   { findUnasked }: Selection,
 ): ExplainedCache | null {
-  const key = lookupRefusal(ctx.method) === null ? rule.of(ctx) : null
+  if (isKeyedByBody(ctx.method)) return null
+  const { refusal: _, ...told } = explainKey(ctx, policy, rule)
   const nowMs = shared.now()
-  const found = key === null ? null : findUnasked(ctx, key, nowMs)
-  return found === null ? null : explainEntry(found, nowMs, 'limited')
+  const found = told.key === null ? null : findUnasked(ctx, told.key, nowMs)
+  return found === null ? null : { ...told, ...explainEntry(found, nowMs, 'limited') }
+}
+
+/** The key of a request, what it is made of, and why it is not looked up under it. */
+function explainKey(
+  ctx: RequestContext,
+  policy: CachePolicy,
+  rule: KeyRule,
+): Pick<ExplainedCache, 'key' | 'key_parts' | 'tags'> & { readonly refusal: Reason | null } {
+  const body = ctx.body instanceof HeldBody ? ctx.body.bytes : null
+  const part = isKeyedByBody(ctx.method) ? rule.bodyPart(ctx.headers, body ?? Buffer.alloc(0)) : null
+  const refusal = lookupRefusal(ctx, policy) ?? (part?.ok === false ? part.reason : null)
+  const key = part?.ok === true ? rule.ofBody(ctx, part.part) : rule.ofGet(ctx)
+  return {
+    refusal,
+    key: refusal === null ? key : null,
+    key_parts: rule.parts(ctx, part === null ? null : body),
+    tags: policy.tagsOf(ctx.params) ?? [],
+  }
 }
 
 /** An entry that answers; reason: why, where it is stale or answers in another's place. */
-function explainEntry(entry: StoredResponse, nowMs: number, reason: Reason | null): ExplainedCache {
-  const { key, bornAtMs, freshUntilMs } = entry
+function explainEntry(
+  { bornAtMs, freshUntilMs }: StoredResponse,
+  nowMs: number,
+  reason: Reason | null,
+): Omit<ExplainedCache, 'key' | 'key_parts' | 'tags'> {
   return {
     outcome: freshUntilMs > nowMs ? 'hit' : 'stale',
     reason: reason === null ? null : REASONS[reason],
-    key,
     age_s: wholeSeconds(nowMs - bornAtMs),
     ttl_s: wholeSeconds(freshUntilMs - nowMs),
   }

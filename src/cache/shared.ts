@@ -26,6 +26,8 @@ export interface SharedCache {
   purgeSeq: number
   /** Bytes of all bodies that are being recorded; back at 0 when none is. */
   fillBytes: number
+  /** Bytes of all request bodies that are held for their keys; back at 0 when no such request waits. */
+  heldBytes: number
 }
 
 /** now: wall clock, milliseconds. tiers: behind the store, in the order in which to ask them. */
@@ -45,4 +47,5 @@ export const createSharedCache = (
   now,
   purgeSeq: 0,
   fillBytes: 0,
+  heldBytes: 0,
 })

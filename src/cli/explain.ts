@@ -3,7 +3,7 @@
 
 import { Command } from 'commander'
 import { readConfig } from '../config/load.ts'
-import type { ExplainedLimit, Explanation } from '../core/control.ts'
+import type { ExplainRequest, ExplainedLimit, Explanation } from '../core/control.ts'
 import { createGateway } from '../gateway.ts'
 import { NotRunning, askAdmin } from './admin-client.ts'
 import { UsageError, configOf, configOption, jsonOption } from './files.ts'
@@ -12,6 +12,7 @@ interface Options {
   readonly config: string
   readonly json?: boolean
   readonly header: readonly string[]
+  readonly data?: string
 }
 
 export const explainCommand = () =>
@@ -20,11 +21,22 @@ export const explainCommand = () =>
     .argument('<method>')
     .argument('<url>', 'absolute, or a path')
     .option('-H, --header <field>', 'a header field, as `Name: value`; may come several times', collect, [])
+    .option('-d, --data <body>', 'the body; JSON, unless a Content-Type field says otherwise')
     .addOption(configOption())
     .addOption(jsonOption())
     .action(async (method: string, url: string, options: Options) => {
       const headers = options.header.flatMap(splitField)
-      const { explanation, live } = await explain(options.config, method.toUpperCase(), url, headers)
+      const hasType = headers.some((text, i) => i % 2 === 0 && text.toLowerCase() === 'content-type')
+      if (options.data !== undefined && !hasType) {
+        headers.push('Content-Type', 'application/json')
+      }
+      const request = {
+        method: method.toUpperCase(),
+        url,
+        headers,
+        ...(options.data !== undefined && { body: options.data }),
+      }
+      const { explanation, live } = await explain(options.config, request)
       if (options.json === true) console.log(JSON.stringify(explanation, null, 2))
       else console.log(describe(explanation, live))
     })
@@ -37,22 +49,18 @@ function splitField(field: string): [string, string] {
   return [field.slice(0, colon).trim(), field.slice(colon + 1).trim()]
 }
 
-async function explain(
-  file: string,
-  method: string,
-  url: string,
-  headers: readonly string[],
-): Promise<{ explanation: Explanation; live: boolean }> {
+async function explain(file: string, request: ExplainRequest): Promise<{ explanation: Explanation; live: boolean }> {
   const { admin } = configOf(file)
+  const { headers } = request
   const fields: Record<string, string[]> = {}
   for (let i = 0; i < headers.length; i += 2) (fields[headers[i] as string] ??= []).push(headers[i + 1] as string)
   try {
-    const answer = await askAdmin(admin, 'POST', '/api/explain', { method, url, headers: fields })
+    const answer = await askAdmin(admin, 'POST', '/api/explain', { ...request, headers: fields })
     return { explanation: answer as Explanation, live: true }
   } catch (error) {
     if (!(error instanceof NotRunning)) throw error
     const gateway = createGateway({ load: () => readConfig(file, process.env) })
-    const explanation = gateway.explain({ method, url, headers })
+    const explanation = gateway.explain(request)
     await gateway.destroy()
     return { explanation, live: false }
   }
@@ -83,7 +91,10 @@ function describe(e: Explanation, live: boolean): string {
   if (e.cache !== null) {
     const age = e.cache.age_s === null ? '' : `, age ${e.cache.age_s} s, fresh for ${e.cache.ttl_s} s`
     lines.push(['cache', `${e.cache.outcome}${age}${e.cache.reason === null ? '' : `: ${e.cache.reason}`}`])
-    lines.push(['key', e.cache.key])
+    for (const [name, value] of e.cache.key_parts) {
+      lines.push(name === 'url' ? ['key', value ?? ''] : ['', `${name}: ${value ?? 'none'}`])
+    }
+    if (e.cache.tags.length > 0) lines.push(['tags', e.cache.tags.join(' ')])
   }
   if (!live) lines.push(['note', 'no gateway runs at the admin address, so its cache and counters are taken as empty'])
   return lines.map(([name, value]) => `${name.padEnd(9)} ${value}`).join('\n')

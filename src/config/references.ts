@@ -2,7 +2,7 @@
 // options that only make sense together. Reads the raw document, so these faults are told beside all others; a part
 // that is broken or absent is passed over here, the schema complains of it.
 
-import { TAG_PARAMETER } from '../cache/options.ts'
+import { TAG_PARAMETER, cachedMethods } from '../cache/options.ts'
 import { parseDuration } from '../core/decode.ts'
 import { MONTH_MS, isAlignable } from '../limit/calendar.ts'
 import { METHODS, isSafeMethod } from '../http/methods.ts'
@@ -107,10 +107,12 @@ function checkRivals(routes: readonly RawRoute[]): Finding[] {
 /** Two patterns of one shape match the same paths: parameter names do not count. */
 const shapeOf = (pattern: string): string => pattern.replaceAll(/\/:[^/]*/g, '/:')
 
-/** Upper case; null without a list. */
-function methodsOf({ fields }: RawRoute): string[] | null {
-  if (!Array.isArray(fields['methods'])) return null
-  const texts = (fields['methods'] as unknown[]).filter((method) => typeof method === 'string')
+const methodsOf = ({ fields }: RawRoute): string[] | null => upperCase(fields['methods'])
+
+/** Each text of a list once; null where it is no list. */
+function upperCase(list: unknown): string[] | null {
+  if (!Array.isArray(list)) return null
+  const texts = (list as unknown[]).filter((method) => typeof method === 'string')
   return [...new Set(texts.map((method) => method.toUpperCase()))]
 }
 
@@ -290,23 +292,67 @@ function checkRewrite({ path, fields }: RawRoute): Finding[] {
   return [{ path: [...path, 'rewrite', 'strip'], at: 'value', expected, got: null, cure: null }]
 }
 
-const UNCACHED: ReadonlySet<string> = new Set(METHODS.filter((method) => method !== 'GET' && method !== 'HEAD'))
-
 function checkCache(route: RawRoute): Finding[] {
   const findings: Finding[] = []
-  const methods = methodsOf(route) ?? ['GET']
-  if (isMapping(route.fields['cache']) && methods.length > 0 && methods.every((method) => UNCACHED.has(method))) {
-    const got = 'not supported yet for methods other than GET and HEAD'
-    findings.push({ path: [...route.path, 'cache'], at: 'key', expected: null, got, cure: 'remove it' })
-  }
   const min = durationAt(route.fields, ['cache', 'clamp', 'min'])
   const max = durationAt(route.fields, ['cache', 'clamp', 'max'])
   if (min !== null && max !== null && min > max) {
     const path = [...route.path, 'cache', 'clamp', 'min']
     findings.push({ path, at: 'value', expected: 'no more than clamp.max', got: null, cure: null })
   }
-  return [...findings, ...checkKey(route)]
+  return [...findings, ...checkCachedMethods(route), ...checkKey(route)]
 }
+
+/** A POST is answered from the cache only where the file says what of its body counts and who may share the answer. */
+function checkCachedMethods({ path, fields }: RawRoute): Finding[] {
+  const cache = fields['cache']
+  const own = upperCase(fields['methods'])
+  const listed = isMapping(cache) ? upperCase(cache['methods']) : null
+  const known = new Set<string>(METHODS)
+  if (!isMapping(cache) || [...(own ?? []), ...(listed ?? [])].some((method) => !known.has(method))) return []
+  if (own?.length === 0 || listed?.length === 0) return []
+
+  const findings: Finding[] = []
+  const fault = (at: Path, got: string, cure: string): void => {
+    findings.push({ path: [...path, 'cache', ...at], at: 'key', expected: null, got, cure })
+  }
+  for (const [i, method] of (listed ?? []).entries()) {
+    if (own !== null && !own.includes(method)) {
+      findings.push(
+        complaint([...path, 'cache', 'methods', i], `${method} never comes here`, 'add it to the methods of the route'),
+      )
+    }
+  }
+  const hasBodyKey = valueAt(cache, ['key', 'body']) !== undefined
+  const methods = cachedBy(cache, own)
+  const isByBody = methods.has('POST') || methods.has('QUERY')
+  if (methods.has('HEAD') && !methods.has('GET'))
+    fault(['methods'], 'HEAD alone, which stores nothing', 'write GET; HEAD comes with it')
+  if (methods.has('POST') ? !hasBodyKey : methods.size === 0 && own?.includes('POST') === true) {
+    const cure =
+      'say what of the body counts, `key: {body: canonical}`, and who may share, `scope: public` or `scope: user`'
+    fault([], 'tells no POST from another', cure)
+  } else if (methods.size === 0)
+    fault([], 'has no effect: no method of this route is answered from a cache', 'remove it')
+  else if (methods.has('POST') && isAuto(cache['scope'])) {
+    const cure = 'add `scope: public` where all who send the same may share an answer, or `scope: user`'
+    fault([], 'does not say who may share the answer to a POST', cure)
+  }
+  if (hasBodyKey && methods.size > 0 && !isByBody) {
+    fault(
+      ['key', 'body'],
+      `has no effect: ${[...methods].join(' and ')} have no body`,
+      'add `methods: [GET, POST]` to the cache',
+    )
+  }
+  return findings
+}
+
+const cachedBy = (cache: object, own: readonly string[] | null): ReadonlySet<string> =>
+  cachedMethods(upperCase(valueAt(cache, ['methods'])), own, valueAt(cache, ['key', 'body']) !== undefined)
+
+const isAuto = (scope: unknown): boolean =>
+  scope === undefined || (typeof scope === 'string' && scope.toLowerCase() === 'auto')
 
 function checkKey({ path, fields }: RawRoute): Finding[] {
   const findings: Finding[] = []
@@ -318,9 +364,7 @@ function checkKey({ path, fields }: RawRoute): Finding[] {
     if (hasBoth) findings.push(complaint(at, 'both `only` and `ignore`', '`only` leaves out all others; remove one'))
     if (isEmpty) findings.push(complaint(at, 'neither `only` nor `ignore`', 'list parameters in one of them'))
   }
-  const scope = valueAt(fields, ['cache', 'scope'])
-  const isAuto = scope === undefined || (typeof scope === 'string' && scope.toLowerCase() === 'auto')
-  if (isAuto && listAt(fields, ['cache', 'key', 'cookies']).length > 0) {
+  if (isAuto(valueAt(fields, ['cache', 'scope'])) && listAt(fields, ['cache', 'key', 'cookies']).length > 0) {
     const got = 'has no effect: a request with cookies shares nothing'
     const cure = 'add `scope: public` where all who have the same of these may share, or `scope: user`'
     findings.push({ path: [...path, 'cache', 'key', 'cookies'], at: 'key', expected: null, got, cure })
@@ -369,7 +413,10 @@ function checkTags(route: RawRoute): Finding[] {
     }
   }
   const methods = methodsOf(route) ?? ['POST']
-  if (listAt(fields, ['purges']).length > 0 && methods.length > 0 && methods.every(isSafeMethod)) {
+  // What is answered from the cache changes nothing.
+  const cached = isMapping(fields['cache']) ? cachedBy(fields['cache'], methodsOf(route)) : new Set<string>()
+  const changesNothing = (method: string): boolean => isSafeMethod(method) || cached.has(method)
+  if (listAt(fields, ['purges']).length > 0 && methods.length > 0 && methods.every(changesNothing)) {
     const got = 'has no effect: the methods of this route change nothing'
     findings.push({
       path: [...path, 'purges'],

@@ -16,8 +16,13 @@ export type Scheme = 'http' | 'https'
 export interface RequestBody {
   /** Declared Content-Length in bytes; null when the body is chunked. */
   readonly declaredBytes: number | null
-  /** Starts reading; at most once. The stream fails with a GatewayError where a client-side limit is broken. */
+  /** Starts reading; at most once, unless mayReopen. The stream fails with a GatewayError where a client-side limit is
+   *  broken. */
   open(maxBytes: number): Readable
+  /** True where each open() gives all of it from its beginning. */
+  readonly mayReopen?: boolean
+  /** Called when the request's answer is there: nobody will open it for that any more. */
+  release?(): void
 }
 
 /** Takes a body. `write` answers false when the source shall wait for its `resume()`; the chunk is taken all the same.
@@ -127,7 +132,8 @@ export class RequestContext implements RequestFacts {
   readonly query: string
   readonly version: '1.0' | '1.1'
   readonly headers: HeaderList
-  readonly body: RequestBody | null
+  /** Whoever has to read it before it is forwarded puts in its place what goes on (held-body.ts). */
+  body: RequestBody | null
   readonly peerAddress: string
   readonly receivedAtMs: number
 

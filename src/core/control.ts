@@ -40,6 +40,7 @@ export interface ExplainRequest {
   /** Absolute, or a path. */
   readonly url: string
   readonly headers: HeaderList
+  readonly body?: string
   /** The address that it comes from; without it, this machine. */
   readonly client?: string
 }
@@ -82,7 +83,12 @@ export interface ExplainedCache {
   /** What would happen now. */
   readonly outcome: 'hit' | 'stale' | 'miss' | 'bypass'
   readonly reason: string | null
-  readonly key: string
+  /** Null where it has none. */
+  readonly key: string | null
+  /** What the key is made of, as names and values: `url`, `cookie lang`, `body`. */
+  readonly key_parts: readonly (readonly [name: string, value: string | null])[]
+  /** That the route gives to what it stores. */
+  readonly tags: readonly string[]
   readonly age_s: number | null
   readonly ttl_s: number | null
 }

@@ -5,6 +5,7 @@
 import { hash } from 'node:crypto'
 import { compileCache, type RouteCache } from '../cache/cache.ts'
 import { compileKeyRule } from '../cache/key-rule.ts'
+import { cachedMethods } from '../cache/options.ts'
 import { compilePolicy, mayCompress } from '../cache/policy.ts'
 import { invalidation } from '../cache/purge.ts'
 import type { Purger } from '../cache/purger.ts'
@@ -114,13 +115,17 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
       const reply = route.pipeline(ctx)
       if (!(reply instanceof Promise)) return reply
       route.pool.enter()
+      const leave = (): void => {
+        route.pool.leave()
+        ctx.body?.release?.()
+      }
       return reply.then(
         (answered) => {
-          route.pool.leave()
+          leave()
           return answered
         },
         (error: unknown) => {
-          route.pool.leave()
+          leave()
           return failed(ctx, error)
         },
       )
@@ -190,17 +195,22 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
     responseEdits: options.headers?.response ?? null,
     // One route's tags come back on another: what is read by GET is written by PUT.
     weakensTags: config.routes.some(({ cache }) => cache !== undefined && mayCompress(cache)),
-    replacedFields: limiter?.isEnforced === true ? SINGLE_FIELDS : NO_FIELDS,
+    replacedFields: limiter?.isEnforced === true ? SINGLE_FIELDS : NONE,
     viaToken: shared.viaToken,
   })
+  const methods =
+    options.cache === undefined
+      ? NONE
+      : cachedMethods(options.cache.methods ?? null, options.methods ?? null, options.cache.key?.body !== undefined)
   const cache =
     options.cache === undefined
       ? null
       : compileCache({
           shared: shared.cache,
-          policy: compilePolicy(options.cache, config.cache.maxObject, config.cache.targeted, shared.random),
+          policy: compilePolicy(options.cache, config.cache.maxObject, config.cache.targeted, shared.random, methods),
           key: compileKeyRule(options.cache.key ?? {}, options.cache.scope === 'user'),
           collapse: options.cache.collapse,
+          maxBodyBytes: options.maxBody,
           epoch: epochOf(options, upstream, config),
           fetch: forwarder.fetch,
         })
@@ -214,6 +224,8 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
     onAnswer: limiter?.onAnswer ?? null,
     fetch: cache?.fill ?? forwarder.stage,
     invalidate(ctx, status, headers) {
+      // A method that the cache answers has been declared safe: the same request has the same answer, and changes nothing.
+      if (methods.has(ctx.method)) return null
       const rule = invalidation(ctx, status, headers, purges, queries)
       return rule === null ? null : shared.purger.invalidate(rule)
     },
@@ -229,7 +241,7 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
   }
 }
 
-const NO_FIELDS: ReadonlySet<string> = new Set()
+const NONE: ReadonlySet<string> = new Set()
 
 /** Stands for all that decides what a URL of this route is answered by the upstream, and what that is tagged with. */
 function epochOf(options: RouteOptions, upstream: string, config: GatewayConfig): string {

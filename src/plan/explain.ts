@@ -3,6 +3,7 @@
 
 import type { ExplainRequest, Explanation } from '../core/control.ts'
 import { type RequestFacts, RequestContext } from '../core/context.ts'
+import { HeldBody } from '../core/held-body.ts'
 import { GatewayError, asGatewayError } from '../core/errors.ts'
 import { getHeaders } from '../http/headers.ts'
 import { METHODS, isKnownMethod } from '../http/methods.ts'
@@ -64,7 +65,7 @@ function overLimit(limits: Explanation['limits'], cache: Explanation['cache']): 
 
 /** A request that nobody sent, and what a lane would refuse it for. */
 function imagine(request: ExplainRequest, defaultHost: string): { ctx: RequestContext; fault: GatewayError | null } {
-  const { method, url, headers, client = '127.0.0.1' } = request
+  const { method, url, headers, body, client = '127.0.0.1' } = request
   const facts: RequestFacts = {
     method,
     scheme: 'http',
@@ -73,7 +74,7 @@ function imagine(request: ExplainRequest, defaultHost: string): { ctx: RequestCo
     query: '',
     version: '1.1',
     headers,
-    body: null,
+    body: body === undefined ? null : heldText(body),
     peerAddress: client,
     receivedAtMs: performance.now(),
   }
@@ -81,6 +82,11 @@ function imagine(request: ExplainRequest, defaultHost: string): { ctx: RequestCo
   const unknown = isKnownMethod(method) ? null : methodFault(method)
   const fault = unknown ?? (read instanceof GatewayError ? read : null)
   return { ctx: new RequestContext(read instanceof GatewayError ? facts : { ...facts, ...read }, 'explain'), fault }
+}
+
+function heldText(text: string): HeldBody {
+  const bytes = Buffer.from(text)
+  return new HeldBody(bytes, bytes.length)
 }
 
 function readTarget(

@@ -1,7 +1,7 @@
 // How one request becomes one or more attempts. A further attempt is made only where it is certain that no work is
 // done twice (RFC 9110 §9.2.2): the connection was never made, so even a POST may go to a target not yet asked; or a
-// GET or HEAD without a body was cut off before any byte of an answer, as happens when a kept connection closes just
-// then. All attempts share one deadline. Nothing is retried after a byte has come back, or for a client that has gone.
+// GET, HEAD or QUERY, whose body if any is held here, was cut off before any byte of an answer, as happens when a kept
+// connection closes just then. All attempts share one deadline. Nothing is retried after a byte has come back, or for a client that has gone.
 
 import type { Readable } from 'node:stream'
 import type { RequestBody } from '../core/context.ts'
@@ -58,6 +58,10 @@ export function fetchUpstream(
         if (head !== null) return resolve(head)
         if (failure === null) return
         const next = attempts > retries ? 'stop' : nextAttempt(failure, request, attempts < pool.targetCount)
+        if (next === 'fresh') {
+          body?.destroy()
+          body = null
+        }
         if (next !== 'stop') return attempt(pool.next(target), next === 'fresh')
         body?.destroy()
         reject(failure.error)
@@ -83,7 +87,9 @@ function nextAttempt(
     return isUnreachable && hasOtherTarget ? 'pooled' : 'stop'
   }
   if (phase === 'answered' || error.code !== 'upstream_reset') return 'stop'
-  const harmless = (request.method === 'GET' || request.method === 'HEAD') && request.body === null
+  const { method, body } = request
+  const isIdempotent = method === 'GET' || method === 'HEAD' || method === 'QUERY'
+  const harmless = isIdempotent && (body === null || body.mayReopen === true)
   // Another pooled connection may be as dead as the first, so this one is new.
   return harmless ? 'fresh' : 'stop'
 }

@@ -333,6 +333,7 @@ describe('POST /api/explain', () => {
       method: 'GET',
       url: 'http://gateway.test/a?b=1',
       headers: { Accept: 'text/html', 'X-Tag': ['one', 'two'] },
+      body: '{"a": 1}',
     })
     expect(answer.status).toBe(200)
     expect(answer.json()).toEqual(EXPLANATION)
@@ -343,6 +344,7 @@ describe('POST /api/explain', () => {
           method: 'GET',
           url: 'http://gateway.test/a?b=1',
           headers: ['Accept', 'text/html', 'X-Tag', 'one', 'X-Tag', 'two'],
+          body: '{"a": 1}',
           client: '127.0.0.1',
         },
       ],
@@ -359,7 +361,7 @@ describe('POST /api/explain', () => {
     [{ method: 'GET', url: '/', headers: [] }, 'headers: expected {name: value}'],
     [{ method: 'GET', url: '/', headers: { a: 1 } }, 'headers.a: expected a header value, or a list of them'],
     [{ method: 'GET', url: '/', headers: { 'a b': '1' } }, 'headers.a b: expected a header name'],
-    [{ method: 'GET', url: '/', body: '{}' }, 'body: not supported yet'],
+    [{ method: 'GET', url: '/', body: {} }, 'body: expected the body as a text'],
     [{ method: 'GET', url: '/', mode: 1 }, 'body: Unrecognized key: "mode"'],
     [[], 'body: Invalid input: expected object, received array'],
   ])('with %j is a 400 that says so', async (body, detail) => {

@@ -2,20 +2,23 @@
 // side by side and one after another for the same URL; random answers come in random order while time goes by. Every
 // answer names whom it was made for, so it can be checked whether somebody else was allowed to get it.
 
+import { isDeepStrictEqual } from 'node:util'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { compileKeyRule } from '../../src/cache/key-rule.ts'
 import type { HeaderList } from '../../src/core/context.ts'
-import { type Asking, createBench, settle } from '../support/cache.ts'
+import { type Asking, type RequestParts, createBench, settle } from '../support/cache.ts'
 
-type Clients = Readonly<Record<string, HeaderList>>
+/** Each with a list of fields that is its own, by which it is known at the origin. */
+type Clients = Readonly<Record<string, RequestParts & { readonly headers: HeaderList }>>
 
 const CLIENTS: Clients = {
-  nobody: [],
-  'cookie-a': ['Cookie', 'sid=a'],
-  'cookie-b': ['Cookie', 'sid=b'],
-  'bearer-a': ['Authorization', 'Bearer a'],
-  'bearer-b': ['Authorization', 'Bearer b'],
-  'key-a': ['X-Api-Key', 'a'],
+  nobody: { headers: [] },
+  'cookie-a': { headers: ['Cookie', 'sid=a'] },
+  'cookie-b': { headers: ['Cookie', 'sid=b'] },
+  'bearer-a': { headers: ['Authorization', 'Bearer a'] },
+  'bearer-b': { headers: ['Authorization', 'Bearer b'] },
+  'key-a': { headers: ['X-Api-Key', 'a'] },
 }
 
 const ANSWERS: readonly HeaderList[] = [
@@ -88,6 +91,7 @@ async function play(
   route: Record<string, unknown>,
   clients: Clients,
   complain: typeof complaint,
+  numRuns = 150,
 ): Promise<{ readonly shared: number; readonly reused: number }> {
   let shared = 0
   let reused = 0
@@ -100,14 +104,14 @@ async function play(
       let seen = 0
       for (const each of steps) {
         if (each.do === 'ask') {
-          askings.push({ asking: bench.ask({ headers: clients[each.who] ?? [] }), who: each.who, atMs: bench.nowMs })
+          askings.push({ asking: bench.ask(clients[each.who]), who: each.who, atMs: bench.nowMs })
         } else if (each.do === 'wait') bench.nowMs += each.seconds * 1000
         else if (pending.length > 0) {
           const index = pending[each.which % pending.length] as number
           pending = pending.filter((other) => other !== index)
           const asked = bench.asked[index]
           if (asked === undefined) throw new Error('nothing asked')
-          const owner = Object.keys(clients).find((who) => clients[who] === asked.ctx.headers) as string
+          const owner = Object.keys(clients).find((who) => clients[who]?.headers === asked.ctx.headers) as string
           const headers = ANSWERS[each.with] as HeaderList
           const body = String(made.push({ for: owner, headers, atMs: bench.nowMs }) - 1)
           if (each.streamed) {
@@ -142,7 +146,7 @@ async function play(
         ).toBeNull()
       }
     }),
-    { numRuns: 150 },
+    { numRuns },
   )
   return { shared, reused }
 }
@@ -166,8 +170,8 @@ describe('a route with an answer for each user alone', () => {
   it.each(PER_USER)('never gives it to another: %j', async (route) => {
     const clients = {
       ...CLIENTS,
-      'cookie-a-lang': ['Cookie', 'lang=de; sid=a'],
-      'cookie-b-lang': ['Cookie', 'lang=de; sid=b'],
+      'cookie-a-lang': { headers: ['Cookie', 'lang=de; sid=a'] },
+      'cookie-b-lang': { headers: ['Cookie', 'lang=de; sid=b'] },
     }
     const { shared, reused } = await play(route, clients, (asker, made) => `${made.for} is not ${asker}`)
     expect(shared).toBe(0)
@@ -189,15 +193,84 @@ describe('a route with an answer for each user alone', () => {
 
 describe('a route whose key names fields and cookies', () => {
   it.each<[Record<string, unknown>, Clients]>([
-    [{ headers: ['X-Tenant'] }, { none: [], empty: ['X-Tenant', ''], a: ['X-Tenant', 'a'], b: ['X-Tenant', 'b'] }],
+    [
+      { headers: ['X-Tenant'] },
+      { none: { headers: [] }, empty: { headers: ['X-Tenant', ''] }, a: { headers: ['X-Tenant', 'a'] } },
+    ],
     [
       { cookies: ['lang'] },
-      { none: [], de: ['Cookie', 'lang=de'], en: ['Cookie', 'lang=en'], odd: ['Cookie', 'lang="de;'] },
+      {
+        none: { headers: [] },
+        de: { headers: ['Cookie', 'lang=de'] },
+        en: { headers: ['Cookie', 'lang=en'] },
+        odd: { headers: ['Cookie', 'lang="de;'] },
+      },
     ],
   ])('never gives an answer to who has other values: %j', async (key, clients) => {
     const route = { ttl: '1h', scope: 'public', key }
     const { shared, reused } = await play(route, clients, (asker, made) => `${made.for} is not ${asker}`)
     expect(shared).toBe(0)
     expect(reused).toBeGreaterThan(ENOUGH)
+  })
+})
+
+describe('a route whose key has the body', () => {
+  const clientsWith = (...common: string[]): Clients => {
+    const ask = (body: string, ...headers: string[]) => ({
+      method: 'POST',
+      body,
+      headers: ['Content-Type', 'application/json', ...common, ...headers],
+    })
+    return {
+      one: ask('{"a":1,"b":[]}'),
+      'one, written otherwise': ask('{ "b": [], "a": 1.0 }'),
+      two: ask('{"a":2,"b":[]}'),
+      'one as text': ask('{"a":"1","b":[]}'),
+      'one and null': ask('{"a":1,"b":[],"c":null}'),
+      'one for a': ask('{"a":1,"b":[]}', 'Authorization', 'a'),
+      'one for b': ask('{"a":1,"b":[]}', 'Authorization', 'b'),
+      'two for b': ask('{"a":2,"b":[]}', 'Authorization', 'b'),
+      'a name twice': ask('{"a":1,"a":1,"b":[]}'),
+      GET: { headers: [...common] },
+    }
+  }
+  const meaning = (who: string) => who.replace(', written otherwise', '')
+  const withoutUser = (who: string) => meaning(who).replace(/ for .$/, '')
+  const route = { ttl: '1h', methods: ['GET', 'POST'], key: { body: 'canonical' } }
+
+  it.each([
+    ['public', withoutUser, []],
+    ['user', meaning, ['Cookie', 'sid=a']],
+  ])('never gives an answer to another body or method, scope: %s', async (scope, same, common) => {
+    const { shared, reused } = await play(
+      { ...route, scope },
+      clientsWith(...common),
+      (asker, made) =>
+        same(asker) === same(made.for) && asker !== 'a name twice' ? null : `${made.for} is not ${asker}`,
+      600,
+    )
+    expect(shared + reused).toBeGreaterThan(ENOUGH)
+  })
+
+  it('has no key in common for two bodies that do not mean the same', () => {
+    const { ofBody, bodyPart } = compileKeyRule({ body: 'canonical' }, false)
+    const keyOf = (body: string): string | null => {
+      const headers = ['Content-Type', 'application/json']
+      const part = bodyPart(headers, Buffer.from(body))
+      const facts = { method: 'POST', scheme: 'http' as const, host: 'a.test', path: '/', query: '', headers }
+      return part.ok ? ofBody({ ...facts, peerIsTrusted: false }, part.part) : null
+    }
+    const body = fc.jsonValue({ maxDepth: 3 })
+    let keyed = 0
+    fc.assert(
+      fc.property(body, body, (one, other) => {
+        const [a, b] = [keyOf(JSON.stringify(one)), keyOf(JSON.stringify(other, null, 2))]
+        fc.pre(a !== null && b !== null)
+        keyed++
+        expect(a === b).toBe(isDeepStrictEqual(JSON.parse(JSON.stringify(one)), JSON.parse(JSON.stringify(other))))
+      }),
+      { numRuns: 1000 },
+    )
+    expect(keyed).toBeGreaterThan(ENOUGH)
   })
 })

@@ -15,17 +15,17 @@ const asking = (headers: HeaderList = [], query = '') => ({
 const URL = 'http://gateway.test/a'
 
 const keyOf = (options: KeyRuleOptions, headers: HeaderList = [], isPerUser = false) =>
-  compileKeyRule(options, isPerUser).of(asking(headers)) ?? ''
+  compileKeyRule(options, isPerUser).ofGet(asking(headers)) ?? ''
 
 describe('a key', () => {
   it('is the URL where the route says no more, the query byte for byte', () => {
-    const { of, query } = compileKeyRule({}, false)
-    expect(of(asking(['Cookie', 'a=1'], '?b=1&a=2&'))).toBe(`${URL}?b=1&a=2&`)
+    const { ofGet, query } = compileKeyRule({}, false)
+    expect(ofGet(asking(['Cookie', 'a=1'], '?b=1&a=2&'))).toBe(`${URL}?b=1&a=2&`)
     expect(query).toBeNull()
   })
 
   it('has the query as the rule spells it', () => {
-    expect(compileKeyRule({ query: { ignore: ['x'] } }, false).of(asking([], '?b=1&x=3&a=2'))).toBe(`${URL}?a=2&b=1`)
+    expect(compileKeyRule({ query: { ignore: ['x'] } }, false).ofGet(asking([], '?b=1&x=3&a=2'))).toBe(`${URL}?a=2&b=1`)
   })
 
   it('has no secret in clear, and no second line end', () => {
@@ -86,7 +86,7 @@ describe('a key', () => {
 })
 
 describe('the user in a key', () => {
-  const user = (headers: HeaderList) => compileKeyRule({}, true).of(asking(headers))
+  const user = (headers: HeaderList) => compileKeyRule({}, true).ofGet(asking(headers))
 
   it.each([[[]], [['X-Other', '1']], [['Cookie', '', 'Authorization', ' ']]])('is nobody with %j', (headers) => {
     expect(user(headers)).toBeNull()

@@ -22,6 +22,7 @@ const policyOf = (yaml: Record<string, unknown> = {}) => compilePolicy(routeCach
 
 interface Case {
   readonly route?: Record<string, unknown>
+  readonly method?: string
   readonly request?: HeaderList
   readonly path?: string
   readonly status?: number
@@ -31,9 +32,18 @@ interface Case {
 }
 
 /** The verdict on an answer that has a Date of now, unless it says otherwise. */
-function decide({ route, request = [], path = '/', status = 200, response = [], framed = true, delayMs = 0 }: Case) {
+function decide({
+  route,
+  method = 'GET',
+  request = [],
+  path = '/',
+  status = 200,
+  response = [],
+  framed = true,
+  delayMs = 0,
+}: Case) {
   const headers = response.includes('Date') ? response : ['Date', DATE, ...response]
-  return decideStore({ headers: request, path }, { status, headers, framed }, policyOf(route), NOW_MS, delayMs)
+  return decideStore({ method, headers: request, path }, { status, headers, framed }, policyOf(route), NOW_MS, delayMs)
 }
 
 const reason = (verdict: StoreVerdict) => (verdict.store ? 'stored' : verdict.reason)
@@ -284,7 +294,7 @@ describe('the jitter of lifetimes', () => {
     [0, 0.25, 0.5, 0.999_999].map((random) => {
       const policy = compilePolicy(routeCacheOptions.parse(route), 1024, [], () => random)
       const answer = { status: 200, headers: ['Date', DATE, ...response], framed: true }
-      return freshSeconds(decideStore({ headers: [], path: '/' }, answer, policy, NOW_MS, 0))
+      return freshSeconds(decideStore({ method: 'GET', headers: [], path: '/' }, answer, policy, NOW_MS, 0))
     })
 
   it.each<[string, Record<string, unknown>, HeaderList, number[]]>([
@@ -406,7 +416,13 @@ describe('[RFC 9213 §2.2] CDN-Cache-Control', () => {
     const listed = (targeted: readonly string[]) => {
       const policy = compilePolicy(routeCacheOptions.parse({}), 1024, targeted)
       return freshSeconds(
-        decideStore({ headers: [], path: '/' }, { status: 200, headers, framed: true }, policy, NOW_MS, 0),
+        decideStore(
+          { method: 'GET', headers: [], path: '/' },
+          { status: 200, headers, framed: true },
+          policy,
+          NOW_MS,
+          0,
+        ),
       )
     }
     expect([
@@ -490,13 +506,20 @@ describe('whom a stored response may answer', () => {
 })
 
 describe('requests', () => {
-  it.each<[string, string, string | null]>([
-    ['GET is looked up', 'GET', null],
-    ['HEAD is looked up', 'HEAD', null],
-    ['POST is not', 'POST', 'method'],
-    ['DELETE is not', 'DELETE', 'method'],
-  ])('%s', (_name, method, expected) => {
-    expect(lookupRefusal(method)).toBe(expected)
+  it.each<[string, string, readonly string[], HeaderList, string | null]>([
+    ['GET is looked up', 'GET', ['GET', 'HEAD'], [], null],
+    ['HEAD is looked up', 'HEAD', ['GET', 'HEAD'], [], null],
+    ['POST is not', 'POST', ['GET', 'HEAD'], [], 'method'],
+    ['DELETE is not', 'DELETE', ['GET', 'HEAD'], [], 'method'],
+    ['POST is, where the route says so', 'POST', ['POST'], ['If-Modified-Since', DATE, 'Range', 'bytes=0-1'], null],
+    ['GET is not, where it does not', 'GET', ['POST'], [], 'method'],
+    ['GET with a condition is', 'GET', ['GET', 'HEAD'], ['If-None-Match', '"a"'], null],
+    ['[RFC 9110 §13.1.2] POST with a condition is not', 'POST', ['POST'], ['If-None-Match', '"a"'], 'precondition'],
+    ['nor QUERY with one', 'QUERY', ['QUERY'], ['if-match', '*'], 'precondition'],
+    ['nor with another', 'QUERY', ['QUERY'], ['If-Unmodified-Since', DATE], 'precondition'],
+  ])('%s', (_name, method, methods, headers, expected) => {
+    const policy = compilePolicy(routeCacheOptions.parse({}), 1024, [], undefined, new Set(methods))
+    expect(lookupRefusal({ method, headers }, policy)).toBe(expected)
   })
 
   it.each<[string, string, HeaderList, boolean]>([

@@ -212,6 +212,7 @@ describe('the cache of a route', () => {
     [undefined, true],
     [['GET'], true],
     [['post', 'head'], true],
+    [['query', 'post'], true],
     [['POST'], false],
     [['put', 'delete'], false],
     [[], true],
@@ -219,6 +220,28 @@ describe('the cache of a route', () => {
   ])('with the methods %j is supported: %s', (methods, isSupported) => {
     const route = { path: '/a', cache: {}, ...(methods === undefined ? {} : { methods }) }
     expect(complaints(table(route))).toHaveLength(isSupported ? 0 : 1)
+  })
+
+  it.each<[string, Record<string, unknown>, number]>([
+    ['public POST', { methods: ['POST'], cache: { scope: 'public', key: { body: ['prompt'] } } }, 0],
+    ['POST of users', { methods: ['post', 'PUT'], cache: { scope: 'User', key: { body: 'raw' } } }, 0],
+    ['POST of nobody', { methods: ['POST'], cache: { key: { body: 'raw' } } }, 1],
+    ['POST beside GET', { cache: { methods: ['get', 'POST'], scope: 'public', key: { body: 'raw' } } }, 0],
+    ['QUERY', { methods: ['QUERY'], cache: { key: { body: 'canonical' } } }, 0],
+    ['a body for GET', { cache: { key: { body: 'canonical' } } }, 1],
+    [
+      'what purges and changes',
+      { methods: ['POST', 'PUT'], purges: ['a'], cache: { scope: 'public', key: { body: 'raw' } } },
+      0,
+    ],
+    [
+      'what purges and changes nothing',
+      { methods: ['POST'], purges: ['a'], cache: { scope: 'public', key: { body: 'raw' } } },
+      1,
+    ],
+    ['a list of anything', { cache: { methods: [1, 'x'], key: 1 } }, 0],
+  ])('with %s', (_name, route, faults) => {
+    expect(complaints(table({ path: '/a', ...route }))).toHaveLength(faults)
   })
 
   it.each([

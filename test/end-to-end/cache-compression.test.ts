@@ -270,7 +270,6 @@ describe('what stays as it is', () => {
   it.each<[string, Setup]>([
     ['less than 1 KiB', { body: TEXT.slice(0, 1000) }],
     ['an image', { fields: { 'Content-Type': 'image/png' } }],
-    ['an event stream', { fields: { 'Content-Type': 'text/event-stream' } }],
     ['what is coded already', { fields: { 'Content-Encoding': 'deflate' } }],
     ['[RFC 9111 §5.2.2.6] what is not to be transformed', { fields: { 'Cache-Control': 'max-age=60, no-transform' } }],
     ['[RFC 9530] what has a digest', { fields: { 'Content-Digest': 'sha-256=:YQ==:' } }],

@@ -840,6 +840,8 @@ describe('what the operator is told of a request beforehand', () => {
       outcome: 'miss',
       reason: 'nothing is stored under this key',
       key: `${edge.gateway.url}/a/~b?c`,
+      key_parts: [['url', `${edge.gateway.url}/a/~b?c`]],
+      tags: [],
       age_s: null,
       ttl_s: null,
     })
@@ -847,7 +849,60 @@ describe('what the operator is told of a request beforehand', () => {
     move(60)
     expect(explain()).toMatchObject({ outcome: 'hit', reason: null, age_s: 60, ttl_s: 3540 })
     expect(explain(['Cookie', 'a'])).toMatchObject({ outcome: 'bypass', reason: expect.stringContaining('Cookie') })
-    expect(explain([], 'POST')).toMatchObject({ outcome: 'bypass', reason: expect.stringContaining('GET and HEAD') })
+    expect(explain([], 'POST')).toMatchObject({ outcome: 'bypass', reason: expect.stringContaining('method') })
     expect(edge.origin.seen).toHaveLength(1)
+  })
+})
+
+describe('what the operator is told of a key', () => {
+  it('names all that it is made of, secrets as digests, and the tags', async () => {
+    const edge = await startEdge({
+      routes: [
+        '{path: /get/:id, methods: [GET], cache: {tags: ["item-:id"], scope: user, key: {query: {only: [a]}, headers: [X-Tenant], cookies: [lang]}}}',
+        '{path: /post, methods: [POST], cache: {scope: public, key: {body: [a, b]}}}',
+        '{path: /query, methods: [QUERY], cache: {}}',
+      ],
+    })
+    const explain = (method: string, path: string, headers: string[] = [], body?: string) =>
+      edge.gateway.gateway.explain({
+        method,
+        url: `http://a.test${path}`,
+        headers,
+        ...(body !== undefined && { body }),
+      }).cache
+    const digest = expect.stringMatching(/^[\w-]{43}$/)
+    expect(explain('GET', '/get/7?b=1&a=2', ['Cookie', 'lang=de; sid=1'])).toMatchObject({
+      outcome: 'miss',
+      key: expect.stringMatching(/^http:\/\/a\.test\/get\/7\?a=2\nwith:[\w-]{43} user:[\w-]{43}$/),
+      key_parts: [
+        ['url', 'http://a.test/get/7?a=2'],
+        ['header x-tenant', null],
+        ['cookie lang', 'de'],
+        ['user', digest],
+      ],
+      tags: ['item-7'],
+    })
+    expect(explain('GET', '/get/7')).toMatchObject({
+      outcome: 'bypass',
+      key: null,
+      reason: expect.stringContaining('who asks'),
+    })
+    const type = ['Content-Type', 'application/json']
+    expect(explain('POST', '/post', type, '{"b": 1.0, "a": 2}')).toMatchObject({
+      outcome: 'miss',
+      key: expect.stringMatching(/^http:\/\/a\.test\/post\nPOST body:[\w-]{43}$/),
+      key_parts: [
+        ['url', 'http://a.test/post'],
+        ['method', 'POST'],
+        ['body', '{"a":2,"b":1}'],
+      ],
+    })
+    expect(explain('POST', '/post', type, '{"c": 1}')).toMatchObject({
+      outcome: 'bypass',
+      key: null,
+      reason: expect.stringContaining('does not list'),
+    })
+    expect(explain('QUERY', '/query', [], 'a b')?.key_parts.at(-1)).toEqual(['body', '3 bytes'])
+    expect(edge.origin.seen).toHaveLength(0)
   })
 })

@@ -1,6 +1,7 @@
 // The plan as the lanes see it: whatever happens inside, a request gets an answer that tells no internals, and the log
 // gets the cause.
 
+import { Readable } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { createPurger } from '../../src/cache/purger.ts'
 import { createSharedCache } from '../../src/cache/shared.ts'
@@ -30,10 +31,15 @@ function planOf(yaml: string, parts: Partial<Shared> = {}, previous: GatewayPlan
   return compilePlan(loaded.config, { ...PARTS, ...parts }, previous)
 }
 
-const requestFor = (path: string, headers: HeaderList = [], peerAddress = '127.0.0.1'): RequestContext =>
+const requestFor = (
+  path: string,
+  headers: HeaderList = [],
+  peerAddress = '127.0.0.1',
+  method = 'GET',
+): RequestContext =>
   new RequestContext(
     {
-      method: 'GET',
+      method,
       scheme: 'http',
       host: 'a.test',
       path,
@@ -52,6 +58,24 @@ upstreams: {a: {targets: [http://127.0.0.1:1]}, b: {targets: [http://127.0.0.1:2
 limits: {one: {limit: 1, window: 1m}}
 routes: [{path: /a, upstream: a, limits: [one]}, {path: /b, upstream: b}]
 `
+
+describe('a request body that is held for its key', () => {
+  it('is let go of when its request is over', async () => {
+    const cache = createSharedCache(createMemoryStore(1024 ** 2), Date.now)
+    const plan = planOf(
+      `{upstreams: {a: {targets: [http://127.0.0.1:1]}}, defaults: {upstream: a},
+        routes: [{path: /*, methods: [POST], cache: {scope: public, key: {body: raw}}}]}`,
+      { cache },
+    )
+    const ctx = requestFor('/x', [], '127.0.0.1', 'POST')
+    ctx.body = { declaredBytes: 4, open: () => Readable.from([Buffer.from('body')]) }
+    const reply = plan.answer(ctx)
+    expect(cache.heldBytes).toBe(4)
+    expect((await reply).status).toBe(502)
+    expect(cache.heldBytes).toBe(0)
+    for (const { pool } of plan.pools.values()) await pool.destroy()
+  })
+})
 
 describe('a fault inside', () => {
   const broken = (): never => {

@@ -1,10 +1,11 @@
 // A route's cache between an origin that a test answers by hand and clients without sockets.
 
+import { Readable } from 'node:stream'
 import { type RouteCache, compileCache } from '../../src/cache/cache.ts'
 import { invalidation, purge } from '../../src/cache/purge.ts'
 import { compileKeyRule } from '../../src/cache/key-rule.ts'
 import type { Leases } from '../../src/cache/lease.ts'
-import { routeCacheOptions } from '../../src/cache/options.ts'
+import { cachedMethods, routeCacheOptions } from '../../src/cache/options.ts'
 import { compilePolicy } from '../../src/cache/policy.ts'
 import { type SharedCache, createSharedCache } from '../../src/cache/shared.ts'
 import type { CacheTier } from '../../src/cache/tier.ts'
@@ -49,6 +50,7 @@ export interface RequestParts {
   readonly method?: string
   readonly path?: string
   readonly headers?: HeaderList
+  readonly body?: string | Buffer
   /** A limit on misses takes its time between the two stages. */
   readonly isLimited?: boolean
   /** Behind a trusted proxy. */
@@ -115,9 +117,10 @@ export function createBench(
   }
   const compile = (yaml: Record<string, unknown>, epoch: string) => {
     const parsed = routeCacheOptions.parse(yaml)
-    const policy = compilePolicy(parsed, options.maxObjectBytes ?? 1024 ** 2)
+    const methods = cachedMethods(parsed.methods ?? null, null, parsed.key?.body !== undefined)
+    const policy = compilePolicy(parsed, options.maxObjectBytes ?? 1024 ** 2, undefined, undefined, methods)
     const key = compileKeyRule(parsed.key ?? {}, parsed.scope === 'user')
-    return compileCache({ shared, policy, key, collapse: parsed.collapse, epoch, fetch })
+    return compileCache({ shared, policy, key, collapse: parsed.collapse, maxBodyBytes: 1024 ** 2, epoch, fetch })
   }
   let cache = compile(route, 'first')
 
@@ -191,7 +194,8 @@ export function createBench(
   }
 }
 
-function requestOf({ method = 'GET', path = '/', headers = [], trusted = false }: RequestParts): RequestContext {
+function requestOf({ method = 'GET', path = '/', headers = [], body, trusted = false }: RequestParts): RequestContext {
+  const bytes = body === undefined ? null : Buffer.from(body)
   const ctx = new RequestContext(
     {
       method,
@@ -201,7 +205,7 @@ function requestOf({ method = 'GET', path = '/', headers = [], trusted = false }
       query: '',
       version: '1.1',
       headers,
-      body: null,
+      body: bytes === null ? null : { declaredBytes: bytes.length, open: () => Readable.from([bytes]) },
       peerAddress: '192.0.2.7',
       receivedAtMs: 0,
     },

@@ -1,7 +1,6 @@
 // What would become of a request that is not sent: route, limits, cache.
 
 import { z } from 'zod'
-import { later } from '../../core/decode.ts'
 import { isFieldValue, isToken } from '../../http/headers.ts'
 import { decoded, json } from './endpoint.ts'
 import type { Endpoint } from './endpoint.ts'
@@ -23,18 +22,18 @@ const explainRequest = z.strictObject({
       { error: (issue) => (issue.code === 'invalid_key' ? 'expected a header name' : 'expected {name: value}') },
     )
     .prefault({}),
-  body: later(),
+  body: z.string({ error: 'expected the body as a text' }).optional(),
 })
 
 export const EXPLAIN: readonly Endpoint[] = [
   {
     method: 'POST',
     path: '/api/explain',
-    summary: 'what would become of {method, url, headers?}; nothing is sent, counted or charged',
+    summary: 'what would become of {method, url, headers?, body?}; nothing is sent, counted or charged',
     run: (control, body, client) =>
-      decoded(explainRequest, body, ({ method, url, headers }) => {
+      decoded(explainRequest, body, ({ method, url, headers, body: text }) => {
         const list = Object.entries(headers).flatMap(([name, values]) => values.flatMap((value) => [name, value]))
-        return json(control.explain({ method, url, headers: list, client }))
+        return json(control.explain({ method, url, headers: list, client, ...(text !== undefined && { body: text }) }))
       }),
   },
 ]
