@@ -8,8 +8,10 @@
 // included, so they go no further than this file.
 
 import { createHash } from 'node:crypto'
+import { createRequire } from 'node:module'
 import { isIP } from 'node:net'
-import { Cluster, Redis, type RedisOptions } from 'ioredis'
+import type * as IoRedis from 'ioredis'
+import type { Cluster, Redis, RedisOptions } from 'ioredis'
 import { Availability, type ChangeLog } from './availability.ts'
 import { Sweeper } from './deadlines.ts'
 import { formatRedisAddress, parseRedisUrl, type RedisAddress } from './redis-url.ts'
@@ -185,7 +187,7 @@ abstract class Connection implements RedisConnection {
     const { client } = this
     if (client.status !== 'ready') return this.#trouble
     // A cluster in trouble may have new masters: ask again which server holds what.
-    if (client instanceof Cluster && !this.isUp) client.refreshSlotsCache(() => {})
+    if (isCluster(client) && !this.isUp) client.refreshSlotsCache(() => {})
     try {
       await this.probe()
       return null
@@ -214,7 +216,7 @@ class Link extends Connection implements RedisLink {
   pipeline(commands: readonly RedisCommand[]): Promise<readonly (RedisReply | RedisError)[]> {
     const bytes = commands.reduce((sum, command) => sum + bytesOf(command), 0)
     return this.#within(commands.length, bytes, () => {
-      const stream = this.client instanceof Cluster ? undefined : streamOf(this.client)
+      const stream = isCluster(this.client) ? undefined : streamOf(this.client)
       stream?.cork()
       const replies = commands.map(async ([name, ...args]) => {
         try {
@@ -246,9 +248,9 @@ class Link extends Connection implements RedisLink {
 
   protected override async probe(): Promise<void> {
     const { client } = this
-    const answers: Promise<unknown>[] = client instanceof Cluster ? wholeCluster(client) : [client.ping()]
+    const answers: Promise<unknown>[] = isCluster(client) ? wholeCluster(client) : [client.ping()]
     // ioredis goes on in database 0 where the one of the URL does not exist.
-    if (client instanceof Redis && client.options.db) answers.push(client.select(client.options.db))
+    if (!isCluster(client) && client.options.db) answers.push(client.select(client.options.db))
     if (this.#probeKey !== undefined) answers.push(client.set(this.#probeKey, '1', 'PX', PROBE_KEY_TTL_MS))
     await Promise.all(answers)
   }
@@ -348,7 +350,7 @@ function connect(
     ...(address.tls ? { tls: {} } : {}),
   } satisfies RedisOptions
   if (address.kind === 'cluster') {
-    return new Cluster(
+    return new (loadClient().Cluster)(
       address.hosts.map((host) => ({ ...host })),
       {
         enableOfflineQueue: false,
@@ -376,14 +378,14 @@ function connect(
   } satisfies RedisOptions
   if (address.kind === 'single') {
     const [{ host, port }] = address.hosts
-    return new Redis({
+    return new (loadClient().Redis)({
       ...single,
       host,
       port,
       ...(address.tls && isIP(host) === 0 ? { tls: { servername: host } } : {}),
     })
   }
-  return new Redis({
+  return new (loadClient().Redis)({
     ...single,
     // The check asks the server for its role: a Sentinel may still name the old master.
     enableReadyCheck: true,
@@ -399,7 +401,7 @@ function connect(
 
 /** Ends at once, without the farewell that a hung server would not answer. */
 async function disconnect(client: Redis | Cluster): Promise<void> {
-  const nodes = client instanceof Cluster ? client.nodes() : [client]
+  const nodes = isCluster(client) ? client.nodes() : [client]
   const streams = nodes.map(streamOf).filter((stream) => stream !== undefined && !stream.destroyed)
   const closed = streams.map((stream) => new Promise((resolve) => stream?.once('close', resolve)))
   client.disconnect()
@@ -416,6 +418,11 @@ function wholeCluster(client: Cluster): Promise<void>[] {
     if (!info.includes('cluster_state:ok')) throw new RedisError('redis_down', 'the cluster is not whole')
   })
 }
+
+const isCluster = (client: Redis | Cluster): client is Cluster => client.isCluster
+
+/** Loaded with the first connection: it takes 14 MB, and who stands alone needs none. */
+const loadClient = (): typeof IoRedis => createRequire(import.meta.url)('ioredis') as typeof IoRedis
 
 /** None before the first attempt to connect, whatever its type says. */
 const streamOf = (client: Redis): Redis['stream'] | undefined => client.stream

@@ -4,15 +4,8 @@
 // old token costs no more than one with a good one.
 
 import { hash } from 'node:crypto'
-import {
-  type JSONWebKeySet,
-  type JWTVerifyGetKey,
-  type JWTVerifyOptions,
-  createLocalJWKSet,
-  createRemoteJWKSet,
-  errors,
-  jwtVerify,
-} from 'jose'
+import { createRequire } from 'node:module'
+import type * as Jose from 'jose'
 import { getHeaders } from '../http/headers.ts'
 import type { RequestContext } from '../core/context.ts'
 import { type Finding, NOBODY, REFUSED } from './finding.ts'
@@ -82,7 +75,9 @@ export function compileJwtSource(
 
 /** False where the keys could not be had: the next time they may be there. */
 const saysOfToken = (error: unknown): boolean =>
-  error instanceof errors.JOSEError && /^ERR_(?:JWT|JWS_|JOSE_ALG|JOSE_NOT|JWKS_NO|JWKS_MULT)/.test(error.code)
+  error instanceof Error &&
+  'code' in error &&
+  /^ERR_(?:JWT_|JWS_|JOSE_ALG|JOSE_NOT|JWKS_NO|JWKS_MULT)/.test(String(error.code))
 
 const BEARER = /^bearer +([^\s]+)$/i
 
@@ -90,21 +85,23 @@ type Payload = Readonly<Record<string, unknown>> & { readonly exp?: number }
 
 function compileCheck(options: JwtOptions, now: () => number): (token: string) => Promise<Payload> {
   const { jwks, secret, issuer, audience, leeway } = options
-  const fixed: JWTVerifyOptions = {
+  // Loaded where tokens are read at all: it takes 6 MB.
+  const jose = createRequire(import.meta.url)('jose') as typeof Jose
+  const fixed: Jose.JWTVerifyOptions = {
     algorithms: options.algorithms ?? (secret === undefined ? ['RS256', 'ES256'] : ['HS256']),
     clockTolerance: leeway / 1000,
     ...(issuer === undefined ? {} : { issuer }),
     ...(audience === undefined ? {} : { audience }),
   }
-  const rules = (): JWTVerifyOptions => ({ ...fixed, currentDate: new Date(now()) })
+  const rules = (): Jose.JWTVerifyOptions => ({ ...fixed, currentDate: new Date(now()) })
   if (secret !== undefined) {
     const key = Buffer.from(secret)
-    return async (token) => (await jwtVerify(token, key, rules())).payload
+    return async (token) => (await jose.jwtVerify(token, key, rules())).payload
   }
-  const keys: JWTVerifyGetKey =
+  const keys: Jose.JWTVerifyGetKey =
     jwks?.kind === 'url'
-      ? createRemoteJWKSet(jwks.url, { timeoutDuration: FETCH_TIMEOUT_MS, cooldownDuration: FETCH_PAUSE_MS })
+      ? jose.createRemoteJWKSet(jwks.url, { timeoutDuration: FETCH_TIMEOUT_MS, cooldownDuration: FETCH_PAUSE_MS })
       : // Its shape is checked key by key, as tokens name them.
-        createLocalJWKSet(jwks?.json as JSONWebKeySet)
-  return async (token) => (await jwtVerify(token, keys, rules())).payload
+        jose.createLocalJWKSet(jwks?.json as Jose.JSONWebKeySet)
+  return async (token) => (await jose.jwtVerify(token, keys, rules())).payload
 }
