@@ -29,7 +29,7 @@ export interface KeyRuleOptions {
   readonly body?: BodyKeyOptions | undefined
 }
 
-type Asking = Parameters<typeof urlOf>[0] & Pick<RequestContext, 'method'>
+type Asking = Parameters<typeof urlOf>[0] & Pick<RequestContext, 'method' | 'user'>
 
 export interface KeyRule {
   /** The key of a GET or HEAD, or of a GET of the same URL; null where users are to be told apart and it does not say
@@ -61,7 +61,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean): Key
     const values = [...fieldValues(request, headers), ...cookieParts(request, cookies)]
     if (values.length > 0) words.push(`with:${digestOf(values)}`)
     if (isPerUser) {
-      const user = userOf(request.headers)
+      const user = userOf(request)
       if (user === null) return null
       words.push(`user:${user}`)
     }
@@ -82,7 +82,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean): Key
         const values = sent === null ? getHeaders(request.headers, 'cookie') : cookieValues(sent, name)
         parts.push([`cookie ${name}`, values.length === 0 ? null : values.join('; ')])
       }
-      if (isPerUser) parts.push(['user', userOf(request.headers)])
+      if (isPerUser) parts.push(['user', userOf(request)])
       if (body !== null) parts.push(['body', shownBody(body, options.body ?? 'raw')])
       return parts
     },

@@ -1,19 +1,24 @@
-// Who asks, for routes with `scope: user`: the one place that says so. Nobody has verified the credentials yet, so it is all
-// of them together, and whoever sends the same is the same user: the backend itself could not tell them apart.
+// Who asks, for routes with `scope: user`: the one place that says so. A user who is proved is known by name, whichever
+// token says it; what else the request carries as credentials counts beside that, since a backend may go by it, and one
+// API key may be that of an application with many users. Where nothing is proved, whoever sends the same is the same
+// user: the backend itself could not tell them apart.
 
-import type { HeaderList } from '../core/context.ts'
+import type { RequestContext } from '../core/context.ts'
 import { AUTHORIZING_FIELDS } from '../http/credentials.ts'
 import { digestOf } from './digest.ts'
 
 /** The user of a request as a digest; null where it carries nothing that says who asks. All cookies count, whichever a
  *  key names: nobody has said which of them tells users apart. */
-export function userOf(request: HeaderList): string | null {
-  const credentials: string[] = []
-  for (let i = 0; i < request.length; i += 2) {
-    const name = (request[i] as string).toLowerCase()
-    const value = (request[i + 1] as string).trim()
+export function userOf({ headers, user }: Pick<RequestContext, 'headers' | 'user'>): string | null {
+  const said: string[] = []
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = (headers[i] as string).toLowerCase()
+    if (name !== 'cookie' && !AUTHORIZING_FIELDS.has(name)) continue
+    if (user?.isProved === true && name === user.field) continue
+    const value = (headers[i + 1] as string).trim()
     // An empty field is what all have who have none.
-    if (value !== '' && (name === 'cookie' || AUTHORIZING_FIELDS.has(name))) credentials.push(name, value)
+    if (value !== '') said.push(name, value)
   }
-  return credentials.length === 0 ? null : digestOf(credentials)
+  if (user !== null) said.push(user.isProved ? 'proved' : 'claimed', user.id)
+  return said.length === 0 ? null : digestOf(said)
 }

@@ -101,6 +101,8 @@ export interface User {
   readonly id: string
   /** True where a signature, a known key or a trusted proxy proves it; else it is a claim. */
   readonly isProved: boolean
+  /** The request field that names them, lower case. */
+  readonly field: string
 }
 
 /** Facts of a request that a lane knows before any rule is applied. */

@@ -18,7 +18,10 @@ Private: with Authorization nothing is shared, "X-Cache: BYPASS" each time.
   ${head} -H 'Authorization: Bearer user-7' ${gatewayUrl}/api/v1/presentations
   curl -sS -H 'Authorization: Bearer user-7' ${gatewayUrl}/api/v1/users/me
 
-AI: five cards, one every 2 s, each shown as soon as it is made.
+AI: a deck takes 10 s. Run it twice: "X-Cache: MISS", then "X-Cache: HIT" at once, however the same JSON is written.
+  ${head} ${json} \\
+    -d '{"prompt": "tides", "num_cards": 5, "style": "plain"}' ${gatewayUrl}/api/v1/ai/generate
+As events: five cards, one every 2 s, each shown as soon as it is made.
   curl -sS -N ${json} -H 'Accept: text/event-stream' \\
     -d '{"prompt": "tides", "num_cards": 5, "style": "plain"}' ${gatewayUrl}/api/v1/ai/generate
 

@@ -53,7 +53,7 @@ export function compileJwtSource(
       const isName = (typeof name === 'string' && name !== '') || typeof name === 'number'
       if (!isName) return remember(digest, REFUSED, nowMs + REMEMBER_REFUSAL_MS)
       const expiresMs = payload.exp === undefined ? Infinity : payload.exp * 1000 + options.leeway
-      const user = { id: `jwt:${name}`, isProved: true }
+      const user = { id: `jwt:${name}`, isProved: true, field: header }
       return remember(digest, { user, isRefused: false }, Math.min(nowMs + REMEMBER_MS, expiresMs))
     } catch (error) {
       return saysOfToken(error) ? remember(digest, REFUSED, nowMs + REMEMBER_REFUSAL_MS) : REFUSED

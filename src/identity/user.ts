@@ -89,11 +89,13 @@ function compileHeaderSource({ header, keys, trusted }: HeaderSourceOptions): (c
     if (nameOfDigest === null) {
       // A claimed name may be a key that somebody else checks: it is kept as a digest alone.
       const id = trusted ? `${header}:${value}` : `${header}:#${digest(value)}`
-      return { user: { id, isProved: trusted }, isRefused: false }
+      return { user: { id, isProved: trusted, field: header }, isRefused: false }
     }
     // By digest, so that how long it takes says nothing of the keys.
     const name = nameOfDigest.get(digest(value))
-    return name === undefined ? REFUSED : { user: { id: `key:${name}`, isProved: true }, isRefused: false }
+    return name === undefined
+      ? REFUSED
+      : { user: { id: `key:${name}`, isProved: true, field: header }, isRefused: false }
   }
 }
 

@@ -257,7 +257,15 @@ describe('a route whose key has the body', () => {
     const keyOf = (body: string): string | null => {
       const headers = ['Content-Type', 'application/json']
       const part = bodyPart(headers, Buffer.from(body))
-      const facts = { method: 'POST', scheme: 'http' as const, host: 'a.test', path: '/', query: '', headers }
+      const facts = {
+        method: 'POST',
+        user: null,
+        scheme: 'http' as const,
+        host: 'a.test',
+        path: '/',
+        query: '',
+        headers,
+      }
       return part.ok ? ofBody({ ...facts, peerIsTrusted: false }, part.part) : null
     }
     const body = fc.jsonValue({ maxDepth: 3 })

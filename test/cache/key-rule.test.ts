@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import { type KeyRuleOptions, compileKeyRule } from '../../src/cache/key-rule.ts'
 import { urlOfKey } from '../../src/cache/key.ts'
-import type { HeaderList } from '../../src/core/context.ts'
+import type { HeaderList, User } from '../../src/core/context.ts'
 
-const asking = (headers: HeaderList = [], query = '') => ({
+const asking = (headers: HeaderList = [], query = '', user: User | null = null) => ({
   method: 'GET',
+  user,
   scheme: 'http' as const,
   host: 'gateway.test',
   path: '/a',
@@ -102,6 +103,20 @@ describe('the user in a key', () => {
     [['X-Api-Key', 'a', 'X-Auth-Token', 'b'], ['X-Api-Key', 'a', 'X-Auth-Token', 'c'], false],
   ])('of %j and %j: the same is %s', (one, other, isSame) => {
     expect(user(one) === user(other)).toBe(isSame)
+  })
+
+  it.each<[string, HeaderList, string, HeaderList, string, boolean]>([
+    ['whichever token proves it', ['Authorization', 'x'], 'ann', ['Authorization', 'y'], 'ann', true],
+    ['but not another user', ['Authorization', 'x'], 'ann', ['Authorization', 'x'], 'bob', false],
+    ['nor what else says who asks', ['X-Api-Key', 'x'], 'app', ['X-Api-Key', 'y'], 'app', false],
+    ['nor another cookie', ['Cookie', 'a=1'], 'ann', ['Cookie', 'a=2'], 'ann', false],
+  ])('who is proved is the same, %s', (_name, one, id, other, otherId, isSame) => {
+    const of = (headers: HeaderList, user: string, isProved = true) =>
+      compileKeyRule({}, true).ofGet(asking(headers, '', { id: user, isProved, field: 'authorization' }))
+    expect(of(one, id) === of(other, otherId)).toBe(isSame)
+    // What is only claimed proves nothing of the token.
+    expect(of(one, id, false) === of(other, otherId, false)).toBe(false)
+    expect(of([], id, false)).not.toBe(of([], id, true))
   })
 
   it('is told apart by all cookies, whichever the key names', () => {

@@ -45,6 +45,8 @@ describe('weirgate demo', () => {
     expect((await request(`${url}/api/v1/users/me`, credentials)).status).toBe(200)
 
     let firstEvents = ''
+    const made = (body: string) => request(`${url}/api/v1/ai/generate`, { method: 'POST', headers: JSON_TYPE, body })
+    const making = made('{"prompt": "tides", "num_cards": 5, "style": "plain"}')
     const deck = await request(`${url}/api/v1/ai/generate`, {
       method: 'POST',
       headers: { ...JSON_TYPE, Accept: 'text/event-stream' },
@@ -53,6 +55,10 @@ describe('weirgate demo', () => {
     })
     expect(deck.text.match(/^event: card$/gm)).toHaveLength(5)
     expect(firstEvents.match(/^event: card$/gm)?.length ?? 0).toBeLessThan(5)
+
+    const [first, again] = [await making, await made('{"style":"plain","num_cards":5,"prompt":"tides"}')]
+    expect([first.headers['x-cache'], again.headers['x-cache'], again.text]).toEqual(['MISS', 'HIT', first.text])
+    expect(took(again)).toBeLessThan(took(first))
 
     const explained = await post<Explanation>('/api/explain', { method: 'GET', url: '/api/v1/presentations' })
     expect(explained).toMatchObject({

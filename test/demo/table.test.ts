@@ -29,12 +29,15 @@ describe('the route table of the demo', () => {
     expect(config.limits['per-client']?.limit).toBe(1000)
   })
 
-  it('caches reads of presentations, templates and themes, and nothing else', () => {
+  it('caches reads of presentations, templates and themes, what the AI makes, and nothing else', () => {
     const cached = load(ADDRESSES).routes.filter(({ cache }) => cache !== undefined)
     expect(cached.map(({ path, methods, cache }) => [path, methods, cache?.ttl?.every])).toEqual([
       ['/api/v1/presentations/*', ['GET', 'HEAD'], 3_600_000],
       ['/api/v1/templates/*', ['GET', 'HEAD'], 600_000],
       ['/api/v1/themes/*', ['GET', 'HEAD'], 600_000],
+      ['/api/v1/ai/generate', ['POST'], 3_600_000],
+      ['/api/v1/ai/text/*', ['POST'], 1_800_000],
+      ['/api/v1/ai/image/*', ['POST'], 7_200_000],
     ])
   })
 

@@ -51,6 +51,7 @@ describe('the tour', () => {
       'GET /api/v1/presentations',
       'GET /api/v1/users/me',
       'POST /api/v1/ai/generate',
+      'POST /api/v1/ai/generate',
       'POST admin/api/explain',
       'POST admin/api/cache/purge',
       'POST /api/v1/presentations',
