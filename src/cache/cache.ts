@@ -149,8 +149,12 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       for (; waits < maxWaits; waits++) {
         const flight = joinable(ctx, key)
         if (flight === undefined) break
+        const hasSeenError = isSick(ctx)
+        const why = forwardReason(ctx)
         const reply = await join(ctx, flight)
         if (reply !== null) return reply
+        // Two requests got an error, one after the other: so it is not for something in the one.
+        if (hasSeenError && isSick(ctx)) return inPlaceOfError(ctx, key) ?? Promise.reject(failed(ctx, why, FAILING))
       }
       const turn = oneFetch !== null && !isAlone && mayWait(ctx, key) ? await oneFetch.turn(ctx, key, sinceMs) : null
       const nowMs = shared.now()
@@ -253,6 +257,11 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   /** Waits for a flight and reads along; null when its answer is not for this request. */
   async function join(ctx: RequestContext, flight: Flight): Promise<Reply | null> {
     const why = forwardReason(ctx)
+    if (flight.isFull) {
+      const reply = inPlaceOfError(ctx, flight.key)
+      if (reply !== null) return reply
+      throw failed(ctx, why, FULL)
+    }
     const leave = flight.join()
     ctx.whenAborted(leave)
     let answer: SharedAnswer | null
@@ -270,7 +279,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     leave()
     ctx.whenAborted(null)
     // Who was not selected has learnt by which fields, and may share with others like it.
-    const untold = flight.isSpoiled ? 'purged' : 'not-shared'
+    const untold = flight.isSpoiled ? 'purged' : flight.isSick ? 'sick' : 'not-shared'
     return note(ctx, 'miss', answer === null || isOurs ? untold : 'vary')
   }
 
@@ -424,6 +433,14 @@ const NOT_STORED = new GatewayError(
   'not_cached',
   'Nothing that is stored may answer this request, which wants nothing else (only-if-cached).',
 )
+/** It has waited, and what it waited for was an error. */
+const isSick = ({ cacheReason }: RequestContext): boolean => cacheReason === ('sick' satisfies Reason)
+const FAILING = new GatewayError('upstream_failing', 'The upstream answers with errors at present. Try again later.', {
+  retryAfterSeconds: 1,
+})
+const FULL = new GatewayError('saturated', 'Too many requests wait for this very answer. Try again later.', {
+  retryAfterSeconds: 1,
+})
 const GONE = new GatewayError('client_gone', 'The client has gone.')
 
 /** Tells the client what the cache did, error or not. Answers the error. */

@@ -1,6 +1,9 @@
 // One fetch per key. A flight is a fetch that several requests wait for: it belongs to none of them, and is given up
-// only when the last has gone. It lands in one of three ways: with an answer to read along, with nothing to share (then
-// each asks for itself), or with a failure that all of them get, so that a dead origin is asked once.
+// only when the last has gone. It lands in one of four ways: with an answer to read along, with nothing to share (then
+// each asks for itself), with a failure that all of them get, so that a dead origin is asked once, or with an error that
+// the origin answered. That error is the leader's alone (RFC 9111 §4: what may not be stored is for nobody else, and it may
+// be the fault of the leader's own request), but to let all go ahead would be a run on an origin that is sick: they wait
+// for one of them again, and when that gets an error too, they are told that the upstream is failing.
 //
 //   open -> landed (its answer streams, others may still join) -> closed: stored, passed on, failed or deserted
 //
@@ -13,6 +16,9 @@ import type { StoredHead } from './entry.ts'
 /** How long an unshareable key is remembered, and how much memory all of them may take. */
 const UNSHAREABLE_MS = 120_000
 const MAX_UNSHAREABLE_BYTES = 2 * 1024 ** 2
+/** Who waits for one head, the leader among them; whoever comes then is turned away. To let those go to the origin would be
+ *  the run on it that waiting is there to prevent. */
+const MAX_WAITING = 1000
 /** Tags purged while one fetch is under way; with more, its answer is not stored. */
 const MAX_PURGED_TAGS = 1000
 
@@ -37,6 +43,10 @@ export interface Flight {
   readonly answer: SharedAnswer | null
   /** True when what it fetches was changed meanwhile, or when nobody wants it any more: its answer must not be stored. */
   readonly isSpoiled: boolean
+  /** True when its answer was an error of the moment: who has waited had better not go ahead alone. */
+  readonly isSick: boolean
+  /** True while nobody else may wait for it. */
+  readonly isFull: boolean
   /** Somebody waits. The answer is called when that one has all or has gone; with the last one the fetch is given up,
    *  where it still runs. Further calls do nothing. */
   join(): () => void
@@ -44,8 +54,8 @@ export interface Flight {
    *  before the change, so it is for nobody who came after. */
   landWith(tags: readonly string[]): boolean
   share(answer: SharedAnswer): void
-  /** Its answer is the leader's alone. */
-  pass(): void
+  /** Its answer is the leader's alone. isSick: it is an error of the moment. */
+  pass(isSick?: boolean): void
   /** The same, for an answer that is being stored: purges still reach it. */
   keepToLeader(): void
   fail(error: unknown): void
@@ -124,6 +134,7 @@ class OpenFlight implements Flight {
   readonly landed: Promise<SharedAnswer | null>
   answer: SharedAnswer | null = null
   isSpoiled = false
+  isSick = false
   readonly close: () => void
   closed: (() => void) | null = null
   readonly #hide: () => void
@@ -153,6 +164,10 @@ class OpenFlight implements Flight {
     this.landed = this.#landing.promise
     // Whoever waits sees a failure; without anybody waiting it is nobody's.
     this.landed.catch(() => {})
+  }
+
+  get isFull(): boolean {
+    return this.answer === null && this.#present >= MAX_WAITING
   }
 
   join(): () => void {
@@ -198,7 +213,8 @@ class OpenFlight implements Flight {
     this.#landing.resolve(answer)
   }
 
-  pass(): void {
+  pass(isSick = false): void {
+    this.isSick = isSick
     this.close()
     this.#landing.resolve(null)
   }

@@ -204,7 +204,7 @@ function pass(
   taken?: Buffer,
 ): Reply {
   if (!isOfTheMoment(reason, answer.status)) shared.flights.unshareable.add(memoryKey, shared.now())
-  flight.pass()
+  flight.pass(isSick(answer.status))
   ctx.cacheReason = reason
   sayForwarded(ctx, why, false)
   const body = taken ?? answer.takeBody()
@@ -213,9 +213,12 @@ function pass(
   return notModified(ctx, answer)
 }
 
+/** True for an error of the moment: the origin cannot, or is asked too much. */
+const isSick = (status: number): boolean => status >= 500 || status === 429
+
 /** True where the answer to this request tells nothing about the answers to the next ones. */
 const isOfTheMoment = (reason: Reason, status: number): boolean =>
-  status >= 500 || status === 304 || reason === 'fill-budget' || reason === 'purged'
+  isSick(status) || status === 304 || reason === 'fill-budget' || reason === 'purged'
 
 /** Fields that belong to one exchange: a stored copy would repeat them to others. Names in lower case. */
 const OF_ONE_EXCHANGE: { has(lowerName: string): boolean } = {

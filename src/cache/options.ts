@@ -158,7 +158,9 @@ export const routeCacheOptions = z.strictObject({
     .describe('largest response that this route stores; default cache.maxObject'),
   collapse: flagOr(['shared'])
     .prefault(true)
-    .describe('concurrent misses of one key share one fetch; shared: across all instances with the same Redis'),
+    .describe(
+      'concurrent misses of one key share one fetch, for which 1,000 wait at most; shared: across all instances with the same Redis',
+    ),
   compress: flag()
     .optional()
     .describe(

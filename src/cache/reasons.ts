@@ -11,6 +11,7 @@ export const REASONS = {
   refreshing: 'what is stored is stale and answers while it is being refreshed',
   'backing-off': 'what is stored is stale and answers, because the upstream has just failed to refresh it',
   'not-shared': 'another request for it was waited for, but its answer was not for sharing',
+  sick: 'another request for it was waited for, but the upstream answered it with an error',
   'config-changed': 'what is stored came from this route before its upstream or rewriting changed',
   limited: 'the request is over a limit, and what is stored answers in place of the refusal (`onLimited: stale`)',
   'client-no-cache': 'the client wants the upstream asked (`clientControl: honor`)',

@@ -41,6 +41,7 @@ export const ERRORS = {
   upstream_refused: kind(502, 'Upstream Refused the Connection', 'upstream'),
   upstream_reset: kind(502, 'Upstream Broke the Connection', 'upstream'),
   upstream_invalid: kind(502, 'Upstream Sent an Invalid Answer', 'upstream'),
+  upstream_failing: kind(503, 'Upstream Is Failing', 'upstream'),
   saturated: kind(503, 'Too Many Requests in Flight', 'gateway'),
   draining: kind(503, 'Shutting Down', 'gateway', true),
   timeout_connect: kind(504, 'Upstream Connect Timeout', 'upstream'),

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { invalidation, purge } from '../../src/cache/purge.ts'
 import type { RequestContext } from '../../src/core/context.ts'
+import type { GatewayError } from '../../src/core/errors.ts'
 import { BROKEN } from '../support/body.ts'
 import { type Asked, type Bench, createBench, settle } from '../support/cache.ts'
 
@@ -196,15 +197,21 @@ describe('an answer that is not for sharing', () => {
     expectReleased(bench)
   })
 
-  it('lets those who waited go ahead side by side after an error of the origin, too', async () => {
+  it('because it is an error lets those who waited wait for one of them, and no third one is asked for', async () => {
     const bench = createBench()
     const clients = Array.from({ length: 10 }, () => bench.ask())
     await settle()
     first(bench).reply([], 'down', 503)
     await settle()
-    expect(bench.asked).toHaveLength(10)
-    for (const asked of bench.asked.slice(1)) asked.reply([], 'down', 503)
-    for (const client of clients) expect(await client.outcome()).toBe('503 down')
+    expect(bench.asked).toHaveLength(2)
+    bench.asked[1]?.reply([], 'still down', 503)
+    const outcomes = clients.map((client) => client.outcome().catch((error: unknown) => (error as GatewayError).code))
+    expect(await Promise.all(outcomes)).toEqual([
+      '503 down',
+      '503 still down',
+      ...Array.from({ length: 8 }, () => 'upstream_failing'),
+    ])
+    expect(bench.asked).toHaveLength(2)
     expectReleased(bench)
   })
 

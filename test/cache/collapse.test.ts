@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { createFlights, createKeyMemory } from '../../src/cache/collapse.ts'
+import { type Flight, createFlights, createKeyMemory } from '../../src/cache/collapse.ts'
 import type { OriginFetch } from '../../src/core/context.ts'
 import { BROKEN } from '../support/body.ts'
 
@@ -28,11 +28,15 @@ describe('a flight', () => {
     expect(flight.isSpoiled).toBe(true)
   })
 
-  it.each(['pass', 'fail', 'close'] as const)('cannot be joined after %s, though others still wait', (end) => {
+  it.each<[string, (flight: Flight) => void]>([
+    ['pass', (flight) => flight.pass()],
+    ['fail', (flight) => flight.fail(BROKEN)],
+    ['close', (flight) => flight.close()],
+  ])('cannot be joined after %s, though others still wait', (_name, end) => {
     const flights = createFlights()
     const flight = flights.open(KEY, 'epoch', KEY, startFetch())
     flight.join()
-    flight[end](BROKEN)
+    end(flight)
     expect([flights.at(KEY), flights.size]).toEqual([undefined, 0])
   })
 
@@ -51,6 +55,20 @@ describe('a flight', () => {
     flights.spoil((key) => key === KEY)
     expect([flight.isSpoiled, other.isSpoiled]).toEqual([true, false])
     expect([flights.at(KEY), flights.at('there')]).toEqual([undefined, other])
+  })
+
+  it('is full with a thousand who wait, until one leaves or its answer is there', () => {
+    const flight = createFlights().open(KEY, 'epoch', KEY, startFetch())
+    for (let i = 0; i < 999; i++) flight.join()
+    expect(flight.isFull).toBe(false)
+    const last = flight.join()
+    expect(flight.isFull).toBe(true)
+    last()
+    expect(flight.isFull).toBe(false)
+    flight.join()
+    const head = { status: 200, headers: [], bornAtMs: 0, claims: '', varyNames: [], varyValues: [] }
+    flight.share({ head, open: () => null })
+    expect(flight.isFull).toBe(false)
   })
 
   it('that fails fails for nobody when nobody waits', async () => {

@@ -174,3 +174,32 @@ describe('[RFC 9110 §10.2.3] Retry-After', () => {
     expect(retryAfterMs(['Retry-After', value], NOW_MS)).toBe(expected)
   })
 })
+
+describe('a fetch that a thousand wait for', () => {
+  const crowd = (bench: Bench) => Array.from({ length: 1000 }, () => bench.ask())
+
+  it('takes no more of them, and answers those who wait', async () => {
+    const bench = createBench()
+    const waiting = crowd(bench)
+    await settle()
+    const late = bench.ask()
+    await expect(late.reply).rejects.toMatchObject({ code: 'saturated', retryAfterSeconds: 1 })
+    at(bench, 0).reply(['Cache-Control', 'max-age=60'])
+    const outcomes = await Promise.all(waiting.map((each) => each.outcome()))
+    expect(new Set(outcomes)).toEqual(new Set(['200 body']))
+    expect(await bench.ask().outcome()).toBe('200 body')
+    expect(bench.asked).toHaveLength(1)
+    expectReleased(bench)
+  })
+
+  it('leaves the others what is stale, where it may answer', async () => {
+    const bench = await stale()
+    const waiting = crowd(bench)
+    await settle()
+    const late = bench.ask()
+    expect([await late.outcome(), await late.field('X-Cache')]).toEqual(['200 body', 'STALE'])
+    at(bench, 1).reply([], null, 304)
+    for (const each of waiting) expect(await each.outcome()).toBe('200 body')
+    expectReleased(bench)
+  })
+})

@@ -276,6 +276,121 @@ describe('an origin that fails', () => {
   })
 })
 
+describe('an origin that answers errors', () => {
+  /** Many clients who wait for one fetch, of which the origin has seen the first. */
+  async function crowd(route?: string) {
+    const edge = await startOwing(route)
+    const answers = [get(edge)]
+    await edge.owes(1)
+    answers.push(...Array.from({ length: 99 }, () => get(edge)))
+    await arrived(edge.gateway, 100)
+    const answer = (i: number, status: number, text: string) =>
+      edge.owed[i]?.response.writeHead(status, { 'Retry-After': '7' }).end(text)
+    return { edge, answers, answer }
+  }
+
+  it.each([500, 503, 429])('is asked twice, not by all who waited, when both get a %i', async (status) => {
+    const { edge, answers, answer } = await crowd()
+    answer(0, status, 'first')
+    await edge.owes(2)
+    answer(1, status, 'second')
+    const all = await Promise.all(answers)
+    expect(all.filter(({ text }) => text === 'first' || text === 'second').map((each) => each.status)).toEqual([
+      status,
+      status,
+    ])
+    const others = all.filter(({ text }) => text.startsWith('{'))
+    expect(others).toHaveLength(98)
+    for (const { status, headers, text } of others) {
+      expect([status, headers['retry-after'], JSON.parse(text).code]).toEqual([503, '1', 'upstream_failing'])
+      expect(headers['cache-status']).toBe('weirgate; fwd=miss; detail=failed')
+    }
+    expect(edge.owed).toHaveLength(2)
+    const next = get(edge)
+    await edge.owes(3)
+    edge.owed[2]?.response.end('well')
+    expect(await outcome(next)).toBe('200 well')
+    await settled(edge)
+  })
+
+  it('to one request only leaves the others with the answer to the next', async () => {
+    const { edge, answers, answer } = await crowd()
+    answer(0, 500, 'for something that only this one sent')
+    await edge.owes(2)
+    answer(1, 200, 'well')
+    const texts = await Promise.all(answers.map(outcome))
+    expect(texts.filter((text) => text === '200 well')).toHaveLength(99)
+    expect(edge.owed).toHaveLength(2)
+    expect((await get(edge)).headers['x-cache']).toBe('HIT')
+    await settled(edge)
+  })
+})
+
+describe('a crowd', () => {
+  const PEOPLE = 500
+
+  /** 500 clients who wait for one fetch. The first is a raw one, the others as given. */
+  async function gather<T>(ask: (edge: Owing) => T) {
+    const edge = await startOwing('ttl: 1h', { listen: 'connectionsPerAddress: 2000' })
+    const leader = await rawGet(edge)
+    await edge.owes(1)
+    const others = await Promise.all(Array.from({ length: PEOPLE - 1 }, () => ask(edge)))
+    await arrived(edge.gateway, PEOPLE)
+    const { message, response } = edge.owed[0] as Owing['owed'][number]
+    return { edge, leader, others, message, response }
+  }
+  /** The body; null where it broke off. In a box, so that nobody waits for it by mistake. */
+  const asked = (edge: Owing) => ({
+    body: get(edge).then(
+      (answer) => answer.body,
+      () => null,
+    ),
+  })
+  const parts = Array.from({ length: 20 }, (_, i) => Buffer.alloc(4096, i))
+  const whole = Buffer.concat(parts)
+
+  it.each(['stays', 'leaves'])('of 500 costs one fetch, and all who wait get it whole; the first %s', async (first) => {
+    const { edge, leader, others, response } = await gather(asked)
+    response.setHeader('Content-Length', whole.length)
+    for (const [i, part] of parts.entries()) {
+      response.write(part)
+      if (i === 10 && first === 'leaves') leader.reset()
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    response.end()
+    const bodies = await Promise.all(others.map(({ body }) => body))
+    expect(bodies.filter((body) => body?.equals(whole))).toHaveLength(PEOPLE - 1)
+    expect([edge.owed.length, edge.origin.aborted]).toEqual([1, 0])
+    leader.destroy()
+    await settled(edge)
+  })
+
+  it.each([
+    ['with a length', true],
+    ['in chunks', false],
+  ])('of 500 sees no whole body when the origin dies in the middle of it, sent %s', async (_name, isDeclared) => {
+    const { edge, leader, others, message, response } = await gather(asked)
+    if (isDeclared) response.setHeader('Content-Length', whole.length)
+    response.write(parts[0])
+    await leader.expect('\r\n\r\n')
+    message.socket.destroy()
+    const bodies = await Promise.all(others.map(({ body }) => body))
+    expect(bodies.filter((body) => body !== null)).toEqual([])
+    await leader.end()
+    expect(leader.received).not.toMatch(/\r\n0\r\n\r\n$/)
+    expect([edge.owed.length, edge.gateway.gateway.stats().cache.entries]).toEqual([1, 0])
+    await settled(edge)
+  })
+
+  it('of 500 that leaves ends the fetch', async () => {
+    const { edge, leader, others } = await gather(rawGet)
+    for (const client of [leader, ...others]) client.reset()
+    await until(() => edge.origin.aborted === 1, 'the origin to be told')
+    expect([edge.owed.length, edge.gateway.gateway.stats().cache.entries]).toEqual([1, 0])
+    await settled(edge)
+  })
+})
+
 describe('an answer that is not for sharing', () => {
   it('lets those who waited go ahead side by side, and nobody waits the next time', async () => {
     const edge = await startOwing()
