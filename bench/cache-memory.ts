@@ -91,7 +91,7 @@ async function fill(shape: Shape, entries: number): Promise<SharedCache> {
   const options = routeCacheOptions.parse({ ttl: '1h' })
   const { lookup, fill } = compileCache({
     shared,
-    policy: compilePolicy(options, 8 * 1024 ** 2),
+    policy: compilePolicy(options, { maxObjectBytes: 8 * 1024 ** 2 }),
     key: compileKeyRule({}, false),
     collapse: true,
     maxBodyBytes: 0,

@@ -182,7 +182,8 @@ export function forget({ store, tiers }: SharedCache, { key, epoch }: Pick<Store
 }
 
 /** False where what the origin says may hold for one of those alone who share what is stored. */
-const mayWithdraw = ({ ctx, policy }: Asked): boolean => policy.isPerUser || credentialOf(ctx.headers) === null
+const mayWithdraw = ({ ctx, policy }: Asked): boolean =>
+  policy.isPerUser || credentialOf(ctx.headers, policy.credentials) === null
 
 /** True when the origin does not want it to be kept any more. */
 const isWithdrawn = (verdict: StoreVerdict): boolean =>

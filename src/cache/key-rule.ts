@@ -10,6 +10,7 @@
 
 import type { HeaderList, RequestContext } from '../core/context.ts'
 import { getCombined, getHeaders } from '../http/headers.ts'
+import { type CredentialFields, WELL_KNOWN } from '../http/credentials.ts'
 import { cookieValues, readCookies } from '../http/cookies.ts'
 import { canonicalJson } from '../http/json.ts'
 import { type BodyKeyOptions, type BodyKeyPart, MAX_KEYED_BODY_DEPTH, compileBodyKey } from './body-key.ts'
@@ -46,8 +47,12 @@ export interface KeyRule {
   readonly id: string
 }
 
-/** isPerUser: each user has keys of their own. */
-export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean): KeyRule {
+/** isPerUser: each user has keys of their own. credentials: the fields that tell users apart. */
+export function compileKeyRule(
+  options: KeyRuleOptions,
+  isPerUser: boolean,
+  credentials: CredentialFields = WELL_KNOWN,
+): KeyRule {
   const { query, headers = [], cookies = [] } = options
   const id = digestOf([JSON.stringify(options), String(isPerUser)]).slice(0, 16)
   const queryRule = query === undefined ? null : compileQueryRule(query)
@@ -61,7 +66,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean): Key
     const values = [...fieldValues(request, headers), ...cookieParts(request, cookies)]
     if (values.length > 0) words.push(`with:${digestOf(values)}`)
     if (isPerUser) {
-      const user = userOf(request)
+      const user = userOf(request, credentials)
       if (user === null) return null
       words.push(`user:${user}`)
     }
@@ -82,7 +87,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean): Key
         const values = sent === null ? getHeaders(request.headers, 'cookie') : cookieValues(sent, name)
         parts.push([`cookie ${name}`, values.length === 0 ? null : values.join('; ')])
       }
-      if (isPerUser) parts.push(['user', userOf(request)])
+      if (isPerUser) parts.push(['user', userOf(request, credentials)])
       if (body !== null) parts.push(['body', shownBody(body, options.body ?? 'raw')])
       return parts
     },

@@ -3,7 +3,7 @@
 import { z } from 'zod'
 import { decoded, duration, flag, flagOr, later, size, text, word } from '../core/decode.ts'
 import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
-import { AUTHORIZING_FIELDS } from '../http/credentials.ts'
+import { WELL_KNOWN } from '../http/credentials.ts'
 import { UNTRUSTED_FIELDS } from '../http/forwarded.ts'
 import { HOP_BY_HOP, isToken } from '../http/headers.ts'
 import { parseBodyField } from './body-key.ts'
@@ -84,7 +84,7 @@ function checkKeyField(name: string): string | null {
   const lower = name.toLowerCase()
   if (!isToken(name)) return 'letters, digits and dashes'
   if (lower === 'cookie') return 'name the cookies that count in key.cookies'
-  if (AUTHORIZING_FIELDS.has(lower)) return '`scope: user` keeps answers for each user alone'
+  if (WELL_KNOWN.names.has(lower)) return '`scope: user` keeps answers for each user alone'
   if (lower === 'host') return 'scheme and host are in every key'
   const isForOrigin = !HOP_BY_HOP.has(lower) && !UNTRUSTED_FIELDS.has(lower) && !NOT_IN_KEYS.has(lower)
   return isForOrigin ? null : 'name a field that asks for another answer and reaches the upstream as it came'

@@ -9,7 +9,7 @@
 import type { HeaderList, OriginAnswer, RequestContext } from '../core/context.ts'
 import { type CacheControl, parseAge, parseCacheControl, parseTargeted } from '../http/cache-control.ts'
 import { validatorsOf } from '../http/conditional.ts'
-import { AUTHORIZING_FIELDS } from '../http/credentials.ts'
+import { type CredentialFields, WELL_KNOWN } from '../http/credentials.ts'
 import { parseHttpDate } from '../http/date.ts'
 import {
   HOP_BY_HOP,
@@ -40,6 +40,8 @@ export interface CachePolicy {
   readonly isPublic: boolean
   /** The same, where the user is part of the key. */
   readonly isPerUser: boolean
+  /** The request fields that make an answer one user's, beside Cookie. */
+  readonly credentials: CredentialFields
   readonly storeSetCookie: boolean
   /** Cache-Control and Pragma of a request count. */
   readonly honorsClient: boolean
@@ -55,15 +57,19 @@ export interface CachePolicy {
   readonly tagsOf: TagRule
 }
 
-/** targeted: lower-case names of the fields that count before Cache-Control, the first one first. random: from 0 to below
- *  1, for the jitter; by default there is none. */
-export function compilePolicy(
-  options: RouteCacheOptions,
-  maxObjectBytes: number,
-  targeted: readonly string[] = ['cdn-cache-control'],
-  random: () => number = EVENLY,
-  methods: ReadonlySet<string> = GET_AND_HEAD,
-): CachePolicy {
+/** What a route's rules depend on beside its own options. */
+export interface PolicySetup {
+  readonly maxObjectBytes: number
+  /** Lower-case names of the fields that count before Cache-Control, the first one first. */
+  readonly targeted?: readonly string[]
+  /** From 0 to below 1, for the jitter; by default there is none. */
+  readonly random?: () => number
+  readonly methods?: ReadonlySet<string>
+  readonly credentials?: CredentialFields
+}
+
+export function compilePolicy(options: RouteCacheOptions, setup: PolicySetup): CachePolicy {
+  const { maxObjectBytes, targeted = ['cdn-cache-control'], random = EVENLY } = setup
   const ttl = options.ttl
   return {
     ttl: ttl === undefined ? null : { everyMs: ttl.every, byStatusMs: ttl.byStatus },
@@ -71,7 +77,8 @@ export function compilePolicy(
     random: options.jitter ? random : EVENLY,
     minMs: options.clamp?.min ?? -Infinity,
     maxMs: options.clamp?.max ?? Infinity,
-    methods,
+    methods: setup.methods ?? GET_AND_HEAD,
+    credentials: setup.credentials ?? WELL_KNOWN,
     isPublic: options.scope === 'public',
     isPerUser: options.scope === 'user',
     storeSetCookie: options.storeSetCookie,
@@ -145,14 +152,17 @@ export function fillRefusal(request: HeaderList): Reason | null {
 
 /** What a request carries that may make its answer one user's alone; the stronger of two. An API key in a field of its
  *  own counts as Authorization, which is what it is. */
-export function credentialOf(request: HeaderList): 'authorization' | 'cookie' | null {
+export function credentialOf(
+  request: HeaderList,
+  { names, minLength, maxLength }: CredentialFields = WELL_KNOWN,
+): 'authorization' | 'cookie' | null {
   let hasCookie = false
   for (let i = 0; i < request.length; i += 2) {
     const name = request[i] as string
     // Every hit comes by here, and most names are settled by their length.
-    if (name.length < 6 || name.length > 20) continue
+    if (name.length < minLength || name.length > maxLength) continue
     const lower = name.toLowerCase()
-    if (AUTHORIZING_FIELDS.has(lower)) return 'authorization'
+    if (names.has(lower)) return 'authorization'
     hasCookie ||= lower === 'cookie'
   }
   return hasCookie ? 'cookie' : null
@@ -162,8 +172,8 @@ export function credentialOf(request: HeaderList): 'authorization' | 'cookie' | 
  *  is none. */
 export const barringCredential = (
   request: HeaderList,
-  { isPublic, isPerUser }: CachePolicy,
-): 'authorization' | 'cookie' | null => (isPublic || isPerUser ? null : credentialOf(request))
+  { isPublic, isPerUser, credentials }: CachePolicy,
+): 'authorization' | 'cookie' | null => (isPublic || isPerUser ? null : credentialOf(request, credentials))
 
 /** Why a stored response must not answer this request; null when it may. nowMs: wall clock for a fresh response; 0 for one
  *  that is to be validated or may answer stale, where it counts that the origin once gave it freshness for all. */

@@ -11,7 +11,7 @@ import { getHeaders, hasHeader } from '../http/headers.ts'
 import type { Flight } from './collapse.ts'
 import { type Asked, takeAnswer } from './fill.ts'
 import { urlOfKey } from './key.ts'
-import { credentialOf, decideStore, fillRefusal } from './policy.ts'
+import { type CachePolicy, credentialOf, decideStore, fillRefusal } from './policy.ts'
 import { urlNamedBy } from './purge.ts'
 import { originReply } from './reply.ts'
 import type { ForwardReason } from './status.ts'
@@ -28,7 +28,8 @@ export interface Posted extends Asked {
  *  it calls for; null where it is for this client alone. */
 export function keptReply(posted: Posted, answer: OriginAnswer): Reply | null {
   const { ctx, shared, policy, sentAtMs, watch } = posted
-  if (watch.isSpoiled || answer.status !== 200 || !isAboutItself(watch.key, answer) || !isPlain(ctx)) return null
+  if (watch.isSpoiled || answer.status !== 200 || !isAboutItself(watch.key, answer) || !isPlain(ctx, policy))
+    return null
   const nowMs = shared.now()
   const verdict = decideStore(ctx, answer, policy, nowMs, nowMs - sentAtMs)
   if (!verdict.store || verdict.originFreshMs === 0) return null
@@ -52,7 +53,7 @@ function isAboutItself(key: string, { headers }: OriginAnswer): boolean {
 }
 
 /** Nothing in the request but its body tells its answer from one to a GET. */
-const isPlain = ({ headers }: RequestContext): boolean =>
-  credentialOf(headers) === null &&
+const isPlain = ({ headers }: RequestContext, { credentials }: CachePolicy): boolean =>
+  credentialOf(headers, credentials) === null &&
   fillRefusal(headers) === null &&
   ![...CONDITIONAL_FIELDS, 'range'].some((name) => hasHeader(headers, name))

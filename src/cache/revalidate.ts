@@ -40,6 +40,7 @@ export function refreshing(ctx: RequestContext): RequestContext {
   refresh.peerIsTrusted = ctx.peerIsTrusted
   refresh.route = ctx.route
   refresh.params = ctx.params
+  refresh.user = ctx.user
   refresh.cache = 'miss'
   refresh.cacheReason = 'expired'
   return refresh

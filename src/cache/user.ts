@@ -4,16 +4,19 @@
 // user: the backend itself could not tell them apart.
 
 import type { RequestContext } from '../core/context.ts'
-import { AUTHORIZING_FIELDS } from '../http/credentials.ts'
+import type { CredentialFields } from '../http/credentials.ts'
 import { digestOf } from './digest.ts'
 
 /** The user of a request as a digest; null where it carries nothing that says who asks. All cookies count, whichever a
  *  key names: nobody has said which of them tells users apart. */
-export function userOf({ headers, user }: Pick<RequestContext, 'headers' | 'user'>): string | null {
+export function userOf(
+  { headers, user }: Pick<RequestContext, 'headers' | 'user'>,
+  { names }: CredentialFields,
+): string | null {
   const said: string[] = []
   for (let i = 0; i < headers.length; i += 2) {
     const name = (headers[i] as string).toLowerCase()
-    if (name !== 'cookie' && !AUTHORIZING_FIELDS.has(name)) continue
+    if (name !== 'cookie' && !names.has(name)) continue
     if (user?.isProved === true && name === user.field) continue
     const value = (headers[i + 1] as string).trim()
     // An empty field is what all have who have none.

@@ -19,6 +19,10 @@ export interface Identity {
   stage(isRequired: boolean): Stage
 }
 
+/** The request fields by which users are known, lower case: what carries one is not a request of everybody's. */
+export const identifyingFields = ({ user }: IdentityOptions): readonly string[] =>
+  user.map(({ jwt, header = '' }) => jwt?.header ?? header)
+
 /** now: wall clock, milliseconds. */
 export function compileIdentity(options: IdentityOptions, now: () => number): Identity {
   const sources = options.user.map(({ jwt, header = '', ...rest }) =>

@@ -17,9 +17,10 @@ import type { Reply, RequestContext } from '../core/context.ts'
 import type { RouteRow } from '../core/control.ts'
 import { GatewayError, asGatewayError } from '../core/errors.ts'
 import { compileTrust, resolveClient } from '../http/forwarded.ts'
+import { type CredentialFields, credentialFields } from '../http/credentials.ts'
 import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
-import { type Identity, compileIdentity } from '../identity/user.ts'
+import { type Identity, compileIdentity, identifyingFields } from '../identity/user.ts'
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type Limiter, compileLimiter } from '../limit/limiter.ts'
 import type { QuotaStore } from '../limit/quota.ts'
@@ -76,7 +77,8 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
   const pools = compilePools(config, previous?.pools ?? null)
   const identity = config.identity === undefined ? null : compileIdentity(config.identity, shared.now)
   const queries = compileQueries(config)
-  const parts = { config, shared, pools, identity, queries }
+  const credentials = credentialFields(config.identity === undefined ? [] : identifyingFields(config.identity))
+  const parts = { config, credentials, shared, pools, identity, queries }
   const routes = config.routes
     .map((options) => compileRoute(options, parts))
     .toSorted((a, b) => bySpecificity(a.row, b.row))
@@ -168,10 +170,15 @@ interface PlanParts {
   readonly shared: Shared
   readonly pools: PlannedPools
   readonly identity: Identity | null
+  /** The request fields that say who asks. */
+  readonly credentials: CredentialFields
   readonly queries: readonly QueryRule[]
 }
 
-function compileRoute(options: RouteOptions, { config, shared, pools, identity, queries }: PlanParts): RoutePlan {
+function compileRoute(
+  options: RouteOptions,
+  { config, shared, pools, identity, queries, credentials }: PlanParts,
+): RoutePlan {
   const names = options.limits ?? config.defaults.limits
   const policies = names.map((name) => {
     const limit = required(config.limits[name], `limit ${name}`)
@@ -207,8 +214,14 @@ function compileRoute(options: RouteOptions, { config, shared, pools, identity, 
       ? null
       : compileCache({
           shared: shared.cache,
-          policy: compilePolicy(options.cache, config.cache.maxObject, config.cache.targeted, shared.random, methods),
-          key: compileKeyRule(options.cache.key ?? {}, options.cache.scope === 'user'),
+          policy: compilePolicy(options.cache, {
+            maxObjectBytes: config.cache.maxObject,
+            targeted: config.cache.targeted,
+            random: shared.random,
+            methods,
+            credentials,
+          }),
+          key: compileKeyRule(options.cache.key ?? {}, options.cache.scope === 'user', credentials),
           collapse: options.cache.collapse,
           maxBodyBytes: options.maxBody,
           epoch: epochOf(options, upstream, config),

@@ -18,7 +18,8 @@ const HOUR_MS = 3_600_000
 const DATE = new Date(NOW_MS).toUTCString()
 const at = (ms: number): string => new Date(ms).toUTCString()
 
-const policyOf = (yaml: Record<string, unknown> = {}) => compilePolicy(routeCacheOptions.parse(yaml), 1024)
+const policyOf = (yaml: Record<string, unknown> = {}) =>
+  compilePolicy(routeCacheOptions.parse(yaml), { maxObjectBytes: 1024 })
 
 interface Case {
   readonly route?: Record<string, unknown>
@@ -292,7 +293,7 @@ describe('for how long it is fresh', () => {
 describe('the jitter of lifetimes', () => {
   const lifetimes = (route: Record<string, unknown>, response: HeaderList = []) =>
     [0, 0.25, 0.5, 0.999_999].map((random) => {
-      const policy = compilePolicy(routeCacheOptions.parse(route), 1024, [], () => random)
+      const policy = compilePolicy(routeCacheOptions.parse(route), { maxObjectBytes: 1024, random: () => random })
       const answer = { status: 200, headers: ['Date', DATE, ...response], framed: true }
       return freshSeconds(decideStore({ method: 'GET', headers: [], path: '/' }, answer, policy, NOW_MS, 0))
     })
@@ -414,7 +415,7 @@ describe('[RFC 9213 §2.2] CDN-Cache-Control', () => {
   it('counts in the order of the list, and not at all outside of it', () => {
     const headers = ['Date', DATE, ...cdn('max-age=60'), 'X-Edge-Control', 'max-age=7', ...cc('max-age=5')]
     const listed = (targeted: readonly string[]) => {
-      const policy = compilePolicy(routeCacheOptions.parse({}), 1024, targeted)
+      const policy = compilePolicy(routeCacheOptions.parse({}), { maxObjectBytes: 1024, targeted })
       return freshSeconds(
         decideStore(
           { method: 'GET', headers: [], path: '/' },
@@ -518,7 +519,7 @@ describe('requests', () => {
     ['nor QUERY with one', 'QUERY', ['QUERY'], ['if-match', '*'], 'precondition'],
     ['nor with another', 'QUERY', ['QUERY'], ['If-Unmodified-Since', DATE], 'precondition'],
   ])('%s', (_name, method, methods, headers, expected) => {
-    const policy = compilePolicy(routeCacheOptions.parse({}), 1024, [], undefined, new Set(methods))
+    const policy = compilePolicy(routeCacheOptions.parse({}), { maxObjectBytes: 1024, methods: new Set(methods) })
     expect(lookupRefusal({ method, headers }, policy)).toBe(expected)
   })
 

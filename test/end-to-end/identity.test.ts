@@ -207,6 +207,34 @@ describe('several sources', () => {
   })
 })
 
+describe('what is cached', () => {
+  const startCaching = (user: string, cache: string) =>
+    startEdge({ routes: [`{path: /*, cache: {ttl: 1h, ${cache}}}`], more: `identity: {user: [${user}]}` })
+  const word = async (answer: Promise<Answer>) => (await answer).headers['x-cache']
+
+  it('for a user who is proved is theirs with every token they have, and nobody else is given it', async () => {
+    const { gateway, origin } = await startCaching(`{jwt: {secret: ${SECRET}}}`, 'scope: user')
+    const tokenOf = (sub: string, jti: string) => sign(Buffer.from(SECRET), { alg: 'HS256', claims: { sub, jti } })
+    const get = async (token: string) => word(request(`${gateway.url}/x`, { headers: bearer(token) }))
+    expect(await get(await tokenOf('alice', 'one'))).toBe('MISS')
+    expect(await get(await tokenOf('alice', 'two'))).toBe('HIT')
+    expect(await get(await tokenOf('bob', 'one'))).toBe('MISS')
+    const forged = await sign(Buffer.from(randomUUID() + randomUUID()), { alg: 'HS256' })
+    expect(await get(forged)).toBe('MISS')
+    expect(origin.seen.length).toBe(3)
+  })
+
+  it('is not shared with who shows a field by which users are known', async () => {
+    const { gateway, origin } = await startCaching('{header: X-Tenant-Badge}', '')
+    const get = (headers: Record<string, string>) => word(request(`${gateway.url}/x`, { headers }))
+    expect(await get({ 'x-tenant-badge': 'alice' })).toBe('MISS')
+    expect(await get({})).toBe('MISS')
+    expect(await get({ 'x-tenant-badge': 'alice' })).toBe('BYPASS')
+    expect(await get({})).toBe('HIT')
+    expect(origin.seen.length).toBe(3)
+  })
+})
+
 describe('the log', () => {
   it('tells users apart without naming them, unless it is told to', async () => {
     const { gateway } = await startEdge({ more: `identity: {user: [{header: X-User}]}` })

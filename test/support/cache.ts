@@ -118,7 +118,7 @@ export function createBench(
   const compile = (yaml: Record<string, unknown>, epoch: string) => {
     const parsed = routeCacheOptions.parse(yaml)
     const methods = cachedMethods(parsed.methods ?? null, null, parsed.key?.body !== undefined)
-    const policy = compilePolicy(parsed, options.maxObjectBytes ?? 1024 ** 2, undefined, undefined, methods)
+    const policy = compilePolicy(parsed, { maxObjectBytes: options.maxObjectBytes ?? 1024 ** 2, methods })
     const key = compileKeyRule(parsed.key ?? {}, parsed.scope === 'user')
     return compileCache({ shared, policy, key, collapse: parsed.collapse, maxBodyBytes: 1024 ** 2, epoch, fetch })
   }
