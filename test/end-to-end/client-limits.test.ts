@@ -567,14 +567,17 @@ describe('clients that end their side', () => {
     ['a request', GET.replace('/x', '/quick')],
     ['a request with a body', post('Content-Length: 5\r\n', 'hello').replace('/x', '/quick')],
   ])('and have gone with a request waiting behind %s do not keep the origin busy either', async (_name, first) => {
+    const asked = Promise.withResolvers<http.ServerResponse>()
     const edge = await startEdge({
       script(message, response) {
-        if (message.url === '/quick') message.resume().on('end', () => setTimeout(() => response.end('ok'), 50))
+        if (message.url === '/quick') message.resume().on('end', () => asked.resolve(response))
       },
     })
     const client = await converse(edge.gateway.port, first + GET)
-    await until(() => edge.origin.seen.length === 1, 'the first request to arrive')
+    const response = await asked.promise
     client.destroy()
+    await client.end()
+    response.end('ok')
     await until(() => edge.origin.aborted === 1, 'the origin to see the break')
     await settled(edge)
     expect(edge.origin.seen.map(({ url }) => url)).toEqual(['/quick', '/x'])
