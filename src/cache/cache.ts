@@ -355,7 +355,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
           return reply
         }
       }
-      const fill = { ctx, flight, shared, policy, why, memoryKey, validated, isBackground, sentAtMs, leave }
+      const asked = { ctx, flight, shared, policy, why, memoryKey, isBackground, sentAtMs, leave }
+      const fill = { ...asked, validated, stored: isPart ? null : stored }
       return isPart && answer.status !== 200 ? takePart(fill, answer) : takeAnswer(fill, answer)
     } catch (error) {
       flight.fail(error)

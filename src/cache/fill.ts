@@ -4,7 +4,7 @@
 // Recording costs memory before it is known to be of use, so all of it together is bounded (MAX_FILL_BYTES). Beyond
 // that, and beyond the route's maxObject, an answer just passes through.
 
-import type { OriginAnswer, Reply, RequestContext } from '../core/context.ts'
+import type { HeaderList, OriginAnswer, Reply, RequestContext } from '../core/context.ts'
 import { compareWithHead, freshenHeaders } from '../http/conditional.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { getHeader, getHeaders, hasHeader, withoutHeaders } from '../http/headers.ts'
@@ -39,6 +39,8 @@ export interface Fill extends Asked {
   readonly memoryKey: string
   /** What the upstream was asked about with its validators; null where it was asked for the whole. */
   readonly validated: StoredResponse | null
+  /** What is stored and was to be replaced, validated or not; null where nothing is, or only a part was asked for. */
+  readonly stored: StoredResponse | null
   /** True when no client waits for it. */
   readonly isBackground: boolean
   /** Says that the leader has all or has gone. */
@@ -53,10 +55,8 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   if (answer.status === 304 && fill.validated !== null) return freshen(fill, fill.validated, answer, nowMs)
   const verdict = decideStore(ctx, answer, policy, nowMs, nowMs - fill.sentAtMs)
   const isGone = answer.status === 404 || answer.status === 410 || isWithdrawn(verdict)
-  // What it was asked about must not be used any more, not even stale; unless that holds for one user alone.
-  if (fill.validated !== null && isGone && mayWithdraw(fill)) {
-    forget(shared, flight)
-  }
+  // What is stored must not be used any more, not even stale; unless that holds for one user alone.
+  if (fill.stored !== null && isGone && mayWithdraw(fill)) forget(shared, flight)
   if (!verdict.store) return pass(fill, answer, verdict.reason)
   const tags = joinTags(policy.tagsOf(ctx.params), answer.tags === undefined ? [] : answer.tags)
   if (tags === null) return pass(fill, answer, 'tags')
@@ -85,7 +85,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
     const whole = body === null ? exactCopy([], 0) : exactCopy([body], body.length)
     keep(whole)
     share(wholeAnswer(head, whole))
-    return isUnchangedFor(ctx, answer) ? notModified(ctx, answer) : originReply(answer, body)
+    return isUnchangedFor(ctx, answer) ? unchanged(ctx, answer) : originReply(answer, body)
   }
 
   const recording = new Recording(body, declaredBytes, {
@@ -107,7 +107,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   let reply: Reply
   if (fill.isBackground || isUnchangedFor(ctx, answer)) {
     recording.stay(leave)
-    reply = notModified(ctx, answer)
+    reply = unchanged(ctx, answer)
   } else reply = originReply(answer, recording.reader(leave))
   recording.start()
   return reply
@@ -133,13 +133,23 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
   }
   flight.close()
   sayRevalidated(ctx, fill.why, nowMs - head.bornAtMs, verdict.store)
-  const cookies = getHeaders(answer.headers, 'set-cookie').flatMap((value) => ['Set-Cookie', value])
+  const cookies = cookiesOf(answer.headers)
   if (entry !== null && (policy.storeSetCookie || cookies.length === 0)) {
     return answerStored(ctx, entry, policy.compress ? shared.compressor : null)
   }
   sayMayVary(ctx, policy, head)
   const whole = policy.storeSetCookie ? head : { ...head, headers: [...head.headers, ...cookies] }
-  return isUnchangedFor(ctx, whole) ? notModified(ctx, whole) : storedReply(whole, body)
+  return isUnchangedFor(ctx, whole) ? unchanged(ctx, whole) : storedReply(whole, body)
+}
+
+const cookiesOf = (headers: HeaderList): string[] =>
+  getHeaders(headers, 'set-cookie').flatMap((value) => ['Set-Cookie', value])
+
+/** For the leader alone, who gets the cookies that came for it: what it holds is the same, its session may not be. */
+function unchanged(ctx: RequestContext, head: Pick<StoredHead, 'status' | 'headers'>): Reply {
+  const reply = notModified(ctx, head)
+  const cookies = cookiesOf(head.headers)
+  return cookies.length === 0 ? reply : { ...reply, headers: [...reply.headers, ...cookies] }
 }
 
 /** A HEAD that went to the origin tells of what is stored, too (RFC 9111 §4.3.5): where it proves that that is the same,
@@ -211,7 +221,7 @@ function pass(
   const body = taken ?? answer.takeBody()
   if (!isBackground && !isUnchangedFor(ctx, answer)) return originReply(answer, body)
   if (body !== null && !Buffer.isBuffer(body)) body.cancel()
-  return notModified(ctx, answer)
+  return unchanged(ctx, answer)
 }
 
 /** True for an error of the moment: the origin cannot, or is asked too much. */

@@ -43,7 +43,10 @@ function store({ originFetch, watch, ...asked }: Posted, answer: OriginAnswer): 
   const flight = shared.flights.open(key, epoch, null, originFetch, tags, shared.purgeSeq)
   const leave = flight.join()
   ctx.whenAborted(leave)
-  return takeAnswer({ ...asked, flight, memoryKey: `POST ${key}`, validated: null, isBackground: false, leave }, answer)
+  return takeAnswer(
+    { ...asked, flight, memoryKey: `POST ${key}`, validated: null, stored: null, isBackground: false, leave },
+    answer,
+  )
 }
 
 function isAboutItself(key: string, { headers }: OriginAnswer): boolean {

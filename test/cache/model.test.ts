@@ -220,7 +220,8 @@ class Model {
     }
     if (is304) return ['MISS', '304 ']
     const isWithdrawn = answer.status === 404 || says(answer, 'no-store', 'private')
-    if (validated !== null && isWithdrawn && withoutUser(request)) this.forget((other) => other === path)
+    if (stale !== null && !request.wantsPart && isWithdrawn && withoutUser(request))
+      this.forget((other) => other === path)
     const body = bodyOf(number, request)
     const entry = this.store(request, answer, body)
     if (entry !== null || answer.status < 500) this.remember(memory, entry)

@@ -42,6 +42,34 @@ it('[RFC 9111 §4.3.5] a stored error is not freshened by a HEAD that gets the s
   expect(await next.outcome()).toBe('200 well')
 })
 
+describe('what cannot be validated', () => {
+  it.each([
+    ['gone', [], 404],
+    ['gone for good', [], 410],
+    ['not to be stored any more', ['Cache-Control', 'no-store'], 200],
+    ["one user's", ['Cache-Control', 'private'], 200],
+  ] as const)('answers no more once the origin has said that it is %s', async (_what, headers, status) => {
+    const bench = await stale(['Cache-Control', 'max-age=60'], SWR)
+    expect(await bench.ask().field('X-Cache')).toBe('STALE')
+    at(bench, 1).reply(headers, 'other', status)
+    await settle()
+    expect(bench.shared.store.entries).toBe(0)
+    const next = bench.ask()
+    await settle()
+    at(bench, 2).reply(headers, 'other', status)
+    expect(await next.outcome()).toBe(`${status} other`)
+    expectReleased(bench)
+  })
+
+  it('stays where that is said to one user alone', async () => {
+    const bench = await stale(['Cache-Control', 'public, max-age=60'], SWR)
+    expect(await bench.ask({ headers: ['Cookie', 'a=b'] }).field('X-Cache')).toBe('STALE')
+    at(bench, 1).reply(['Cache-Control', 'private'], 'other')
+    await settle()
+    expect(bench.shared.store.entries).toBe(1)
+  })
+})
+
 describe('a validation', () => {
   it('that a purge overtakes answers who asked before, and stores nothing', async () => {
     const bench = await stale()

@@ -605,6 +605,25 @@ describe('conditions', () => {
     expect(own.headers).not.toHaveProperty('content-length')
   })
 
+  it.each([
+    ['is not stored', 200],
+    ['says that what is stored is good', 304],
+  ])('keep no cookie from the client whose answer %s', async (_what, status) => {
+    const edge = await startCache('ttl: 1h', {
+      script({ headers }, response) {
+        const isStored = headers['if-none-match'] === '"a"' && status === 304
+        response.setHeader('ETag', '"a"').setHeader('Cache-Control', 'max-age=0')
+        if (isStored || status === 200) response.setHeader('Set-Cookie', ['a=b', 'c=d'])
+        response.writeHead(isStored ? 304 : 200).end(isStored ? undefined : 'all')
+      },
+    })
+    const get = client(edge)
+    await get('/x')
+    const own = await get('/x', { 'If-None-Match': '"a"' })
+    expect([own.status, own.headers['set-cookie']]).toEqual([304, ['a=b', 'c=d']])
+    expect(edge.origin.seen).toHaveLength(2)
+  })
+
   it('do not touch answers other than 200', async () => {
     const get = client(
       await startCache('ttl: {404: 1h}', {
