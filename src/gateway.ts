@@ -22,6 +22,8 @@ import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
 import { createMemorySlots } from './limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
+import { createRedisStore } from './limit/stores/redis.ts'
+import { compileSubjectTag } from './limit/subject-tag.ts'
 import { type LogDestination, createLog } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
 import { createRecorder } from './observe/record.ts'
@@ -30,7 +32,7 @@ import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
 import type { PlannedPool } from './plan/pools.ts'
 import { compilePurge, storedEntries } from './plan/purge.ts'
-import { openRedis } from './plan/redis.ts'
+import { openRedis, secretOf } from './plan/redis.ts'
 import { createListener } from './server/listener.ts'
 import { type Address, formatAddress } from './server/options.ts'
 
@@ -88,7 +90,6 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const store = createMemoryStore(initial.cache.memory)
   const { disk: file } = initial.cache
   const disk = file === undefined ? null : createDiskTier({ path: file.path, maxBytes: file.max }, Date.now, log)
-  const quotas = createQuotaMemory()
   const slots = createMemorySlots()
   const statistics = createStatistics(startedAtMs)
   const metrics = createMetrics({
@@ -112,6 +113,17 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const cache = createSharedCache(store, Date.now, tiers, leases)
   const token = randomBytes(4).toString('hex')
   const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`
+  const sharedQuotas =
+    redis &&
+    createRedisStore({
+      link: redis.limits,
+      namespace,
+      tagOf: compileSubjectTag(secretOf(initial.redis)),
+      instance,
+      deadlineMs,
+      clock: Date.now,
+    })
+  const quotas = sharedQuotas ?? createQuotaMemory()
   const purgeLog =
     redis === null
       ? null
@@ -242,7 +254,11 @@ export function createGateway(setup: GatewaySetup): Gateway {
   async function start(): Promise<Addresses> {
     try {
       await disk?.open()
-      await Promise.all([redis?.whenUp(MAX_REDIS_START_MS), purgeLog?.whenFollowing(MAX_REDIS_START_MS)])
+      await Promise.all([
+        redis?.whenUp(MAX_REDIS_START_MS),
+        purgeLog?.whenFollowing(MAX_REDIS_START_MS),
+        sharedQuotas?.whenReady(MAX_REDIS_START_MS),
+      ])
       // The admin port first: clients come only once all stands.
       const adminAddress = await admin.listen().catch(refusedAddress('admin.listen', initial.admin.listen))
       address = await listener.listen().catch(refusedAddress('listen', address))
@@ -275,8 +291,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
     await leases?.close()
     await purgeLog?.close()
     await cache.tiers.close()
-    await redis?.close()
     await quotas.close()
+    await redis?.close()
     metrics.close()
     log.close()
   }

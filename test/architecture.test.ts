@@ -27,6 +27,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'identity/options',
     'limit/calendar',
     'limit/options',
+    'limit/quota',
     'observe/options',
     'server/options',
     'upstream/options',

@@ -6,6 +6,8 @@ import { TAG_PARAMETER, cachedMethods } from '../cache/options.ts'
 import { parseDuration } from '../core/decode.ts'
 import { MONTH_MS, isAlignable } from '../limit/calendar.ts'
 import { METHODS, isSafeMethod } from '../http/methods.ts'
+import { limitOptions } from '../limit/options.ts'
+import { compileQuota } from '../limit/quota.ts'
 import { parseAddress } from '../server/options.ts'
 import { suggestName } from './issues.ts'
 import type { Finding } from './issues.ts'
@@ -157,9 +159,25 @@ function checkFraming(raw: unknown): Finding[] {
 function checkLimits(raw: unknown): Finding[] {
   const limits = valueAt(raw, ['limits'])
   const knowsUsers = valueAt(raw, ['identity']) !== undefined
-  return Object.entries(isMapping(limits) ? limits : {}).flatMap(([name, limit]) =>
-    isMapping(limit) ? checkLimit(['limits', name], limit, knowsUsers) : [],
-  )
+  const entries = Object.entries(isMapping(limits) ? limits : {})
+  return [
+    ...entries.flatMap(([name, limit]) => (isMapping(limit) ? checkLimit(['limits', name], limit, knowsUsers) : [])),
+    ...checkNumbers(entries),
+  ]
+}
+
+/** Two policies that Redis could not tell apart would share their counters. */
+function checkNumbers(limits: readonly (readonly [name: string, limit: unknown])[]): Finding[] {
+  const owners = new Map<number, string>()
+  return limits.flatMap(([name, limit]): Finding[] => {
+    const options = limitOptions.safeParse(limit)
+    if (!options.success) return []
+    const { number } = compileQuota(name, options.data)
+    const owner = owners.get(number)
+    owners.set(number, name)
+    if (owner === undefined) return []
+    return [complaint(['limits', name], `by chance the same number in Redis as ${owner}`, 'rename it')]
+  })
 }
 
 const NOT_OF_SLOTS = ['window', 'burst', 'align', 'count', 'unit', 'reserve', 'cost', 'costField']

@@ -35,7 +35,9 @@ const redisOptions = z.strictObject({
     return address?.kind === 'invalid' ? address.cure : null
   })
     .prefault('')
-    .describe('instances with the same Redis and namespace share cache and purges; empty: this instance stands alone'),
+    .describe(
+      'instances with the same Redis and namespace share cache, purges and limits; empty: this instance stands alone',
+    ),
   // Braces in a key tell a Redis Cluster where it belongs.
   namespace: text('a key prefix', (value) =>
     /^[A-Za-z0-9_.:/-]{1,64}$/.test(value) ? null : 'letters, digits and _ . : / - only, at most 64',
@@ -43,6 +45,11 @@ const redisOptions = z.strictObject({
     .prefault('weirgate')
     .describe('prefix of every key'),
   deadline: duration({ minMs: 1 }).prefault('25ms').describe('longest wait of a request for Redis'),
+  secret: text('a text that nobody can guess', (value) => (value.length >= 16 ? null : 'at least 16 characters'))
+    .optional()
+    .describe(
+      'with it, addresses and users are made unreadable in the names of their counters; the same in all instances. Default: namespace and password',
+    ),
 })
 
 const routeOptions = z.strictObject({

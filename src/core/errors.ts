@@ -43,6 +43,7 @@ export const ERRORS = {
   upstream_invalid: kind(502, 'Upstream Sent an Invalid Answer', 'upstream'),
   upstream_failing: kind(503, 'Upstream Is Failing', 'upstream'),
   saturated: kind(503, 'Too Many Requests in Flight', 'gateway'),
+  limits_unavailable: kind(503, 'Limits Unavailable', 'gateway'),
   draining: kind(503, 'Shutting Down', 'gateway', true),
   timeout_connect: kind(504, 'Upstream Connect Timeout', 'upstream'),
   timeout_queue: kind(504, 'Upstream Queue Timeout', 'upstream'),

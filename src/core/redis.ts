@@ -67,6 +67,8 @@ export interface RedisConnection {
 }
 
 export interface RedisLink extends RedisConnection {
+  /** True for a Redis Cluster: the keys of one command or script must lie in one slot. */
+  readonly isCluster: boolean
   /** Sends one command. */
   command(name: string, ...args: readonly RedisArgument[]): Promise<RedisReply>
   /** Sends commands in one write, under one deadline. One that the server refuses is a RedisError in its place. Not a
@@ -207,6 +209,10 @@ class Link extends Connection implements RedisLink {
     super(options, log)
     this.#probeKey = options.probeKey
     this.#waits = new Sweeper(options.deadlineMs, (count) => this.availability.missed(count))
+  }
+
+  get isCluster(): boolean {
+    return isCluster(this.client)
   }
 
   command(name: string, ...args: readonly RedisArgument[]): Promise<RedisReply> {

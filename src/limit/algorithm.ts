@@ -43,8 +43,8 @@ export interface Standing {
 }
 
 /** Counters of this process; counters that all instances share; units taken from those beforehand; a refusal that is
- *  remembered; this instance's share while the shared ones cannot be reached. */
-export type DecisionSource = 'memory' | 'redis' | 'lease' | 'remembered' | 'share'
+ *  remembered; what `fallback` says while the shared ones cannot be reached, `closed` where it lets nobody pass. */
+export type DecisionSource = 'memory' | 'redis' | 'lease' | 'remembered' | 'share' | 'closed'
 
 export interface Algorithm {
   readonly name: string
@@ -61,6 +61,19 @@ export interface Algorithm {
   measure(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number, standing: Standing): void
   /** The time from which on this state says no more than zeros would. */
   fullAtMs(cells: Float64Array, at: number, rate: Rate): number
+  /** The same rules for Redis; a test holds the two equal. */
+  readonly lua: LuaRules
+}
+
+/** Rules as the script of stores/redis-script.ts runs them. Lua's numbers are the doubles of JavaScript, so what is
+ *  written down in the same order comes out the same. */
+export interface LuaRules {
+  /** How struct.pack packs the cells; little-endian. Another layout needs another name for the algorithm. */
+  readonly layout: string
+  /** A chunk that answers a table of fits, charge, settle, measure and fullAt. They take the cells c[1] and up, the rate r
+   *  as {limit, window, burst, starts, ends}, the last two of the calendar's window that holds now, and times in ms;
+   *  measure answers remaining, wait, next, full. Where the clock has stepped back, c.moved is set. */
+  readonly source: string
 }
 
 export const blankStanding = (): Standing => ({

@@ -112,7 +112,11 @@ export const limitOptions = z.strictObject({
     .describe('share of the subjects that are limited at all, always the same ones: for a gradual start'),
   allow: members().prefault([]).describe('who is not limited, nor counted; a user by a proved name only'),
   deny: members().prefault([]).describe('who gets a 403'),
-  fallback: later(),
+  fallback: word(['share', 'full', 'open', 'closed'])
+    .prefault('share')
+    .describe(
+      'while Redis is lost: the limit divided by the instances, all of it in each instance, no limit, or a 503 for every request',
+    ),
   lease: later(),
 })
 

@@ -4,6 +4,7 @@
 // The identity says what a counter means, so it outlives a reload with another limit or burst, and ends where the
 // numbers would mean something else: another algorithm, window or key.
 
+import { hash } from 'node:crypto'
 import { fixedWindow } from './algorithms/fixed-window.ts'
 import { gcra } from './algorithms/gcra.ts'
 import { slidingWindow } from './algorithms/sliding-window.ts'
@@ -16,12 +17,18 @@ export const ALGORITHMS: readonly Algorithm[] = [slidingWindow, gcra, fixedWindo
 
 export interface Quota {
   readonly id: string
+  /** Stands for the identity where there is room for 32 bits only; no two policies of a configuration have the same. */
+  readonly number: number
+  /** What the key is made of. Subjects of quotas with the same scope are the same. */
+  readonly scope: string
   readonly algorithm: Algorithm
   readonly rate: Rate
   /** False for one that only watches: it is charged, and refuses nothing. */
   readonly isEnforced: boolean
   /** For a counter that strangers share: GCRA that never admits what the algorithm would not. */
   readonly sharedRate: Rate
+  /** What holds while counters that instances share cannot be reached. */
+  readonly fallback: LimitOptions['fallback']
 }
 
 /** What one request asks of the quotas that apply to it. The lists belong together by index; no quota comes twice. */
@@ -33,6 +40,8 @@ export interface Demand {
   readonly costs: readonly number[]
   /** What holds afterwards, filled in by the store where there is a subject. */
   readonly standings: readonly Standing[]
+  /** When each is charged: `nowMs` beforehand, afterwards by the clock of whoever has counted. */
+  readonly atMs: number[]
   /** Of the lists, what is asked about: from `from` to before `to`. */
   readonly from: number
   readonly to: number
@@ -46,6 +55,8 @@ export interface QuotaStore {
   charge(demand: Demand, nowMs: number): boolean | Promise<boolean>
   /** What charge() would say, from what this instance knows; charges nothing. */
   peek(demand: Demand, nowMs: number): void
+  /** The same, asked wherever the store counts; for people. */
+  inspect(demand: Demand, nowMs: number): Promise<void>
   /** Corrects an earlier charge by delta units, see Algorithm.settle(). Waits for nothing; may be lost with the store that
    *  it is sent to. */
   settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, nowMs: number): void
@@ -62,14 +73,26 @@ export function compileQuota(name: string, options: LimitOptions): Quota {
   const calendar = align === undefined ? null : compileCalendar(windowMs, align)
   const rate = { limit, windowMs, burst: burst ?? limit, calendar }
   const isEnforced = mode === 'enforce'
+  const scope = options.key.map(formatKeyPart).join(' ')
+  // What is only watched is counted apart, or its use would hit clients on the day that it is enforced.
+  const id = [name, algorithm.name, windowMs, align ?? '', mode, scope].join(' ')
   return {
-    // What is only watched is counted apart, or its use would hit clients on the day that it is enforced.
-    id: [name, algorithm.name, windowMs, align ?? '', mode, ...options.key.map(formatKeyPart)].join(' '),
+    id,
+    number: hash('sha256', id, 'buffer').readUInt32LE(0),
+    scope,
     algorithm,
     rate,
     sharedRate: algorithm === gcra ? rate : strictRate(rate),
     isEnforced,
+    fallback: options.fallback,
   }
+}
+
+/** The same quota for one of several instances that count apart, each at least one unit. */
+export function shareOf(quota: Quota, instances: number): Quota {
+  const of = (units: number): number => Math.max(1, Math.floor(units / instances))
+  const rate = { ...quota.rate, limit: of(quota.rate.limit), burst: of(quota.rate.burst) }
+  return { ...quota, rate, sharedRate: quota.algorithm === gcra ? rate : strictRate(rate) }
 }
 
 /** GCRA that admits at most `limit` in any window. A window holds the burst and what the rate gives until just before

@@ -3,6 +3,7 @@
 // watches is told to nobody.
 
 import type { Reply, RequestContext } from '../core/context.ts'
+import { GatewayError } from '../core/errors.ts'
 import { problemReply } from '../http/problem.ts'
 import type { Standing } from './algorithm.ts'
 import type { Draft } from './draft.ts'
@@ -47,6 +48,10 @@ export function compileVerdict(policies: readonly Policy[], random: () => number
       return null
     },
     refuse(ctx, draft) {
+      const closed = policies.find(
+        (policy, i) => isViolated(policy, draft, i) && draft.standings[i]?.source === 'closed',
+      )
+      if (closed !== undefined) return refuseAll(ctx, closed)
       const bindingAt = longestWait(policies, draft)
       const { refusal, quota } = policies[bindingAt] as Policy
       say(ctx, draft, bindingAt, false)
@@ -59,6 +64,17 @@ export function compileVerdict(policies: readonly Policy[], random: () => number
     },
   }
 }
+
+/** A policy that lets nobody pass while its counters cannot be reached: not a fault of the client, and no number to tell. */
+function refuseAll(ctx: RequestContext, { name, limit }: Policy): Reply {
+  ctx.quota = { admitted: false, policy: name, limit, remaining: 0 }
+  ctx.error = UNAVAILABLE
+  return problemReply(UNAVAILABLE, ctx.id)
+}
+
+const UNAVAILABLE = new GatewayError('limits_unavailable', 'Requests cannot be counted at the moment.', {
+  retryAfterSeconds: 1,
+})
 
 function isViolated(policy: Policy, draft: Draft, i: number): boolean {
   if (i >= draft.to || !policy.isEnforced || draft.subjects[i] === null) return false

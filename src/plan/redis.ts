@@ -3,11 +3,14 @@
 
 import type { GatewayConfig } from '../config/schema.ts'
 import type { ChangeLog } from '../core/availability.ts'
+import { parseRedisUrl } from '../core/redis-url.ts'
 import { type RedisLink, type RedisSubscriber, createRedisLink, createRedisSubscriber } from '../core/redis.ts'
 
 export interface SharedRedis {
   /** Of the cache tier. */
   readonly cache: RedisLink
+  /** Of the limits. */
+  readonly limits: RedisLink
   /** Of the purge log and of leases. */
   readonly purges: RedisLink
   /** Hears channels; whoever asks for it closes it. */
@@ -24,13 +27,16 @@ export interface SharedRedis {
 
 /** Connects in the background; null where no Redis is named. */
 export function openRedis(options: GatewayConfig['redis'], log: ChangeLog): SharedRedis | null {
-  const { url, deadline: deadlineMs } = options
+  const { url, deadline: deadlineMs, namespace } = options
   if (url === '') return null
   const cache = createRedisLink({ url, name: 'cache', deadlineMs }, log)
   const purges = createRedisLink({ url, name: 'purges', deadlineMs }, log)
-  const links = [cache, purges]
+  // A replica, or a server that is full, can count nothing.
+  const limits = createRedisLink({ url, name: 'limits', deadlineMs, probeKey: `${namespace}:probe` }, log)
+  const links = [cache, limits, purges]
   return {
     cache,
+    limits,
     purges,
     subscribe: (channels, onMessage) =>
       createRedisSubscriber({ url, name: 'feed', deadlineMs, channels }, onMessage, log),
@@ -42,4 +48,12 @@ export function openRedis(options: GatewayConfig['redis'], log: ChangeLog): Shar
       await Promise.all(links.map((link) => link.close()))
     },
   }
+}
+
+/** What names in Redis are made with, so that whoever reads them learns no address or user; the same in all instances.
+ *  Without `secret`, what they share anyway takes its place: only a password of Redis' makes that hard to guess. */
+export function secretOf({ url, namespace, secret }: GatewayConfig['redis']): string {
+  if (secret !== undefined) return secret
+  const address = parseRedisUrl(url)
+  return `${namespace}\n${address.kind === 'invalid' ? '' : address.password}`
 }

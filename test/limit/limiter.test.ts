@@ -387,6 +387,7 @@ describe('a store that answers later', () => {
     const store: QuotaStore = {
       charge: (...question) => new Promise((resolve) => waiting.push(() => resolve(memory.charge(...question)))),
       peek: (...question) => memory.peek(...question),
+      inspect: (...question) => memory.inspect(...question),
       settle: (...correction) => memory.settle(...correction),
       reset: (...subject) => memory.reset(...subject),
       close: () => memory.close(),
@@ -424,6 +425,7 @@ describe('what is taken is given back once, whatever happens', () => {
       quotas: {
         charge: (...question) => new Promise((resolve) => waiting.push(() => resolve(quotas.charge(...question)))),
         peek: (...question) => quotas.peek(...question),
+        inspect: (...question) => quotas.inspect(...question),
         settle: (...correction) => quotas.settle(...correction),
         reset: (...subject) => quotas.reset(...subject),
         close: () => quotas.close(),

@@ -55,6 +55,49 @@ export const gcra: Algorithm = {
   fullAtMs(cells, at, rate) {
     return (cells[at + 1] as number) + Math.ceil((cells[at] as number) / rate.limit)
   },
+
+  lua: {
+    layout: '<dddd',
+    source: `
+local function levelAt(c, r, now)
+  local level = math.min(c[1], r.burst * r.window + c[3])
+  local passed = now - c[2]
+  if passed >= 0 then return math.max(0, level - passed * r.limit) end
+  c[2] = now
+  c.moved = true
+  return level
+end
+return {
+  fits = function(c, r, cost, now) return levelAt(c, r, now) + cost * r.window <= r.burst * r.window end,
+  charge = function(c, r, cost, now)
+    local level = levelAt(c, r, now)
+    if level == 0 then c[4] = now end
+    c[1] = level + cost * r.window
+    c[2] = now
+    c[3] = 0
+  end,
+  settle = function(c, r, delta, chargedAt, now)
+    local level = levelAt(c, r, now)
+    if delta < 0 and (level == 0 or chargedAt < c[4]) then return end
+    if level == 0 then c[4] = now end
+    local capacity = r.burst * r.window
+    local most = capacity + ${MAX_DEBT_WINDOWS} * r.limit * r.window
+    local settled = math.min(most, math.max(0, level + delta * r.window))
+    c[1] = settled
+    c[2] = now
+    c[3] = math.max(0, settled - capacity)
+  end,
+  measure = function(c, r, cost, now)
+    local capacity = r.burst * r.window
+    local level = levelAt(c, r, now)
+    local remaining = math.max(0, math.floor((capacity - level) / r.window))
+    return remaining, math.max(0, math.ceil((level + cost * r.window - capacity) / r.limit)),
+      level == 0 and 0 or math.ceil((level + (remaining + 1) * r.window - capacity) / r.limit),
+      math.ceil(level / r.limit)
+  end,
+  fullAt = function(c, r) return c[2] + math.ceil(c[1] / r.limit) end,
+}`,
+  },
 }
 
 /** The level now. One above capacity and debt (the burst was lowered) counts as full from the time it was taken at, or a

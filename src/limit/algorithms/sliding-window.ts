@@ -66,6 +66,73 @@ export const slidingWindow: Algorithm = {
     }
     return 0
   },
+
+  lua: {
+    // A count is a whole number far below 2^32 but for a debt; one that large refuses everybody, as a larger one would.
+    layout: `<d${'I4'.repeat(AGES)}`,
+    source: `
+local FIRST, LAST = 2, ${1 + AGES}
+local function sliceOf(ms, r) return math.floor((ms * ${SLICES}) / r.window) end
+local function endOf(slice, r) return math.ceil(((slice + ${AGES}) * r.window) / ${SLICES}) end
+local function turn(c, r, now)
+  local slice = sliceOf(now, r)
+  local passed = slice - c[1]
+  if passed == 0 then return slice end
+  c[1] = slice
+  if passed < 0 then
+    c.moved = true
+  else
+    for i = LAST, FIRST, -1 do c[i] = i - passed >= FIRST and c[i - passed] or 0 end
+  end
+  return slice
+end
+local function used(c)
+  local sum = 0
+  for i = FIRST, LAST do sum = sum + c[i] end
+  return sum
+end
+return {
+  fits = function(c, r, cost, now)
+    turn(c, r, now)
+    return used(c) + cost <= r.limit
+  end,
+  charge = function(c, r, cost, now)
+    turn(c, r, now)
+    c[FIRST] = c[FIRST] + cost
+  end,
+  settle = function(c, r, delta, chargedAt, now)
+    local slice = turn(c, r, now)
+    local age = delta > 0 and 0 or slice - sliceOf(chargedAt, r)
+    if age < 0 or age >= ${AGES} then return end
+    c[FIRST + age] = math.min(4294967295, math.max(0, c[FIRST + age] + delta))
+  end,
+  measure = function(c, r, cost, now)
+    local slice = turn(c, r, now)
+    local inUse = used(c)
+    local remaining = math.max(0, r.limit - inUse)
+    local neededForCost = inUse + cost - r.limit
+    local neededForNext = inUse + remaining + 1 - r.limit
+    local freed, wait, nextUnit, full = 0, 0, 0, 0
+    for age = ${AGES - 1}, 0, -1 do
+      local count = c[FIRST + age]
+      if count > 0 then
+        local leaves = endOf(slice - age, r) - now
+        if freed < neededForCost then wait = leaves end
+        if freed < neededForNext then nextUnit = leaves end
+        full = leaves
+        freed = freed + count
+      end
+    end
+    return remaining, wait, nextUnit, full
+  end,
+  fullAt = function(c, r)
+    for i = FIRST, LAST do
+      if c[i] > 0 then return endOf(c[1] - (i - FIRST), r) end
+    end
+    return 0
+  end,
+}`,
+  },
 }
 
 /** Whole numbers below 2^53 on both sides of the division, so windows that ten does not divide stay exact. */

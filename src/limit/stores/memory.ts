@@ -23,6 +23,7 @@ const NOWHERE = -1
 const OVERFLOW = -2
 
 export interface MemoryStore extends QuotaStore {
+  charge(demand: Demand, nowMs: number): boolean
   /** Entries held, live or not yet swept; at most MAX_SUBJECTS. */
   readonly subjects: number
 }
@@ -77,6 +78,11 @@ class ProcessMemory implements MemoryStore {
     this.#locate(demand, nowMs)
     this.#judge(demand, nowMs)
     this.#measure(demand, nowMs)
+  }
+
+  inspect(demand: Demand, nowMs: number): Promise<void> {
+    this.peek(demand, nowMs)
+    return Promise.resolve()
   }
 
   settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, nowMs: number): void {

@@ -9,7 +9,8 @@ const quota = (name: string, yaml: object): Quota => compileQuota(name, limitOpt
 
 function demandOf(quotas: readonly Quota[], subjects: readonly (string | null)[], cost = 1): Demand {
   const standings = quotas.map(blankStanding)
-  return { quotas, subjects, costs: quotas.map(() => cost), standings, from: 0, to: quotas.length }
+  const atMs = quotas.map(() => 0)
+  return { quotas, subjects, costs: quotas.map(() => cost), standings, atMs, from: 0, to: quotas.length }
 }
 
 function charge(store: MemoryStore, quotas: Quota[], subjects: (string | null)[], nowMs = START_MS, cost = 1) {
@@ -18,7 +19,7 @@ function charge(store: MemoryStore, quotas: Quota[], subjects: (string | null)[]
 }
 
 const one = (store: MemoryStore, quota: Quota, subject: string, nowMs = START_MS): boolean =>
-  charge(store, [quota], [subject], nowMs).admitted as boolean
+  charge(store, [quota], [subject], nowMs).admitted
 
 function peek(store: MemoryStore, quota: Quota, subject: string, nowMs = START_MS): Standing {
   const demand = demandOf([quota], [subject])

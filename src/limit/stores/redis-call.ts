@@ -1,0 +1,159 @@
+// One call of the script: what it asks on behalf of several requests, as text, and where its answers belong.
+
+import type { Calendar, Standing } from '../algorithm.ts'
+import type { Demand, Quota } from '../quota.ts'
+import { kindOf } from './redis-script.ts'
+import type { Subject } from './redis-subjects.ts'
+
+/** A request that waits. */
+export class Ask {
+  readonly demand: Demand
+  /** By the indexes of the demand; null where a policy does not apply. */
+  readonly subjects: readonly (Subject | null)[]
+  readonly answer: (admitted: boolean) => void
+  /** Calls that it is spread over and that have not ended. */
+  pending = 0
+  /** False for who only wants to know. */
+  isCharged = true
+  isAdmitted = true
+  isFailed = false
+  /** The demand is its owner's again. */
+  isDone = false
+  /** By the indexes of the demand, Redis' time of what has been charged; of requests that are spread over calls. */
+  readonly chargedAtMs: number[] = []
+
+  constructor(demand: Demand, subjects: readonly (Subject | null)[], answer: (admitted: boolean) => void) {
+    this.demand = demand
+    this.subjects = subjects
+    this.answer = answer
+  }
+}
+
+/** How the script has answered for one policy of a request. charged: it has taken the cost. born: see redis-script.ts. */
+export type Told = (ask: Ask, index: number, charged: boolean, nowMs: number, born: number) => void
+
+export class Call {
+  readonly keys: string[] = []
+  readonly #keyAts = new Map<string, number>()
+  readonly #quotas: Quota[] = []
+  readonly #asks: Ask[] = []
+  /** Indexes of the demands, those of one ask after the other. */
+  readonly #indexes: number[] = []
+  /** How many of them each ask has. */
+  readonly #counts: number[] = []
+  #requests = ''
+  #corrections = ''
+  #correctionCount = 0
+
+  /** Adds the policies of a request that `takes` picks. */
+  ask(ask: Ask, takes: (subject: Subject) => boolean): void {
+    const { quotas, costs, from, to } = ask.demand
+    let count = 0
+    let items = ''
+    for (let i = from; i < to; i++) {
+      const subject = ask.subjects[i] as Subject | null
+      if (subject === null || !takes(subject)) continue
+      items += `,${this.#keyAt(subject)},${this.#quotaAt(quotas[i] as Quota)},${costs[i] as number}`
+      this.#indexes.push(i)
+      count++
+    }
+    this.#requests += `,${ask.isCharged ? count : -count}${items}`
+    this.#counts.push(count)
+    this.#asks.push(ask)
+    ask.pending++
+  }
+
+  /** delta 0: forgets what has been used. */
+  correct(quota: Quota, subject: Subject, delta: number, chargedAtMs: number): void {
+    this.#corrections += `,${this.#keyAt(subject)},${this.#quotaAt(quota)},${delta},${chargedAtMs}`
+    this.#correctionCount++
+  }
+
+  /** nowMs: Redis' clock, as far as it is known. */
+  message(nowMs: number): string {
+    let rates = ''
+    for (const { number, algorithm, rate, isEnforced } of this.#quotas) {
+      const { limit, windowMs, burst, calendar } = rate
+      rates += `,${number},${kindOf(algorithm)},${limit},${windowMs},${burst},${isEnforced ? 1 : 0}`
+      rates += calendar === null ? ',0,0,0,0' : boundsAt(calendar, nowMs).text
+    }
+    const { length } = this.#quotas
+    return `[${length}${rates},${this.#correctionCount}${this.#corrections},${this.#asks.length}${this.#requests}]`
+  }
+
+  /** Fills in the standings; only as long as all its requests wait. told: called for each policy; ended: for each request. */
+  read(reply: readonly number[], told: Told, ended: (ask: Ask) => void): void {
+    const nowMs = reply[0] as number
+    let at = 1
+    let indexAt = 0
+    for (let asked = 0; asked < this.#asks.length; asked++) {
+      const ask = this.#asks[asked] as Ask
+      const isAdmitted = reply[at++] === 1
+      if (!isAdmitted) ask.isAdmitted = false
+      for (const endAt = indexAt + (this.#counts[asked] as number); indexAt < endAt; indexAt++) {
+        const i = this.#indexes[indexAt] as number
+        const hasCalendar = (ask.demand.quotas[i] as Quota).rate.calendar !== null
+        const standing = ask.demand.standings[i] as Standing
+        standing.admitted = reply[at] === 1
+        standing.remaining = reply[at + 1] as number
+        standing.waitMs = reply[at + 2] as number
+        standing.nextMs = reply[at + 3] as number
+        standing.fullMs = reply[at + 4] as number
+        standing.source = 'redis'
+        ask.demand.atMs[i] = nowMs
+        const born = hasCalendar ? (reply[at + 5] as number) : 0
+        at += hasCalendar ? 6 : 5
+        told(ask, i, isAdmitted && standing.admitted, nowMs, born)
+      }
+      ended(ask)
+    }
+  }
+
+  /** The requests that it asks for. */
+  get asks(): readonly Ask[] {
+    return this.#asks
+  }
+
+  /** The script must see a record once, or it would write it twice; a stranger whom there is no room to know comes as
+   *  another object each time. */
+  #keyAt(subject: Subject): number {
+    if (subject.call === this) return subject.keyAt
+    let at = this.#keyAts.get(subject.key)
+    if (at === undefined) {
+      at = this.keys.push(subject.key)
+      this.#keyAts.set(subject.key, at)
+    }
+    subject.call = this
+    subject.keyAt = at
+    return at
+  }
+
+  #quotaAt(quota: Quota): number {
+    const known = this.#quotas.indexOf(quota)
+    return known < 0 ? this.#quotas.push(quota) : known + 1
+  }
+}
+
+interface Bounds {
+  readonly startMs: number
+  readonly endMs: number
+  /** Of the window before, this one and the next, as the message has them. */
+  readonly text: string
+}
+
+/** Of the window that was asked for last: a calendar that is asked for two windows in turn would reckon each time. */
+const lastBounds = new WeakMap<Calendar, Bounds>()
+
+function boundsAt(calendar: Calendar, nowMs: number): Bounds {
+  const last = lastBounds.get(calendar)
+  if (last !== undefined && nowMs >= last.startMs && nowMs < last.endMs) return last
+  const startMs = calendar.startMs(nowMs)
+  const endMs = calendar.endMs(nowMs)
+  const bounds = {
+    startMs,
+    endMs,
+    text: `,${calendar.startMs(startMs - 1)},${startMs},${endMs},${calendar.endMs(endMs)}`,
+  }
+  lastBounds.set(calendar, bounds)
+  return bounds
+}

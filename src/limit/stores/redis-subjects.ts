@@ -1,0 +1,167 @@
+// What this instance knows of subjects whose counters are in Redis: the name of the record, how the subject stood when
+// Redis last told, refusals that still hold. For at most 100,000 subjects; those that nobody asks for make room.
+//
+// A record is named after the subject's tag (subject-tag.ts), which is worked out once. Times are by Redis' clock.
+
+import type { Standing } from '../algorithm.ts'
+import type { Quota } from '../quota.ts'
+import type { SubjectTag } from '../subject-tag.ts'
+import { NO_ENTRY, SubjectTable } from './subject-table.ts'
+
+const MAX_SUBJECTS = 100_000
+/** Entries looked at to make room for a stranger. */
+const MAX_LOOKS = 8
+/** A refusal is not remembered for longer, since what others give back is not heard of. */
+export const MAX_REFUSAL_MS = 1000
+
+/** One subject under one policy, as this instance knows it. */
+export class Mark {
+  readonly quotaId: string
+  remaining = 0
+  nextAtMs = 0
+  /** From then on, nothing that is known counts any more. */
+  fullAtMs = 0
+  /** Until then, who asks for `refusedCost` or more is refused. */
+  refusedUntilMs = 0
+  refusedCost = 0
+  waitEndsAtMs = 0
+  /** Units that this instance has charged, in the calendar's window that ends at `ownEndMs`, in the entry born then. */
+  own = 0
+  ownEndMs = 0
+  ownBorn = 0
+  /** Units of its own that Redis has been told of and that `own` does not have yet. */
+  ownLater = 0
+  /** True where the counters for an outage do not have it yet. */
+  isNews = false
+
+  constructor(quotaId: string) {
+    this.quotaId = quotaId
+  }
+
+  /** Takes in what Redis has told of a charge. */
+  learn(quota: Quota, cost: number, standing: Standing, nowMs: number): void {
+    this.remaining = standing.remaining
+    this.nextAtMs = nowMs + standing.nextMs
+    this.fullAtMs = nowMs + standing.fullMs
+    this.isNews = true
+    if (standing.admitted || !quota.isEnforced) {
+      this.refusedUntilMs = 0
+      return
+    }
+    this.refusedCost = cost
+    this.waitEndsAtMs = nowMs + standing.waitMs
+    this.refusedUntilMs = nowMs + Math.min(standing.waitMs, MAX_REFUSAL_MS)
+  }
+
+  /** True where it is known that this cost does not fit. */
+  refuses(cost: number, nowMs: number): boolean {
+    const leftMs = this.refusedUntilMs - nowMs
+    // Longer than ever said: the clock has stepped back.
+    return leftMs > 0 && leftMs <= MAX_REFUSAL_MS && cost >= this.refusedCost
+  }
+
+  forget(): void {
+    this.fullAtMs = this.refusedUntilMs = this.own = this.ownLater = 0
+  }
+}
+
+/** How a subject stands as far as is known; never better than Redis said and time has mended since. */
+export function recall(mark: Mark | null, quota: Quota, cost: number, nowMs: number, standing: Standing): void {
+  const { burst } = quota.rate
+  const knows = mark !== null && mark.fullAtMs > nowMs
+  const nextMs = knows ? Math.max(0, mark.nextAtMs - nowMs) : 0
+  standing.remaining = knows ? Math.min(burst, mark.remaining + (nextMs === 0 ? 1 : 0)) : burst
+  standing.fullMs = knows ? mark.fullAtMs - nowMs : 0
+  standing.nextMs = knows && nextMs === 0 ? standing.fullMs : nextMs
+  standing.admitted = cost <= standing.remaining
+  standing.waitMs = standing.admitted ? 0 : cost === standing.remaining + 1 ? standing.nextMs : standing.fullMs
+  standing.source = 'remembered'
+  if (mark?.refuses(cost, nowMs) !== true) return
+  standing.admitted = false
+  standing.waitMs = Math.max(1, mark.waitEndsAtMs - nowMs)
+}
+
+export class Subject {
+  /** Of its record. */
+  readonly key: string
+  readonly #marks: Mark[] = []
+  /** False since the search for room passed by. */
+  isInUse = true
+  /** Where the call that is being written has its key. */
+  call: object | null = null
+  keyAt = 0
+
+  constructor(key: string) {
+    this.key = key
+  }
+
+  findMark({ id }: Quota): Mark | null {
+    for (const mark of this.#marks) if (mark.quotaId === id) return mark
+    return null
+  }
+
+  mark(quota: Quota): Mark {
+    const known = this.findMark(quota)
+    if (known !== null) return known
+    const made = new Mark(quota.id)
+    this.#marks.push(made)
+    return made
+  }
+}
+
+export class Subjects {
+  readonly #prefix: string
+  readonly #tagOf: SubjectTag
+  readonly #table = new SubjectTable<string>(MAX_SUBJECTS)
+  readonly #subjects: Subject[] = []
+  #cursor = 0
+
+  constructor(namespace: string, tagOf: SubjectTag) {
+    this.#prefix = `${namespace}:r1:`
+    this.#tagOf = tagOf
+  }
+
+  /** null: never seen, or forgotten. */
+  find({ scope }: Quota, subject: string): Subject | null {
+    const entry = this.#table.find(this.#table.hash(subject, saltOf(scope)), scope, subject)
+    return entry === NO_ENTRY ? null : (this.#subjects[entry] as Subject)
+  }
+
+  /** A stranger is taken in where there is room. */
+  get({ scope }: Quota, subject: string): Subject {
+    const hash = this.#table.hash(subject, saltOf(scope))
+    const entry = this.#table.find(hash, scope, subject)
+    if (entry !== NO_ENTRY) {
+      const known = this.#subjects[entry] as Subject
+      known.isInUse = true
+      return known
+    }
+    const made = new Subject(this.#keyOf(scope, subject))
+    if (!this.#table.hasRoom(hash, 1)) this.#makeRoom()
+    if (this.#table.hasRoom(hash, 1)) this.#subjects[this.#table.add(hash, scope, subject)] = made
+    return made
+  }
+
+  #makeRoom(): void {
+    for (let looked = 0; looked < MAX_LOOKS; looked++) {
+      if (this.#cursor >= this.#table.highWater) this.#cursor = 0
+      const entry = this.#cursor++
+      const scope = this.#table.ownerOf(entry)
+      const subject = this.#subjects[entry]
+      if (scope === null || subject === undefined) continue
+      if (!subject.isInUse) {
+        this.#table.remove(entry, saltOf(scope))
+        return
+      }
+      subject.isInUse = false
+    }
+  }
+
+  /** The braces send all keys of a subject to the same place in a Redis Cluster. */
+  #keyOf(scope: string, subject: string): string {
+    return `${this.#prefix}{${this.#tagOf(scope, subject)}}`
+  }
+}
+
+/** Only spreads what scopes have in common. */
+const saltOf = (scope: string): number => Math.imul(scope.length, 0x9e3779b1)

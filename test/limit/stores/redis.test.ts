@@ -1,0 +1,352 @@
+// Instances that share their counters through a real Redis: what they admit together, and what becomes of it when Redis
+// hangs, dies, forgets, or can no longer write.
+
+import { setImmediate } from 'node:timers/promises'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import type { Quota } from '../../../src/limit/quota.ts'
+import { closeAfterEach } from '../../support/closing.ts'
+import { type Instance, demandOf, instancesFor, quotaOf } from '../../support/quotas.ts'
+import { whenDown } from '../../support/redis-link.ts'
+import { type RedisServer, describeWithRedis, startRedis, until } from '../../support/redis.ts'
+
+const opened = closeAfterEach()
+const start = instancesFor(opened)
+
+const day = (limit: number, more: object = {}) => quotaOf('day', { limit, window: '1d', align: 'UTC', ...more })
+const hour = (limit: number, more: object = {}) => quotaOf('hour', { limit, window: '1h', ...more })
+
+const admitted = (verdicts: readonly boolean[]) => verdicts.filter(Boolean).length
+
+/** Each instance asks `count` times, in bunches, as connections would. */
+async function hammer(
+  instances: readonly Instance[],
+  count: number,
+  ask: (instance: Instance, i: number) => Promise<boolean>,
+) {
+  const verdicts: boolean[] = []
+  for (let i = 0; i < count; i += 50) {
+    const bunch = instances.flatMap((instance) => Array.from({ length: 50 }, (_, j) => ask(instance, i + j)))
+    verdicts.push(...(await Promise.all(bunch)))
+  }
+  return verdicts
+}
+
+/** The most in any span of so many milliseconds, of ascending times. */
+function mostWithin(times: readonly number[], spanMs: number): number {
+  let from = 0
+  let most = 0
+  for (const [i, time] of times.entries()) {
+    while (time - (times[from] as number) >= spanMs) from++
+    most = Math.max(most, i - from + 1)
+  }
+  return most
+}
+
+describeWithRedis('instances that share counters', () => {
+  let redis: RedisServer
+  beforeEach(async () => {
+    redis = await startRedis()
+  })
+  afterEach(() => redis.close())
+
+  const startSome = (count: number) => Promise.all(Array.from({ length: count }, () => start(redis.url)))
+  const calls = async () => {
+    const stats = await redis.ask('INFO', 'commandstats')
+    return [...stats.matchAll(/cmdstat_eval(?:sha)?:calls=(\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0)
+  }
+  /** Redis with everything in it gone, also instances. */
+  const whenBack = async (instances: readonly Instance[]) => {
+    for (const { link } of instances) expect(await link.whenUp(10_000)).toBe(true)
+  }
+
+  it('admit exactly the limit together, of one subject', async () => {
+    const instances = await startSome(3)
+    for (const quota of [day(1000), hour(1000), quotaOf('slow', { limit: 1, window: '1h', burst: 1000 })]) {
+      const verdicts = await hammer(instances, 500, ({ take }) => take(quota, 'x'))
+      expect([verdicts.length, admitted(verdicts)]).toEqual([1500, 1000])
+    }
+  })
+
+  it('admit exactly the limit together, of many subjects', async () => {
+    const instances = await startSome(3)
+    const quota = day(10)
+    const verdicts = await hammer(instances, 500, ({ take }, i) => take(quota, `subject-${i % 100}`))
+    expect(admitted(verdicts)).toBe(1000)
+  })
+
+  it('never admit more than the limit in any window, by the time of Redis', async () => {
+    const instances = await startSome(3)
+    const strict = quotaOf('strict', { limit: 30, window: '200ms' })
+    const steady = quotaOf('steady', { limit: 100, window: '1s', burst: 20 })
+    const times = { strict: [] as number[], steady: [] as number[] }
+    const endMs = performance.now() + 1200
+    while (performance.now() < endMs) {
+      for (const [quota, kept] of [
+        [strict, times.strict],
+        [steady, times.steady],
+      ] as const) {
+        const demands = instances.flatMap((instance) =>
+          Array.from({ length: 5 }, () => [instance, demandOf([quota], ['x'])] as const),
+        )
+        const verdicts = await Promise.all(demands.map(([instance, demand]) => instance.ask(demand)))
+        for (const [i, [, demand]] of demands.entries()) if (verdicts[i] === true) kept.push(demand.atMs[0] as number)
+      }
+    }
+    const strictTimes = times.strict.toSorted((a, b) => a - b)
+    expect(mostWithin(strictTimes, 200)).toBe(30)
+    const steadyTimes = times.steady.toSorted((a, b) => a - b)
+    for (const spanMs of [50, 200, 1000]) expect(mostWithin(steadyTimes, spanMs)).toBeLessThanOrEqual(20 + spanMs / 10)
+    expect(steadyTimes.length).toBeGreaterThanOrEqual(20)
+  })
+
+  it('charge all or nothing: a policy that refuses leaves the others as they were', async () => {
+    const instances = await startSome(2)
+    const [wide, narrow] = [hour(1000), day(5)]
+    for (let i = 0; i < 300; i++) {
+      const instance = instances[i % 2] as Instance
+      // Others, so that what is remembered of a refusal is not all that is tested.
+      await instance.charge(demandOf([wide, narrow], ['x', i % 3 === 0 ? 'y' : 'x']))
+    }
+    expect(await (instances[0] as Instance).left(wide, 'x')).toBe(990)
+  })
+
+  it('charge what only watches where it has room, and refuse nothing for it', async () => {
+    const [instance] = (await startSome(1)) as [Instance]
+    const shadow = hour(3, { mode: 'shadow' })
+    const demands = Array.from({ length: 5 }, () => demandOf([shadow, day(100)], ['x', 'x']))
+    expect(await Promise.all(demands.map((demand) => instance.ask(demand)))).toEqual([true, true, true, true, true])
+    expect(demands.map(({ standings }) => standings[0]?.admitted)).toEqual([true, true, true, false, false])
+  })
+
+  it('ask once for all requests of a turn', async () => {
+    const [instance] = (await startSome(1)) as [Instance]
+    // The first call finds that Redis does not have the script.
+    await instance.take(day(10), 'x')
+    const before = await calls()
+    await Promise.all(Array.from({ length: 100 }, (_, i) => instance.take(day(10), `s-${i}`)))
+    expect((await calls()) - before).toBe(1)
+    await Promise.all(Array.from({ length: 300 }, (_, i) => instance.take(day(10), `s-${i}`)))
+    expect((await calls()) - before).toBe(4)
+  })
+
+  it('remember a refusal, and ask no more for what cannot fit', async () => {
+    const [instance] = (await startSome(1)) as [Instance]
+    const quota = hour(3)
+    for (let i = 0; i < 4; i++) await instance.take(quota, 'x')
+    const before = await calls()
+    const demand = demandOf([quota, day(10)], ['x', 'x'])
+    for (let i = 0; i < 1000; i++) expect(instance.charge(demand)).toBe(false)
+    expect(demand.standings[0]).toMatchObject({ admitted: false, remaining: 0, source: 'remembered' })
+    expect(demand.standings[0]?.waitMs).toBeGreaterThan(3_000_000)
+    expect(demand.standings[1]).toMatchObject({ admitted: true, remaining: 10 })
+    expect(instance.charge(demandOf([day(10)], ['x'], [11]))).toBe(false)
+    expect((await calls()) - before).toBe(0)
+    // Somebody else has not been refused, nor has who gives units back.
+    expect(await instance.take(quota, 'y')).toBe(true)
+    instance.store.settle(quota, 'x', -1, Date.now(), Date.now())
+    expect(await instance.take(quota, 'x')).toBe(true)
+  })
+
+  it('do not ask their own clocks', async () => {
+    const instances = [await start(redis.url, { aheadMs: 3_600_000 }), await start(redis.url, { aheadMs: -3_600_000 })]
+    // Windows so short that two hours are many of them.
+    for (const quota of [day(100), hour(100), quotaOf('minute', { limit: 100, window: '10m', align: 'UTC' })]) {
+      const verdicts = await hammer(instances, 100, ({ take }) => take(quota, 'x'))
+      expect(admitted(verdicts)).toBe(100)
+      const waits = await Promise.all(
+        instances.map(async ({ charge }) => {
+          const demand = demandOf([{ ...quota, isEnforced: false }], ['x'])
+          await charge(demand)
+          return demand.standings[0]?.waitMs as number
+        }),
+      )
+      expect(Math.abs((waits[0] as number) - (waits[1] as number))).toBeLessThan(5000)
+    }
+  })
+
+  it('correct what a request has cost, for all of them', async () => {
+    const [first, second] = (await startSome(2)) as [Instance, Instance]
+    for (const quota of [hour(10), day(10), quotaOf('slow', { limit: 1, window: '1h', burst: 10 })]) {
+      const demand = demandOf([quota], ['x'], [4])
+      await first.charge(demand)
+      expect(await second.left(quota, 'x')).toBe(6)
+      first.store.settle(quota, 'x', -3, demand.atMs[0] as number, first.clock())
+      // The correction goes before.
+      expect(await first.left(quota, 'x')).toBe(9)
+      first.store.settle(quota, 'x', 15, demand.atMs[0] as number, first.clock())
+      await first.left(quota, 'x')
+      expect(await second.take(quota, 'x')).toBe(false)
+      expect(await second.left(quota, 'x')).toBe(0)
+    }
+  })
+
+  it('forget what a subject has used, when asked to', async () => {
+    const [first, second] = (await startSome(2)) as [Instance, Instance]
+    const quota = day(3)
+    for (let i = 0; i < 4; i++) await first.take(quota, 'x')
+    await second.store.reset(quota, 'x', second.clock())
+    expect(await second.left(quota, 'x')).toBe(3)
+    await first.store.reset(quota, 'x', first.clock())
+    expect(await first.take(quota, 'x')).toBe(true)
+    expect(await second.left(quota, 'x')).toBe(2)
+  })
+
+  it('keep counts over a reload and a restart', async () => {
+    const [first] = (await startSome(1)) as [Instance]
+    for (let i = 0; i < 3; i++) await first.take(day(10), 'x')
+    expect(await first.left(day(50), 'x')).toBe(47)
+    await first.store.close()
+    const [second] = (await startSome(1)) as [Instance]
+    // Policies have come beside it.
+    await second.charge(demandOf([hour(5), quotaOf('other', { limit: 5, window: '1m' })], ['x', 'x']))
+    expect(await second.left(day(10), 'x')).toBe(7)
+  })
+
+  it('write no subject to Redis', async () => {
+    const [instance] = (await startSome(1)) as [Instance]
+    await instance.take(day(10), '192.0.2.77')
+    const keys = (await redis.ask('KEYS', '*')).split('\n')
+    expect(keys.some((key) => /^test:r1:\{[\w-]{22}\}$/.test(key))).toBe(true)
+    const dumps = await Promise.all(keys.map((key) => redis.ask('DUMP', key)))
+    expect([...keys, ...dumps].join('\n')).not.toContain('192.0.2.77')
+  })
+
+  it('tell from what they know, without asking', async () => {
+    const [instance] = (await startSome(1)) as [Instance]
+    await instance.take(hour(10), 'x', 4)
+    const before = await calls()
+    const demand = demandOf([hour(10), day(5)], ['x', 'x'])
+    instance.store.peek(demand, instance.clock())
+    expect(demand.standings.map(({ admitted: fits, remaining }) => [fits, remaining])).toEqual([
+      [true, 6],
+      [true, 5],
+    ])
+    expect(await calls()).toBe(before)
+  })
+
+  it('decide here what is more than may wait', async () => {
+    const [instance] = (await startSome(1)) as [Instance]
+    const verdicts = Array.from({ length: 10_000 }, (_, i) => instance.charge(demandOf([day(10)], [`s-${i}`])))
+    const waiting = verdicts.filter((verdict) => verdict instanceof Promise).length
+    expect(waiting).toBe((4 + 32) * 128)
+    expect(admitted(await Promise.all(verdicts.map(async (verdict) => verdict)))).toBe(10_000)
+  })
+
+  it('stay exact when scripts are flushed', async () => {
+    const instances = await startSome(2)
+    const asking = hammer(instances, 1000, ({ take }) => take(day(1000), 'x'))
+    for (let i = 0; i < 5; i++) await redis.ask('SCRIPT', 'FLUSH')
+    expect(admitted(await asking)).toBe(1000)
+  })
+
+  it('know how many they are', async () => {
+    const instances = await startSome(3)
+    const [first] = instances as [Instance]
+    await until(() => first.store.instances === 3, 'three instances to be known')
+    await instances[2]?.store.close()
+    await until(() => first.store.instances === 2, 'the one that left to be noticed')
+    expect(instances[1]?.store.instances).toBeLessThanOrEqual(3)
+  })
+
+  /** Instances that know of each other. */
+  async function startThree(options: Parameters<typeof start>[1] = {}) {
+    const instances: Instance[] = []
+    for (let i = 0; i < 3; i++) instances.push(await start(redis.url, options))
+    for (const { store } of instances) await until(() => store.instances === 3, 'all instances to be known')
+    return instances as [Instance, Instance, Instance]
+  }
+
+  it('admit their share of what is left while Redis is dead, at once, and then owe it', async () => {
+    const instances = await startThree()
+    const quota = hour(90)
+    for (let i = 0; i < 30; i++) await (instances[i % 3] as Instance).take(quota, 'x')
+    // Each knows how it stands.
+    for (const instance of instances) await instance.left(quota, 'x')
+    await redis.kill()
+    for (const { link } of instances) await whenDown(link)
+    let taken = 0
+    for (const { charge } of instances) {
+      const verdicts = Array.from({ length: 50 }, () => charge(demandOf([quota], ['x'])))
+      // Booleans: nothing is waited for.
+      taken += verdicts.filter((verdict) => verdict === true).length
+      expect(verdicts.filter((verdict) => verdict === true)).toHaveLength(20)
+      expect(verdicts.filter((verdict) => verdict === false)).toHaveLength(30)
+    }
+    expect(taken).toBe(60)
+    await redis.restart()
+    await whenBack(instances)
+    // Redis came back empty: it holds what was owed.
+    await until(async () => (await instances[0].left(quota, 'x')) === 30, 'what was used to be known')
+  })
+
+  it.each([
+    ['open', 50],
+    ['full', 9],
+    ['share', 3],
+    ['closed', 0],
+  ] as const)('let pass with fallback: %s what that says', async (fallback, passes) => {
+    const instances = await startThree()
+    const [{ charge, link }] = instances
+    await redis.kill()
+    await whenDown(link)
+    const quota = hour(9, { fallback })
+    const demands = Array.from({ length: 50 }, () => demandOf([quota], ['x']))
+    const verdicts = demands.map((demand) => charge(demand))
+    expect(verdicts.filter((verdict) => verdict === true)).toHaveLength(passes)
+    expect(demands[49]?.standings[0]?.source).toBe(fallback === 'closed' ? 'closed' : 'share')
+  })
+
+  it('answer every request while Redis hangs, and none waits once that is known', async () => {
+    const [first] = await startThree({ deadlineMs: 25 })
+    redis.pause()
+    const verdicts: boolean[] = []
+    while (first.link.isUp) {
+      const asked = Array.from({ length: 20 }, (_, i) => first.take(day(1000), `s-${i}`))
+      verdicts.push(...(await Promise.all(asked)))
+    }
+    expect(verdicts.every(Boolean)).toBe(true)
+    expect(first.charge(demandOf([day(1000)], ['x']))).toBe(true)
+    redis.resume()
+    expect(await first.link.whenUp(10_000)).toBe(true)
+    expect(first.charge(demandOf([day(1000)], ['x']))).toBeInstanceOf(Promise)
+  })
+
+  it('put back what Redis has lost of a quota of the calendar, once', async () => {
+    const [first, second] = (await startSome(2)) as [Instance, Instance]
+    const quota = day(1000)
+    await Promise.all(Array.from({ length: 100 }, () => first.take(quota, 'x')))
+    await Promise.all(Array.from({ length: 50 }, () => second.take(quota, 'x')))
+    await redis.flush()
+    for (let i = 0; i < 3; i++) {
+      expect(await first.take(quota, 'x')).toBe(true)
+      expect(await second.take(quota, 'x')).toBe(true)
+      await setImmediate()
+    }
+    expect(await first.left(quota, 'x')).toBe(1000 - 156)
+    expect(await second.left(quota, 'x')).toBe(1000 - 156)
+  })
+
+  it('count on, each for itself, when Redis turns read-only or full', async () => {
+    const other = opened(await startRedis())
+    const instance = await start(redis.url, { probeKey: 'test:probe' })
+    for (const [break_, mend] of [
+      [
+        ['REPLICAOF', '127.0.0.1', String(other.port)],
+        ['REPLICAOF', 'NO', 'ONE'],
+      ],
+      [
+        ['CONFIG', 'SET', 'maxmemory', '1'],
+        ['CONFIG', 'SET', 'maxmemory', '0'],
+      ],
+    ] as const) {
+      await redis.ask(...break_)
+      const quota: Quota = quotaOf(`q-${break_[0]}`, { limit: 5, window: '1h' })
+      const verdicts: boolean[] = []
+      while (instance.link.isUp) verdicts.push(await instance.take(quota, 'x'))
+      for (let i = 0; i < 10; i++) verdicts.push(await instance.take(quota, 'x'))
+      expect(admitted(verdicts)).toBe(5)
+      await redis.ask(...mend)
+      expect(await instance.link.whenUp(10_000)).toBe(true)
+    }
+  })
+})
