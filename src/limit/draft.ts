@@ -56,7 +56,7 @@ export function fillIn(draft: Draft, policies: readonly Policy[], ctx: RequestCo
   return applies
 }
 
-/** Turns to the policies from `from` to before `to`; false where none of them applies. */
+/** Turns to the policies from `from` to before `to`, which is now; false where none of them applies. */
 export function turnTo(draft: Draft, from: number, to: number, nowMs: number): boolean {
   draft.from = from
   draft.to = to

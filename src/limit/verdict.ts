@@ -55,7 +55,7 @@ export function compileVerdict(policies: readonly Policy[], random: () => number
       const bindingAt = longestWait(policies, draft)
       const { refusal, quota } = policies[bindingAt] as Policy
       say(ctx, draft, bindingAt, false)
-      const violated = policies.flatMap((policy, i) => (isViolated(policy, draft, i) ? [policy.name] : []))
+      const violated = policies.filter((policy, i) => isViolated(policy, draft, i)).map((policy) => policy.name)
       const waitMs = waitOf(policies[bindingAt] as Policy, draft, bindingAt)
       if (waitMs === Infinity) return problemReply(refusal, ctx.id, { 'violated-policies': violated })
       const retryAfter = retryAfterSeconds(waitMs, quota.rate.windowMs, random())
