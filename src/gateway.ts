@@ -20,6 +20,7 @@ import type { Control, HealthReport, ReloadResult } from './core/control.ts'
 import { GatewayError } from './core/errors.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
+import { Decisions } from './limit/decisions.ts'
 import { createMemorySlots } from './limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
 import { createRedisStore } from './limit/stores/redis.ts'
@@ -31,6 +32,7 @@ import { createStatistics } from './observe/statistics.ts'
 import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
 import type { PlannedPool } from './plan/pools.ts'
+import { countDecisions, createLimitDesk } from './plan/limits.ts'
 import { compilePurge, storedEntries } from './plan/purge.ts'
 import { openRedis, secretOf } from './plan/redis.ts'
 import { createListener } from './server/listener.ts'
@@ -90,7 +92,6 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const store = createMemoryStore(initial.cache.memory)
   const { disk: file } = initial.cache
   const disk = file === undefined ? null : createDiskTier({ path: file.path, maxBytes: file.max }, Date.now, log)
-  const slots = createMemorySlots()
   const statistics = createStatistics(startedAtMs)
   const metrics = createMetrics({
     openConnections: () => listener.openConnections,
@@ -100,6 +101,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     droppedLogLines: () => log.droppedLines,
     cacheTiers: () => shared.cache.tiers.all,
     redisIsUp: () => redis?.isUp ?? null,
+    limitDecisions: () => limits.decisions.counts(),
   })
   const recorder = createRecorder({ log, metrics, statistics }, initial.log)
   const redis = openRedis(initial.redis, log)
@@ -123,7 +125,11 @@ export function createGateway(setup: GatewaySetup): Gateway {
       deadlineMs,
       clock: Date.now,
     })
-  const quotas = sharedQuotas ?? createQuotaMemory()
+  const limits = {
+    quotas: sharedQuotas ?? createQuotaMemory(),
+    slots: createMemorySlots(),
+    decisions: new Decisions(),
+  }
   const purgeLog =
     redis === null
       ? null
@@ -140,14 +146,15 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const shared: Shared = {
     cache,
     purger,
-    quotas,
-    slots,
+    limits,
     now: Date.now,
     random: setup.random ?? Math.random,
     // Its own for each instance: two gateways in a row are no loop.
     viaToken: `weirgate-${token}`,
     health: () => healthReply(health()),
   }
+
+  const desk = createLimitDesk(limits, Date.now)
 
   let plan: GatewayPlan = compilePlan(initial, shared, null)
   let raw = loaded.raw
@@ -217,6 +224,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     const live = new Set(next.routes.map(({ row }) => row.route))
     statistics.keepRoutes(live)
     metrics.keepRoutes(live)
+    limits.decisions.keep(new Set(Object.keys(next.config.limits)))
     metrics.reloaded(true, loadedAt.getTime())
     for (const [name, pool] of previous.pools) if (next.pools.get(name) !== pool) retire(name, pool)
     log.info({ routes: next.routes.length }, 'Configuration loaded')
@@ -236,6 +244,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     stats: () => ({
       ...statistics.snapshot(performance.now()),
       cache: { entries: store.entries, bytes: store.bytes, max_bytes: store.maxBytes },
+      limits: countDecisions(plan, limits.decisions),
     }),
     routes: () => plan.routes.map(({ row }) => row),
     upstreams: () => [...plan.pools.values()].map(({ pool }) => pool.status()),
@@ -247,6 +256,11 @@ export function createGateway(setup: GatewaySetup): Gateway {
       return result
     },
     entries: (url) => storedEntries(shared.cache, url, plan.queries),
+    limits: () => desk.rows(plan),
+    limitStanding: (policy, subject) => desk.standing(plan, policy, subject),
+    resetLimit: (policy, subject) => desk.reset(plan, policy, subject),
+    refundLimit: (policy, subject, units) => desk.refund(plan, policy, subject, units),
+    limitTop: async (policy) => desk.top(plan, policy),
     reload,
   }
   const admin = createAdminServer(control, initial.admin, log)
@@ -291,7 +305,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
     await leases?.close()
     await purgeLog?.close()
     await cache.tiers.close()
-    await quotas.close()
+    await limits.quotas.close()
+    await limits.slots.close()
     await redis?.close()
     metrics.close()
     log.close()

@@ -17,6 +17,7 @@ import { json, problem } from './endpoints/endpoint.ts'
 import type { Answer, Endpoint } from './endpoints/endpoint.ts'
 import { EXPLAIN } from './endpoints/explain.ts'
 import { HEALTH } from './endpoints/health.ts'
+import { LIMITS } from './endpoints/limits.ts'
 import { METRICS } from './endpoints/metrics.ts'
 import { RELOAD } from './endpoints/reload.ts'
 import { ROUTES } from './endpoints/routes.ts'
@@ -39,6 +40,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...ROUTES,
   ...EXPLAIN,
   ...CACHE,
+  ...LIMITS,
   ...RELOAD,
 ]
 
@@ -147,7 +149,7 @@ async function answer(request: IncomingMessage, control: Control, guard: Guard, 
   const { headers, method = '' } = request
   const clientIp = clientAddress(request)
   const path = pathOf(request)
-  const here = ENDPOINTS.filter((endpoint) => endpoint.path === path)
+  const here = ENDPOINTS.filter((endpoint) => segmentsOf(endpoint.path, path) !== null)
 
   const isOpen = here.some((endpoint) => endpoint.isOpen === true)
   const refused = guard.checkSource(headers) ?? (isOpen ? null : guard.checkToken(headers, clientIp, performance.now()))
@@ -172,7 +174,7 @@ async function answer(request: IncomingMessage, control: Control, guard: Guard, 
     if (!body.ok) return refusal(body.status, body.detail)
     value = body.value
   }
-  const reply = await endpoint.run(control, value, clientIp)
+  const reply = await endpoint.run(control, value, clientIp, segmentsOf(endpoint.path, path) ?? {})
   if (reply.change !== undefined) {
     log.info({ client_ip: clientIp, method, path, status_code: reply.status, ...reply.change }, 'Admin change')
   }
@@ -201,6 +203,20 @@ const clientAddress = (request: IncomingMessage): string =>
 /** Parameters by name; of one that is repeated, the last. */
 const queryOf = (request: IncomingMessage): unknown =>
   Object.fromEntries(new URLSearchParams((request.url ?? '').replace(/^[^?]*/s, '')))
+
+/** The named segments of a path; null where it is not one of this pattern. */
+function segmentsOf(pattern: string, path: string): Record<string, string> | null {
+  if (pattern === path) return {}
+  const [names, values] = [pattern.split('/'), path.split('/')]
+  if (names.length !== values.length) return null
+  const segments: Record<string, string> = {}
+  for (const [i, name] of names.entries()) {
+    const value = values[i] as string
+    if (name.startsWith(':') && value !== '') segments[name.slice(1)] = value
+    else if (name !== value) return null
+  }
+  return segments
+}
 
 /** Without the query, and no longer than the log should hold. */
 const pathOf = (request: IncomingMessage): string => (request.url ?? '').slice(0, MAX_PATH_CHARS).replace(/\?.*$/s, '')

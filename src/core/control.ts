@@ -171,6 +171,59 @@ export interface Stats {
   readonly since_start: { readonly total: StatsRow; readonly routes: Readonly<Record<string, StatsRow>> }
   readonly last_minute: { readonly total: StatsRow; readonly routes: Readonly<Record<string, StatsRow>> }
   readonly cache: { readonly entries: number; readonly bytes: number; readonly max_bytes: number }
+  /** What the limits have decided since start, by policy. */
+  readonly limits: Readonly<Record<string, LimitCounts>>
+}
+
+export interface LimitCounts {
+  readonly admitted: number
+  readonly refused: number
+  /** Would have been refused by a policy that only watches. */
+  readonly shadowed: number
+  /** The same decisions, by who has decided. */
+  readonly by_source: Readonly<Record<string, number>>
+}
+
+/** A policy with its rules. */
+export interface LimitRow {
+  readonly policy: string
+  readonly mode: 'enforce' | 'shadow'
+  /** In words: `60 per 1m, sliding`. */
+  readonly rule: string
+  /** The parts of the key: what names a subject. */
+  readonly key: readonly string[]
+  /** Routes that name it. */
+  readonly routes: readonly string[]
+  readonly decisions: LimitCounts
+}
+
+/** A subject by the parts of a policy's key: `{ip: '192.0.2.7', 'header:x-api-key': 'a'}`. */
+export type LimitSubject = Readonly<Record<string, string>>
+
+export interface LimitStanding {
+  readonly policy: string
+  readonly mode: 'enforce' | 'shadow'
+  readonly key: string
+  readonly admitted: boolean
+  readonly limit: number
+  readonly remaining: number
+  /** Until one unit fits; null where one fits now. */
+  readonly retry_after_s: number | null
+  /** Until nothing counts as used. */
+  readonly full_after_s: number
+}
+
+/** Who has drawn on a policy the most in the last five to ten minutes, as far as this instance has seen. */
+export interface LimitTop {
+  readonly policy: string
+  readonly subjects: readonly {
+    readonly key: string
+    /** Units asked for, those refused included; more than there were by `excess` at most. */
+    readonly units: number
+    readonly excess: number
+    /** Requests that were not admitted. */
+    readonly refused: number
+  }[]
 }
 
 export type ReloadResult =
@@ -191,5 +244,15 @@ export interface Control {
   purge(request: PurgeRequest): Promise<PurgeResult>
   /** What is stored under a URL: absolute, or a path that stands for every host. Rejects as purge does. */
   entries(url: string): Promise<StoredEntries>
+  /** Policies in the order of the configuration. */
+  limits(): readonly LimitRow[]
+  /** How a subject stands with a policy. This and what follows reject with a GatewayError where there is no such policy, or
+   *  where the parts do not name a subject of it. */
+  limitStanding(policy: string, subject: LimitSubject): Promise<LimitStanding>
+  /** Forgets what a subject has used. */
+  resetLimit(policy: string, subject: LimitSubject): Promise<LimitStanding>
+  /** Gives units back to a subject, never more than it has used. */
+  refundLimit(policy: string, subject: LimitSubject, units: number): Promise<LimitStanding>
+  limitTop(policy: string): Promise<LimitTop>
   reload(): Promise<ReloadResult>
 }

@@ -51,6 +51,44 @@ export function compileKeyText(
   }
 }
 
+/** The subject that these values name, by part as formatKeyPart() writes it; or the names of parts that are missing. */
+export function subjectOf(
+  parts: readonly KeyPart[],
+  onMissing: OnMissing,
+  values: Readonly<Record<string, string>>,
+): { readonly subject: string } | { readonly missing: readonly string[] } {
+  const block = values['ip'] === undefined ? null : addressBlock(values['ip'])
+  if (parts.length === 1 && parts[0]?.kind === 'ip') return block === null ? { missing: ['ip'] } : { subject: block }
+  const missing: string[] = []
+  let subject = ''
+  for (const part of parts) {
+    const label = formatKeyPart(part)
+    const value = part.kind === 'ip' ? block : Object.hasOwn(values, label) ? (values[label] as string) : null
+    if (value !== null && value !== '') subject += framed(value)
+    else if (onMissing === 'ip' && block !== null) subject += `@${framed(block)}`
+    else missing.push(label)
+  }
+  return missing.length > 0 ? { missing } : { subject }
+}
+
+/** A subject for people, as compileKeyText() has it. Of the value of a field or a cookie, which may be a secret, and of one
+ *  that was too long, the digest. */
+export function formatSubject(parts: readonly KeyPart[], subject: string): string {
+  if (parts.length === 1 && parts[0]?.kind === 'ip') return `ip=${subject}`
+  let at = 0
+  const texts = parts.map((part) => {
+    const [head = '', mark, , length] = /^(@?)(#|(\d+):)/.exec(subject.slice(at)) ?? []
+    const start = at + head.length
+    at = start + (length === undefined ? DIGEST_CHARS : Number(length))
+    const value = subject.slice(start, at)
+    if (mark === '@') return `ip=${value}`
+    if (length === undefined) return `${formatKeyPart(part)}=sha256:${value}`
+    const mayBeSecret = part.kind === 'header' || part.kind === 'cookie'
+    return `${formatKeyPart(part)}=${mayBeSecret ? `sha256:${digest(value)}` : value}`
+  })
+  return texts.join(', ')
+}
+
 /** The text that stands for a client's address: IPv4 as it is, IPv4-mapped IPv6 as IPv4, other IPv6 as its /64 without
  *  zone. Unmapping comes first: masked, all of IPv4 would be one client (CVE-2026-30827). */
 export function addressBlock(address: string): string {
@@ -93,6 +131,9 @@ const compileHeaderRead =
     getCombined(ctx.headers, name) || null
 
 const framed = (value: string): string => (value.length > MAX_PART ? `#${digest(value)}` : `${value.length}:${value}`)
+
+/** Of 32 bytes in base64url. */
+const DIGEST_CHARS = 43
 
 const digest = (value: string): string => hash('sha256', value, 'base64url')
 

@@ -14,6 +14,7 @@ import { GatewayError } from '../core/errors.ts'
 import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
 import type { Standing } from './algorithm.ts'
+import type { Decisions, Tally } from './decisions.ts'
 import { type Draft, createDraft, fillIn, turnTo } from './draft.ts'
 import { wholeSeconds } from './fields.ts'
 import { type NamedLimit, type Policy, compilePolicy } from './policy.ts'
@@ -34,9 +35,14 @@ export interface Limiter {
   explain(ctx: RequestContext): ExplainedLimit[]
 }
 
-export interface LimiterSetup {
+/** What the limits have counted; outlives a configuration. */
+export interface LimitState {
   readonly quotas: QuotaStore
   readonly slots: SlotStore
+  readonly decisions: Decisions
+}
+
+export interface LimiterSetup extends LimitState {
   /** Wall clock, epoch milliseconds. */
   readonly clock: () => number
   /** From 0 to below 1; spreads Retry-After. */
@@ -46,7 +52,7 @@ export interface LimiterSetup {
 /** Compiles the policies of one route; their order is that of the fields, those for misses last. A name that comes twice
  *  counts once. */
 export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetup): Limiter {
-  const { quotas: store, slots, clock, random = Math.random } = setup
+  const { quotas: store, slots, decisions, clock, random = Math.random } = setup
   const named = [...new Map(limits.map((limit) => [limit.name, limit])).values()].map(compilePolicy)
   const ofTurn = (turn: Policy['turn']) => named.filter((policy) => policy.turn === turn)
   const [checks, misses, slotted] = [ofTurn('check'), ofTurn('miss'), ofTurn('slot')]
@@ -56,7 +62,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   const barring = policies.filter(({ bars }) => bars !== null)
   const isDoneAfterCheck = missesAt === policies.length && checks.every(({ finalCostOf }) => finalCostOf === null)
   const verdict = compileVerdict(policies, random)
-  const anyWatches = policies.some(({ isEnforced }) => !isEnforced)
+  const tallies = policies.map(({ name }) => decisions.of(name))
   const now = () => Math.floor(clock())
 
   // One suffices while nothing is left to be done for a request after its check; others have their own.
@@ -83,7 +89,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   }
 
   function checked(ctx: RequestContext, draft: Draft, admitted: boolean): Reply | null {
-    if (anyWatches) noteShadows(ctx, draft)
+    noteDecisions(ctx, draft, admitted)
     if (!admitted || isDoneAfterCheck) {
       const reply = admitted ? verdict.admit(ctx, draft) : verdict.refuse(ctx, draft)
       spare = draft
@@ -120,7 +126,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   }
 
   function missed(ctx: RequestContext, draft: Draft, admitted: boolean): ReturnType<Stage> {
-    if (anyWatches) noteShadows(ctx, draft)
+    noteDecisions(ctx, draft, admitted)
     if (!admitted) return refuseMiss(ctx, draft)
     noteTaken(draft)
     // A client that has gone in the meantime has been settled for without this.
@@ -148,13 +154,11 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
 
   /** True where the request may go on, with the slot or because the policy only watches. */
   function holdSlot(ctx: RequestContext, draft: Draft, i: number, slot: Slot | null): boolean {
-    const { limit, isEnforced, name } = policies[i] as Policy
+    const { limit, isEnforced } = policies[i] as Policy
     draft.to = i + 1
     tellSlots(draft, i, slot === null ? limit : limit - slot.remaining, slot !== null)
-    if (slot === null) {
-      if (!isEnforced) ctx.shadowedBy = name
-      return !isEnforced
-    }
+    noteDecision(ctx, draft, i, slot !== null)
+    if (slot === null) return !isEnforced
     draft.slots.push(slot)
     ctx.whenEnded(releaseSlots)
     return true
@@ -210,13 +214,20 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
     }
   }
 
-  /** Those that the store was just asked about, and that would have refused. */
-  function noteShadows(ctx: RequestContext, draft: Draft): void {
-    for (let i = draft.from; i < draft.to; i++) {
-      const { isEnforced, name } = policies[i] as Policy
-      if (isEnforced || draft.subjects[i] === null || (draft.standings[i] as Standing).admitted) continue
-      ctx.shadowedBy = name
-    }
+  /** admitted: the request, by all that the store was just asked about. */
+  function noteDecisions(ctx: RequestContext, draft: Draft, admitted: boolean): void {
+    for (let i = draft.from; i < draft.to; i++) if (draft.subjects[i] !== null) noteDecision(ctx, draft, i, admitted)
+  }
+
+  function noteDecision(ctx: RequestContext, draft: Draft, i: number, admitted: boolean): void {
+    const standing = draft.standings[i] as Standing
+    // It had room, and was not charged.
+    if (standing.admitted && !admitted) return
+    const { isEnforced, name } = policies[i] as Policy
+    if (!standing.admitted && !isEnforced) ctx.shadowedBy = name
+    const result = standing.admitted ? 'admitted' : isEnforced ? 'refused' : 'shadowed'
+    const tally = tallies[i] as Tally
+    tally.add(result, standing.source, draft.subjects[i] as string, draft.costs[i] as number, draft.atMs[i] as number)
   }
 
   function onAnswer(ctx: RequestContext, headers: HeaderList): void {

@@ -25,6 +25,13 @@ export interface MetricSources {
   }[]
   /** Whether Redis is there; null where none is configured. */
   readonly redisIsUp: () => boolean | null
+  /** What the limits have decided since the start. */
+  readonly limitDecisions: () => readonly {
+    readonly policy: string
+    readonly result: string
+    readonly source: string
+    readonly count: number
+  }[]
 }
 
 type TierCount = 'hits' | 'misses' | 'bad' | 'failed' | 'written' | 'dropped'
@@ -69,11 +76,6 @@ export function createMetrics(sources: MetricSources): Metrics {
     'Requests on routes with a cache, by what it did and why it was no hit.',
     ['route', 'outcome', 'reason'],
   )
-  const decisions = registry.counter(
-    'weirgate_limit_decisions_total',
-    'Verdicts of the limits, counted for the policy that bound the request.',
-    ['policy', 'result'],
-  )
   const bytes = registry.counter('weirgate_response_bytes_total', 'Bytes of answers sent to clients.', ['route'])
   const upstreamErrors = registry.counter('weirgate_upstream_errors_total', 'Requests that an upstream failed.', [
     'code',
@@ -114,6 +116,14 @@ export function createMetrics(sources: MetricSources): Metrics {
     const isUp = sources.redisIsUp()
     return isUp === null ? [] : [[[], isUp ? 1 : 0]]
   })
+  registry.readings(
+    'counter',
+    'weirgate_limit_decisions_total',
+    'Decisions of the limits: by policy, what became of it (shadowed: it would have refused), and who decided.',
+    ['policy', 'result', 'source'],
+    () =>
+      sources.limitDecisions().map(({ policy, result, source, count }) => [[policy, result, source], count] as const),
+  )
   const { cacheDisk } = sources
   if (cacheDisk !== null) {
     const isUp = (): number => (cacheDisk.isUp ? 1 : 0)
@@ -174,7 +184,6 @@ export function createMetrics(sources: MetricSources): Metrics {
     return getOrAdd(byReason, reason, () => cached.series([series.name, outcome, reason ?? '']))
   }
 
-  const byPolicy = new Map<string, { readonly admitted: Counter; readonly refused: Counter }>()
   const byCode = new Map<ErrorCode, Counter>()
 
   return {
@@ -184,14 +193,7 @@ export function createMetrics(sources: MetricSources): Metrics {
       series.duration.observe(ctx.durationMs / 1000)
       series.bytes.add(ctx.bytesSent)
       if (ctx.cache !== null) cacheCounter(series, ctx.cache, ctx.cacheReason).add(1)
-      const { quota, error } = ctx
-      if (quota !== null) {
-        const policy = getOrAdd(byPolicy, quota.policy, () => ({
-          admitted: decisions.series([quota.policy, 'admitted']),
-          refused: decisions.series([quota.policy, 'refused']),
-        }))
-        ;(quota.admitted ? policy.admitted : policy.refused).add(1)
-      }
+      const { error } = ctx
       if (error !== null && error.kind.source === 'upstream') {
         getOrAdd(byCode, error.code, () => upstreamErrors.series([error.code])).add(1)
       }

@@ -16,8 +16,8 @@ const SLICES = 12
 export interface Statistics {
   /** Counts a finished request. status: as logged. The request's own times say which slice it falls into. */
   record(ctx: RequestContext, status: number): void
-  /** nowMs: performance.now(). The gateway adds the numbers of the cache. */
-  snapshot(nowMs: number): Omit<Stats, 'cache'>
+  /** nowMs: performance.now(). The gateway adds the numbers of the cache and of the limits. */
+  snapshot(nowMs: number): Omit<Stats, 'cache' | 'limits'>
   /** Forgets all routes but these; for a reload. What they had counted stays in the totals. */
   keepRoutes(live: ReadonlySet<string>): void
 }

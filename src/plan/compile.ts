@@ -22,9 +22,7 @@ import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
 import { type Identity, compileIdentity, identifyingFields } from '../identity/user.ts'
 import { SINGLE_FIELDS } from '../limit/fields.ts'
-import { type Limiter, compileLimiter } from '../limit/limiter.ts'
-import type { QuotaStore } from '../limit/quota.ts'
-import type { SlotStore } from '../limit/slots.ts'
+import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
 import { type Pipeline, compilePipeline } from './pipeline.ts'
 import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'
@@ -35,8 +33,7 @@ import { describeRoute } from './table.ts'
 export interface Shared {
   readonly cache: SharedCache
   readonly purger: Purger
-  readonly quotas: QuotaStore
-  readonly slots: SlotStore
+  readonly limits: LimitState
   /** Wall clock, milliseconds. */
   readonly now: () => number
   /** From 0 to below 1. */
@@ -184,10 +181,7 @@ function compileRoute(
     const limit = required(config.limits[name], `limit ${name}`)
     return { name, options: options.mode === 'shadow' ? { ...limit, mode: options.mode } : limit }
   })
-  const limiter =
-    policies.length === 0
-      ? null
-      : compileLimiter(policies, { quotas: shared.quotas, slots: shared.slots, clock: shared.now })
+  const limiter = policies.length === 0 ? null : compileLimiter(policies, { ...shared.limits, clock: shared.now })
   const upstream = options.upstream ?? config.defaults.upstream ?? ''
   const pool = required(pools.get(upstream), `upstream ${upstream}`)
   const { timeouts, retries, framing } = required(config.upstreams[upstream], `upstream ${upstream}`)

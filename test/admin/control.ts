@@ -1,6 +1,6 @@
 // A gateway for the tests of this folder: answers with fixed values and remembers what was asked of it.
 
-import type { Control, Explanation, HealthReport, Stats, StatsRow } from '../../src/core/control.ts'
+import type { Control, Explanation, HealthReport, LimitStanding, Stats, StatsRow } from '../../src/core/control.ts'
 
 export const HEALTH: HealthReport = {
   status: 'ok',
@@ -26,6 +26,7 @@ export const STATS: Stats = {
   since_start: { total: ROW, routes: { '/a': ROW } },
   last_minute: { total: ROW, routes: {} },
   cache: { entries: 1, bytes: 50, max_bytes: 1000 },
+  limits: {},
 }
 
 export const EXPLANATION: Explanation = {
@@ -39,6 +40,17 @@ export const EXPLANATION: Explanation = {
   limits: [],
   cache: null,
   refused: null,
+}
+
+export const STANDING: LimitStanding = {
+  policy: 'one',
+  mode: 'enforce',
+  key: 'ip=192.0.2.7',
+  admitted: true,
+  limit: 10,
+  remaining: 7,
+  retry_after_s: null,
+  full_after_s: 60,
 }
 
 /** asked: every call with an argument, in order. */
@@ -75,6 +87,20 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
       asked.push(['entries', url])
       return Promise.resolve({ entries: [], truncated: false })
     },
+    limits: () => [],
+    limitStanding(policy, subject) {
+      asked.push(['limitStanding', { policy, subject }])
+      return Promise.resolve({ ...STANDING, policy })
+    },
+    resetLimit(policy, subject) {
+      asked.push(['resetLimit', { policy, subject }])
+      return Promise.resolve({ ...STANDING, policy })
+    },
+    refundLimit(policy, subject, units) {
+      asked.push(['refundLimit', { policy, subject, units }])
+      return Promise.resolve({ ...STANDING, policy })
+    },
+    limitTop: (policy) => Promise.resolve({ policy, subjects: [] }),
     reload() {
       asked.push(['reload', null])
       return Promise.resolve({ ok: true, loaded_at: '2026-01-02T00:00:00.000Z' })

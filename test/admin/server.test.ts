@@ -103,6 +103,11 @@ describe('what can be read', () => {
       'POST /api/explain',
       'POST /api/cache/purge',
       'GET /api/cache/entry',
+      'GET /api/limits',
+      'GET /api/limits/:policy',
+      'DELETE /api/limits/:policy',
+      'POST /api/limits/:policy/refund',
+      'GET /api/limits/:policy/top',
       'POST /api/reload',
     ])
     for (const { summary } of endpoints) expect(summary).toMatch(/\w{3}/)

@@ -352,7 +352,7 @@ routes: [{path: /cached, cache: {ttl: 1h}}, {path: /limited, limits: [two]}, {pa
     expect(value('weirgate_requests_total', { route: '/limited', status: '429' })).toBe(1)
     expect(value('weirgate_requests_total', { route: '(none)', status: '404' })).toBe(1)
     expect(value('weirgate_cache_requests_total', { route: '/cached', outcome: 'hit', reason: '' })).toBe(1)
-    expect(value('weirgate_limit_decisions_total', { policy: 'two', result: 'refused' })).toBe(1)
+    expect(value('weirgate_limit_decisions_total', { policy: 'two', result: 'refused', source: 'memory' })).toBe(1)
     expect(value('weirgate_upstream_errors_total', { code: 'upstream_refused' })).toBe(1)
     expect(value('weirgate_cache_entries')).toBe(1)
     expect(value('weirgate_config_last_reload_success')).toBe(1)

@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Reply, RequestContext } from '../../src/core/context.ts'
+import { Decisions } from '../../src/limit/decisions.ts'
 import { compileLimiter, type Limiter } from '../../src/limit/limiter.ts'
 import type { NamedLimit } from '../../src/limit/policy.ts'
 import { limitOptions } from '../../src/limit/options.ts'
@@ -25,7 +26,13 @@ function limiterOf(policies: readonly NamedLimit[], random = 0) {
 }
 
 const limiterWith = (policies: readonly NamedLimit[], quotas: QuotaStore, clock: () => number, random = 0): Limiter =>
-  compileLimiter(policies, { quotas, slots: createMemorySlots(), clock, random: () => random })
+  compileLimiter(policies, {
+    quotas,
+    slots: createMemorySlots(),
+    decisions: new Decisions(),
+    clock,
+    random: () => random,
+  })
 
 /** What a client would see of the limits: the status of a refusal or null, and the fields. */
 function ask(limiter: Limiter, parts: RequestParts = {}) {
@@ -441,6 +448,7 @@ describe('what is taken is given back once, whatever happens', () => {
         used: (...asked) => slots.used(...asked),
         close: () => slots.close(),
       },
+      decisions: new Decisions(),
       clock: () => START_MS,
       random: () => 0,
     })

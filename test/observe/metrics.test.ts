@@ -12,6 +12,10 @@ const sources = {
   droppedLogLines: () => 5,
   cacheTiers: () => [{ name: 'redis', counts: { hits: 4, misses: 3, bad: 2, failed: 1, written: 6, dropped: 0 } }],
   redisIsUp: () => false,
+  limitDecisions: () => [
+    { policy: 'per-client', result: 'refused', source: 'memory', count: 2 },
+    { policy: 'per-client', result: 'shadowed', source: 'redis', count: 1 },
+  ],
 }
 
 let metrics: Metrics
@@ -27,6 +31,14 @@ function value(series: string): number | null {
   const line = lines().find((candidate) => candidate.startsWith(`${series} `))
   return line === undefined ? null : Number(line.slice(series.length + 1))
 }
+
+describe('the limits', () => {
+  it('are told by policy, result and who decided', () => {
+    const labels = (result: string, source: string) => `{policy="per-client",result="${result}",source="${source}"}`
+    expect(value(`weirgate_limit_decisions_total${labels('refused', 'memory')}`)).toBe(2)
+    expect(value(`weirgate_limit_decisions_total${labels('shadowed', 'redis')}`)).toBe(1)
+  })
+})
 
 describe('a finished request', () => {
   it('is counted by route and status, with its bytes and its duration', () => {
@@ -54,15 +66,6 @@ describe('a finished request', () => {
     expect(value('weirgate_cache_requests_total{route="/a",outcome="hit",reason=""}')).toBe(1)
     expect(value('weirgate_cache_requests_total{route="/a",outcome="miss",reason="absent"}')).toBe(1)
     expect(lines().filter((line) => line.startsWith('weirgate_cache_requests_total'))).toHaveLength(2)
-  })
-
-  it('is counted by the verdict of the limits', () => {
-    const quota = { policy: 'per-client', limit: 60, remaining: 0 }
-    metrics.record(finished({ route: '/a', quota: { ...quota, admitted: true } }), 200)
-    metrics.record(finished({ route: '/a', quota: { ...quota, admitted: false } }), 429)
-    metrics.record(finished({ route: '/a', quota: { ...quota, admitted: false } }), 429)
-    expect(value('weirgate_limit_decisions_total{policy="per-client",result="admitted"}')).toBe(1)
-    expect(value('weirgate_limit_decisions_total{policy="per-client",result="refused"}')).toBe(2)
   })
 
   it('is counted as an upstream error only where the upstream was at fault', () => {

@@ -25,6 +25,7 @@ function recording(level: LogLevel = 'info') {
     droppedLogLines: none,
     cacheTiers: () => [],
     redisIsUp: () => null,
+    limitDecisions: () => [],
   })
   opened.push(metrics)
   const statistics = createStatistics(0)

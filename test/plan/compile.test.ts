@@ -8,6 +8,8 @@ import { createSharedCache } from '../../src/cache/shared.ts'
 import { createMemoryStore } from '../../src/cache/stores/memory.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { type HeaderList, RequestContext } from '../../src/core/context.ts'
+import { Decisions } from '../../src/limit/decisions.ts'
+import type { QuotaStore } from '../../src/limit/quota.ts'
 import { createMemorySlots } from '../../src/limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from '../../src/limit/stores/memory.ts'
 import { type GatewayPlan, type Shared, compilePlan } from '../../src/plan/compile.ts'
@@ -17,8 +19,7 @@ const cache = createSharedCache(createMemoryStore(1024 ** 2), Date.now)
 const PARTS: Shared = {
   cache,
   purger: createPurger(cache, 'test', null),
-  quotas: createQuotaMemory(),
-  slots: createMemorySlots(),
+  limits: { quotas: createQuotaMemory(), slots: createMemorySlots(), decisions: new Decisions() },
   now: Date.now,
   random: Math.random,
   viaToken: 'weirgate-test',
@@ -77,6 +78,10 @@ describe('a request body that is held for its key', () => {
   })
 })
 
+const withQuotas = (parts: Partial<QuotaStore>): Partial<Shared> => ({
+  limits: { ...PARTS.limits, quotas: { ...PARTS.limits.quotas, ...parts } },
+})
+
 describe('a fault inside', () => {
   const broken = (): never => {
     throw new TypeError('secret internals')
@@ -84,12 +89,8 @@ describe('a fault inside', () => {
 
   it.each([
     ['in the plan itself', '/health', { health: broken }],
-    ['in a stage', '/a', { quotas: { ...PARTS.quotas, charge: broken, peek: broken } }],
-    [
-      'in a stage that waits',
-      '/a',
-      { quotas: { ...PARTS.quotas, charge: () => Promise.reject(new TypeError('secret internals')) } },
-    ],
+    ['in a stage', '/a', withQuotas({ charge: broken, peek: broken })],
+    ['in a stage that waits', '/a', withQuotas({ charge: () => Promise.reject(new TypeError('secret internals')) })],
   ])('%s is a 500 without internals, and the cause is there for the log', async (_where, path, parts) => {
     const ctx = requestFor(path)
     const reply = await planOf(TABLE, parts).answer(ctx)

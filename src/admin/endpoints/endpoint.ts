@@ -5,14 +5,21 @@ import type { z } from 'zod'
 import type { Control } from '../../core/control.ts'
 
 export interface Endpoint {
-  readonly method: 'GET' | 'POST'
+  readonly method: 'GET' | 'POST' | 'DELETE'
+  /** `:name` stands for one segment. */
   readonly path: string
   /** One line for the index. */
   readonly summary: string
   /** True where no token is asked for. */
   readonly isOpen?: boolean
-  /** body: the JSON of a POST, of any shape; for a GET the parameters of its query, by name. client: the address of who asks. */
-  run(control: Control, body: unknown, client: string): Answer | Promise<Answer>
+  /** body: the JSON of a POST, of any shape; for other methods the parameters of the query, by name. client: the address of
+   *  who asks. segments: of the path, by name. */
+  run(
+    control: Control,
+    body: unknown,
+    client: string,
+    segments: Readonly<Record<string, string>>,
+  ): Answer | Promise<Answer>
 }
 
 export interface Answer {
