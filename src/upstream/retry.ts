@@ -1,7 +1,8 @@
 // How one request becomes one or more attempts. A further attempt is made only where it is certain that no work is
 // done twice (RFC 9110 §9.2.2): the connection was never made, so even a POST may go to a target not yet asked; or a
 // GET, HEAD or QUERY, whose body if any is held here, was cut off before any byte of an answer, as happens when a kept
-// connection closes just then. All attempts share one deadline. Nothing is retried after a byte has come back, or for a client that has gone.
+// connection closes just then. All attempts share one deadline. Nothing is retried after a byte has come back, or for a
+// client that has gone.
 
 import type { Readable } from 'node:stream'
 import type { RequestBody } from '../core/context.ts'

@@ -190,7 +190,7 @@ describe('an upstream that breaks off before its answer', () => {
     ['HEAD', 2],
     ['DELETE', 1],
     ['OPTIONS', 1],
-    ['QUERY', 1],
+    ['QUERY', 2],
     ['PROPFIND', 1],
     ['M-SEARCH', 1],
     ['POST', 1],
