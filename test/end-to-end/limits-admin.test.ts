@@ -1,8 +1,10 @@
 // What an operator learns of the limits, and can change: over the admin port of a running gateway.
 
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { request } from '../support/client.ts'
 import { startEdge } from '../support/edge.ts'
+import { until } from '../support/gateway.ts'
+import { describeWithRedis, startRedis } from '../support/redis.ts'
 
 async function start(limits: string, route: string, more = '') {
   const edge = await startEdge({ routes: [`{path: /*, ${route}}`], more: `limits:\n${limits}\n${more}` })
@@ -188,4 +190,25 @@ describe('the subjects that draw the most', () => {
       ],
     })
   })
+})
+
+describeWithRedis('with counters in Redis', () => {
+  it.each(['window: 1h', 'window: 1h, burst: 5', 'window: 1d, align: UTC'])(
+    'one subject is read, refunded and reset for all instances: %s',
+    async (rule) => {
+      const redis = await startRedis()
+      onTestFinished(() => redis.close())
+      const limits = `  five: {limit: 5, ${rule}}`
+      const shared = `redis: {url: "redis://127.0.0.1:${redis.port}", deadline: 2s}`
+      const [a, b] = [await start(limits, 'limits: [five]', shared), await start(limits, 'limits: [five]', shared)]
+      for (const { gateway } of [a, b]) await until(() => gateway.gateway.health().redis === 'ok', 'Redis')
+      expect([await a.ask(), await a.ask(), await a.ask(), await b.ask(), await b.ask()]).toEqual(Array(5).fill(200))
+      const read = async () => (await b.admin('GET', '/api/limits/five?ip=127.0.0.1')).json['remaining']
+      expect([await read(), await a.ask()]).toEqual([0, 429])
+      await a.admin('POST', '/api/limits/five/refund', { subject: { ip: '127.0.0.1' }, units: 3 })
+      expect(await read()).toBe(3)
+      await a.admin('DELETE', '/api/limits/five?ip=127.0.0.1')
+      expect([await read(), await a.ask()]).toEqual([5, 200])
+    },
+  )
 })

@@ -1,6 +1,7 @@
 // What a limit counts, for whom, and since when: the options of limits over real sockets. An origin that answers slowly
 // is held by hand, so nothing here depends on the clock but what the clock itself decides.
 
+import { hash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type Answer, type RequestOptions, converse, request } from '../support/client.ts'
@@ -254,14 +255,19 @@ describe('a list', () => {
   const proved = { headers: { 'X-Api-Key': '0123456789abcdef' } }
   const claimed = { headers: { 'X-Claim': 'alice' } }
 
+  /** As identity names who only claims a name. */
+  const claimedId = `x-claim:#${hash('sha256', 'alice', 'base64url')}`
+
   it('lets through who proves the name, not who claims it', async () => {
-    const { statuses } = await start(users('allow: ["user:key:alice", "user:header:alice", "user:alice"]'))
+    const { statuses } = await start(users(`allow: ["user:key:alice", "user:${claimedId}"]`))
     expect(await statuses(proved, proved, claimed, claimed)).toEqual([200, 200, 200, 429])
   })
 
-  it('keeps out by name', async () => {
+  it('keeps out by name, claimed or proved', async () => {
     const { statuses } = await start(users('deny: ["user:key:alice"]'))
     expect(await statuses(proved, '/x', '/x')).toEqual([403, 200, 429])
+    const other = await start(users(`deny: ["user:${claimedId}"]`))
+    expect(await other.statuses(claimed, '/x')).toEqual([403, 200])
   })
 })
 
