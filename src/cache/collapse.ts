@@ -263,7 +263,8 @@ export function createKeyMemory(forMs: number, maxBytes: number): KeyMemory {
     has(key, nowMs) {
       const until = untilMs.get(key)
       if (until === undefined) return false
-      if (until > nowMs) return true
+      // What seems to have longer than it got is from before a clock was set back.
+      if (until > nowMs && until - nowMs <= forMs) return true
       forget(key)
       return false
     },

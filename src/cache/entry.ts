@@ -141,6 +141,14 @@ export function isSelected(
   return true
 }
 
+/** Clocks of instances differ by that much, and are set right by that much, and nobody is to notice. */
+const MAX_AHEAD_MS = 60_000
+
+/** True for what was stored, by its own word, later than now: a clock was wrong then, or is now, and nobody knows how old it
+ *  really is. It must not be fresh until its clock comes true. */
+export const isAhead = ({ bornAtMs }: Pick<StoredHead, 'bornAtMs'>, nowMs: number): boolean =>
+  bornAtMs > nowMs + MAX_AHEAD_MS
+
 /** True when the request that `newer` answered would have selected `older` too, so the newer takes its place. */
 export function takesPlaceOf(newer: Selector, older: Selector): boolean {
   const selecting: string[] = []

@@ -31,7 +31,7 @@ export function createFailures(): Failures {
   return {
     add(key, nowMs, retryAfterMs) {
       const last = byKey.get(key)
-      if (last !== undefined && last.untilMs > nowMs) return
+      if (last !== undefined && isPaused(last, nowMs)) return
       const pauseMs = last === undefined ? FIRST_PAUSE_MS : Math.min(2 * last.pauseMs, MAX_PAUSE_MS)
       forget(key)
       bytes += key.length + KEY_OVERHEAD_BYTES
@@ -41,7 +41,14 @@ export function createFailures(): Failures {
         forget(oldest)
       }
     },
-    has: (key, nowMs) => (byKey.get(key)?.untilMs ?? 0) > nowMs,
+    has(key, nowMs) {
+      const last = byKey.get(key)
+      return last !== undefined && isPaused(last, nowMs)
+    },
     delete: forget,
   }
 }
+
+/** A pause that seems longer than the longest is one that a clock was set back in, and over. */
+const isPaused = ({ untilMs }: { readonly untilMs: number }, nowMs: number): boolean =>
+  untilMs > nowMs && untilMs - nowMs <= MAX_RETRY_AFTER_MS

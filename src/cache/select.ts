@@ -7,7 +7,7 @@ import type { ExplainedCache } from '../core/control.ts'
 import type { RequestControl } from '../http/cache-control.ts'
 import { type StoredTimes, acceptsStale, unwantedBy, wishOf } from './client-control.ts'
 import { HeldBody } from '../core/held-body.ts'
-import { type StoredParts, type StoredResponse, isSelected } from './entry.ts'
+import { type StoredParts, type StoredResponse, isAhead, isSelected } from './entry.ts'
 import type { KeyRule } from './key-rule.ts'
 import { claimsOf } from './key.ts'
 import { isKeyedByBody } from './methods.ts'
@@ -39,7 +39,7 @@ export interface Selection {
 
 /** epoch: of the route; entries of another are not used. */
 export function compileSelection(
-  { store, failures }: Pick<SharedCache, 'store' | 'failures'>,
+  { store, failures, now }: Pick<SharedCache, 'store' | 'failures' | 'now'>,
   policy: CachePolicy,
   epoch: string,
 ): Selection {
@@ -59,6 +59,7 @@ export function compileSelection(
       for (const entry of variants) {
         if (!isSelected(ctx.headers, claims, entry)) continue
         if (entry.epoch !== epoch) miss = 'config-changed'
+        else if (isAhead(entry, nowMs)) miss = 'expired'
         else if (entry.body === null) {
           const isFresh = entry.freshUntilMs > nowMs
           miss = isFresh ? (reuseRefusal(ctx.headers, entry, policy, nowMs) ?? 'incomplete') : 'expired'
@@ -81,7 +82,7 @@ export function compileSelection(
       const claims = claimsOf(ctx)
       for (const entry of store.get(key) ?? []) {
         if (entry.body !== null || entry.epoch !== epoch || entry.freshUntilMs <= nowMs) continue
-        if (!isSelected(ctx.headers, claims, entry)) continue
+        if (!isSelected(ctx.headers, claims, entry) || isAhead(entry, now())) continue
         if (reuseRefusal(ctx.headers, entry, policy, nowMs) === null) return entry
       }
       return null

@@ -3,7 +3,7 @@
 //
 // A purge reaches the reads that are under way: what they bring may be from before it, so it does not come in.
 
-import { type StoredResponse, isSelected } from './entry.ts'
+import { type StoredResponse, isAhead, isSelected } from './entry.ts'
 import type { PurgeRule } from './purge-rule.ts'
 import type { CacheStore } from './store.ts'
 import type { CacheTier, Selecting } from './tier.ts'
@@ -89,7 +89,7 @@ export function createTiers(tiers: readonly CacheTier[], store: CacheStore, now:
       for (const stored of entries) {
         const entry = leftOf(tier, stored)
         if (entry === null) tier.delete(read.key, epoch)
-        if (entry === null || isOutdone(store, entry)) continue
+        if (entry === null || isAhead(entry, now()) || isOutdone(store, entry)) continue
         store.put(entry)
         source = tier.name
         isFresh ||= entry.freshUntilMs > now() && isSelected(by.headers, by.claims, entry)

@@ -42,6 +42,54 @@ it('[RFC 9111 §4.3.5] a stored error is not freshened by a HEAD that gets the s
   expect(await next.outcome()).toBe('200 well')
 })
 
+describe('a clock that is set back', () => {
+  it.each([
+    ['by a little leaves what is fresh', 50_000, 'HIT', '0'],
+    ['by a year makes nothing fresh for a year', 365 * 86_400_000, 'MISS', null],
+  ])('%s', async (_how, backMs, said, age) => {
+    const bench = createBench()
+    const first = bench.ask()
+    await settle()
+    at(bench, 0).reply(TAGGED)
+    await first.outcome()
+    bench.nowMs -= backMs
+    const next = bench.ask()
+    await settle()
+    if (said === 'MISS') at(bench, 1).reply(TAGGED, 'body')
+    expect([await next.outcome(), await next.field('X-Cache'), await next.field('Age')]).toEqual([
+      '200 body',
+      said,
+      age,
+    ])
+    expect(await bench.ask().field('X-Cache')).toBe('HIT')
+  })
+
+  it('makes no part fresh for as long', async () => {
+    const bench = createBench()
+    const part = () => bench.ask({ headers: ['Range', 'bytes=0-3'] })
+    const first = part()
+    await settle()
+    at(bench, 0).reply([...TAGGED, 'Content-Range', 'bytes 0-3/9'], 'body', 206)
+    await first.outcome()
+    expect(await part().field('X-Cache')).toBe('HIT')
+    bench.nowMs -= 365 * 86_400_000
+    const next = part()
+    await settle()
+    at(bench, 1).reply([...TAGGED, 'Content-Range', 'bytes 0-3/9'], 'body', 206)
+    expect(await next.field('X-Cache')).toBe('MISS')
+  })
+
+  it('ends the pause after a failure, and what is known of answers that are not for sharing', async () => {
+    const bench = await stale(TAGGED, SWR)
+    const { failures, flights } = bench.shared
+    failures.add(KEY, bench.nowMs, 600_000)
+    flights.unshareable.add(KEY, bench.nowMs)
+    expect([failures.has(KEY, bench.nowMs), flights.unshareable.has(KEY, bench.nowMs)]).toEqual([true, true])
+    bench.nowMs -= 86_400_000
+    expect([failures.has(KEY, bench.nowMs), flights.unshareable.has(KEY, bench.nowMs)]).toEqual([false, false])
+  })
+})
+
 describe('what cannot be validated', () => {
   it.each([
     ['gone', [], 404],

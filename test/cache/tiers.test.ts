@@ -344,6 +344,16 @@ describe('what is stale in memory', () => {
     expect([tier.deletes, bench.shared.store.entries]).toEqual([[KEY], 0])
   })
 
+  it('is not replaced by what the clock of another instance has put far ahead', async () => {
+    const { bench, tier, younger } = await stale()
+    const client = await ask(bench)
+    const aheadMs = 365 * 86_400_000
+    tier.reads[1]?.answer({ ...younger(), bornAtMs: bench.nowMs + aheadMs, freshUntilMs: bench.nowMs + 2 * aheadMs })
+    await settle()
+    bench.asked[1]?.reply(['Cache-Control', 'max-age=60'], null, 304)
+    expect(await client.field('X-Cache')).toBe('REVALIDATED')
+  })
+
   it('answers at once where it may, and the refresh in the background reads first', async () => {
     const { bench, tier, younger } = await stale({ stale: { whileRevalidate: '1m' } })
     const clients = [bench.ask(), bench.ask()]
