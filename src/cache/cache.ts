@@ -384,12 +384,12 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       const answer = await originFetch.answer
       const kept = watch && keptReply({ ctx, shared, policy, sentAtMs, why, originFetch, watch }, answer)
       if (kept !== null) return kept
+      watch?.close()
       sayForwarded(ctx, why, false)
       return originReply(answer, answer.takeBody())
     } catch (error) {
-      throw failed(ctx, why, error)
-    } finally {
       watch?.close()
+      throw failed(ctx, why, error)
     }
   }
 

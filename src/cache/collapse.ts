@@ -43,6 +43,8 @@ export interface Flight {
   readonly answer: SharedAnswer | null
   /** True when what it fetches was changed meanwhile, or when nobody wants it any more: its answer must not be stored. */
   readonly isSpoiled: boolean
+  /** True when it was changed more than once. */
+  readonly isSpoiledTwice: boolean
   /** True when its answer was an error of the moment: who has waited had better not go ahead alone. */
   readonly isSick: boolean
   /** True while nobody else may wait for it. */
@@ -77,10 +79,10 @@ export interface Flights {
     tags?: readonly string[],
     purgeSeq?: number,
   ): Flight
-  /** Keeps what is being fetched for these keys from being joined and stored. */
-  spoil(matches: (key: string) => boolean): void
+  /** Keeps what is being fetched for these keys from being joined and stored. change: stands for whatever has changed it. */
+  spoil(matches: (key: string) => boolean, change: object): void
   /** The same for what carries one of these tags, or will turn out to. */
-  spoilTags(tags: ReadonlySet<string>): void
+  spoilTags(tags: ReadonlySet<string>, change: object): void
   readonly unshareable: KeyMemory
   /** Flights that are not closed. */
   readonly size: number
@@ -108,15 +110,15 @@ export function createFlights(): Flights {
       if (place !== null) joinable.set(place, flight)
       return flight
     },
-    spoil(matches) {
+    spoil(matches, change) {
       for (const flight of open) {
         if (!matches(flight.key)) continue
-        flight.isSpoiled = true
+        flight.spoil(change)
         hide(flight)
       }
     },
-    spoilTags(tags) {
-      for (const flight of open) if (flight.notePurge(tags)) hide(flight)
+    spoilTags(tags, change) {
+      for (const flight of open) if (flight.notePurge(tags, change)) hide(flight)
     },
     unshareable: createKeyMemory(UNSHAREABLE_MS, MAX_UNSHAREABLE_BYTES),
     get size() {
@@ -134,6 +136,7 @@ class OpenFlight implements Flight {
   readonly landed: Promise<SharedAnswer | null>
   answer: SharedAnswer | null = null
   isSpoiled = false
+  isSpoiledTwice = false
   isSick = false
   readonly close: () => void
   closed: (() => void) | null = null
@@ -141,8 +144,9 @@ class OpenFlight implements Flight {
   readonly #fetch: OriginFetch
   readonly #landing = Promise.withResolvers<SharedAnswer | null>()
   #present = 0
-  /** Tags purged before the answer's own were known; null once they are. */
-  #purged: Set<string> | null = new Set()
+  /** Tags purged before the answer's own were known, and by which change; null once they are. */
+  #purged: Map<string, object> | null = new Map()
+  #change: object | null = null
 
   constructor(
     key: string,
@@ -188,18 +192,24 @@ class OpenFlight implements Flight {
     this.tags = tags
     const purged = this.#purged
     this.#purged = null
-    if (purged === null || !tags.some((tag) => purged.has(tag))) return true
+    const changes = tags.flatMap((tag) => purged?.get(tag) ?? [])
+    for (const change of changes) this.spoil(change)
+    return changes.length === 0
+  }
+
+  spoil(change: object): void {
+    this.isSpoiledTwice ||= this.isSpoiled && this.#change !== change
     this.isSpoiled = true
-    return false
+    this.#change = change
   }
 
   /** True when it carries one of these tags, or when too many have been purged to remember them for it. */
-  notePurge(tags: ReadonlySet<string>): boolean {
-    if (this.isSpoiled) return true
-    if (this.tags.some((tag) => tags.has(tag))) this.isSpoiled = true
-    else if (this.#purged !== null) {
-      for (const tag of tags) this.#purged.add(tag)
-      if (this.#purged.size > MAX_PURGED_TAGS) this.isSpoiled = true
+  notePurge(tags: ReadonlySet<string>, change: object): boolean {
+    const purged = this.#purged
+    if (this.tags.some((tag) => tags.has(tag))) this.spoil(change)
+    else if (purged !== null && purged.size <= MAX_PURGED_TAGS) {
+      for (const tag of tags) purged.set(tag, (purged.get(tag) ?? change) === change ? change : SEVERAL)
+      if (purged.size > MAX_PURGED_TAGS) this.spoil(SEVERAL)
     }
     return this.isSpoiled
   }
@@ -230,6 +240,7 @@ class OpenFlight implements Flight {
   }
 }
 
+const SEVERAL = {}
 const DESERTED = new GatewayError('client_gone', 'Every client of this fetch has gone.')
 
 /** Keys that are remembered for a while, the latest the longest. nowMs: any clock, the same in all calls. */

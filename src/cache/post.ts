@@ -2,30 +2,32 @@
 // naming that URL in Content-Location, with freshness of its own. Stored, it answers the GETs that come later.
 //
 // Before that, what is stored under the URL goes, since the POST may have changed it: so there are two flights, one from
-// the moment when the POST was sent, which a change by anybody else spoils, and one from after its own change, by which
-// its answer is stored. Never for who shows credentials, whatever the scope: an answer to a POST is about what was sent.
+// the moment when the POST was sent, which its own change spoils once and a change by anybody else a second time, and one
+// from after its own change, by which its answer is stored. Never for who shows credentials, whatever the scope: an answer to a POST is about what was sent.
 
 import type { OriginAnswer, OriginFetch, Reply, RequestContext } from '../core/context.ts'
 import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
 import { getHeaders, hasHeader } from '../http/headers.ts'
+import { joinTags } from '../http/tags.ts'
 import type { Flight } from './collapse.ts'
 import { type Asked, takeAnswer } from './fill.ts'
 import { urlOfKey } from './key.ts'
 import { type CachePolicy, credentialOf, decideStore, fillRefusal } from './policy.ts'
 import { urlNamedBy } from './purge.ts'
+import type { Reason } from './reasons.ts'
 import { originReply } from './reply.ts'
-import type { ForwardReason } from './status.ts'
+import { type ForwardReason, sayForwarded } from './status.ts'
 
 /** A POST on its way to the origin. */
 export interface Posted extends Asked {
   readonly why: ForwardReason
   readonly originFetch: OriginFetch
-  /** Open since it was sent, under the key of a GET. */
+  /** Open since it was sent, under the key of a GET. Closed by keep(), or where there is none by the caller. */
   readonly watch: Flight
 }
 
-/** The answer to a POST as one that is stored when its `keep` is called, which must be right after the invalidation that
- *  it calls for; null where it is for this client alone. */
+/** The answer to a POST as one that may be stored when its `keep` is called, which must be after the invalidation that it
+ *  calls for; null where it is for this client alone. */
 export function keptReply(posted: Posted, answer: OriginAnswer): Reply | null {
   const { ctx, shared, policy, sentAtMs, watch } = posted
   if (watch.isSpoiled || answer.status !== 200 || !isAboutItself(watch.key, answer) || !isPlain(ctx, policy))
@@ -34,7 +36,18 @@ export function keptReply(posted: Posted, answer: OriginAnswer): Reply | null {
   const verdict = decideStore(ctx, answer, policy, nowMs, nowMs - sentAtMs)
   if (!verdict.store || verdict.originFreshMs === 0) return null
   const body = answer.takeBody()
-  return { ...originReply(answer, body), keep: () => store(posted, { ...answer, takeBody: () => body }) }
+  return { ...originReply(answer, body), keep: () => keep(posted, { ...answer, takeBody: () => body }) }
+}
+
+function keep(posted: Posted, answer: OriginAnswer): Reply {
+  const { ctx, policy, why, watch } = posted
+  // Of another change nobody can tell whether the origin had made it before it answered.
+  watch.landWith(joinTags(policy.tagsOf(ctx.params), answer.tags === undefined ? [] : answer.tags) ?? [])
+  watch.close()
+  if (watch.isSpoiled && !watch.isSpoiledTwice) return store(posted, answer)
+  ctx.cacheReason = 'purged' satisfies Reason
+  sayForwarded(ctx, why, false)
+  return originReply(answer, answer.takeBody())
 }
 
 function store({ originFetch, watch, ...asked }: Posted, answer: OriginAnswer): Reply {

@@ -185,7 +185,7 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
     const last = applied ?? 0
     for (const { rule, seq } of records) if (seq > last) history.note(rule, seq)
     reach(records.at(-1)?.seq ?? head)
-    shared.flights.spoil(() => true)
+    shared.flights.spoil(() => true, {})
     shared.tiers.spoil(() => true)
     const here = dropPurged()
     for (const record of records) if (record.seq > last) settle(record, here)

@@ -53,6 +53,7 @@ export function spellingsOf(key: string): readonly [url: string, onBothSchemes: 
 /** A rule in parts of at most maxChars of text each, or of one text that is longer: together they name the same. */
 export function splitRule(rule: PurgeRule, maxChars: number): readonly PurgeRule[] {
   const { urls = [], tags = [], ...rest } = rule
+  if ([...urls, ...tags].reduce((chars, text) => chars + text.length, 0) <= maxChars) return [rule]
   const soft = rule.soft === undefined ? {} : { soft: rule.soft }
   const parts: PurgeRule[] = []
   for (const [kind, texts] of [['urls', urls] as const, ['tags', tags] as const]) {

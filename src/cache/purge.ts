@@ -27,8 +27,9 @@ export async function purge(shared: SharedCache, rule: PurgeRule): Promise<numbe
   const { store, tiers, flights } = shared
   const { urls = [], tags = [] } = rule
   const test = compileKeyTest(rule)
-  if (test !== null) flights.spoil(test)
-  if (tags.length > 0) flights.spoilTags(new Set(tags))
+  const change = {}
+  if (test !== null) flights.spoil(test, change)
+  if (tags.length > 0) flights.spoilTags(new Set(tags), change)
   // Which tags it carries is known of no read that is under way.
   tiers.spoil(tags.length > 0 || test === null ? () => true : test)
   // Before anything is awaited: what is written to them from now on is from after the purge.

@@ -52,7 +52,7 @@ export interface Reply {
   readonly body: ReplyBody
   /** True when the connection cannot be trusted after this answer. */
   readonly close?: boolean
-  /** Stores it and answers what takes its place; called once, right after the invalidation that it calls for. */
+  /** Stores it, where it may be, and answers what takes its place; called once, after the invalidation that it calls for. */
   readonly keep?: () => Reply
 }
 

@@ -48,12 +48,9 @@ export function compilePipeline(route: RouteStages): Pipeline {
     if (reply === null) return null
     onAnswer?.(ctx, reply.headers)
     if (ctx.method === 'GET') return reply
-    const invalidated = invalidate(ctx, reply.status, reply.headers)
-    // After it, and before anybody else's: so those are noticed, and the next GET is answered by what is new.
-    const kept = reply.keep?.() ?? reply
     // Whoever has been told of a change must not read what was there before.
-    await invalidated
-    return kept
+    await invalidate(ctx, reply.status, reply.headers)
+    return reply.keep?.() ?? reply
   }
 
   const stages = [identity, orInstead(limits, whenLimited), lookup, orInstead(misses, whenLimited), last]

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { type Flight, createFlights, createKeyMemory } from '../../src/cache/collapse.ts'
+import { type Flight, type Flights, createFlights, createKeyMemory } from '../../src/cache/collapse.ts'
 import type { OriginFetch } from '../../src/core/context.ts'
 import { BROKEN } from '../support/body.ts'
 
@@ -52,9 +52,49 @@ describe('a flight', () => {
     const flights = createFlights()
     const flight = flights.open(KEY, 'epoch', null, startFetch())
     const other = flights.open('http://other.test/', 'epoch', 'there', startFetch())
-    flights.spoil((key) => key === KEY)
+    flights.spoil((key) => key === KEY, {})
     expect([flight.isSpoiled, other.isSpoiled]).toEqual([true, false])
     expect([flights.at(KEY), flights.at('there')]).toEqual([undefined, other])
+  })
+
+  describe('changed by a purge of its key', () => {
+    const own = {}
+    const startChanged = (tags: readonly string[] = []) => {
+      const flights = createFlights()
+      return { flights, flight: flights.open(KEY, 'epoch', null, startFetch(), tags) }
+    }
+    const byKey = (flights: Flights, change: object) => flights.spoil(() => true, change)
+    const by = (tag: string) => (flights: Flights, change: object) => flights.spoilTags(new Set([tag]), change)
+
+    it.each<[string, ((flights: Flights, change: object) => void)[], string[]]>([
+      ['and nothing else', [], []],
+      ['and by the same purge of its tag', [by('known')], []],
+      ['and by the same purge of a tag that it turns out to have', [by('own')], ['own']],
+    ])('%s is changed once', (_what, also, tags) => {
+      const { flights, flight } = startChanged(['known'])
+      byKey(flights, own)
+      for (const change of also) change(flights, own)
+      flight.landWith(tags)
+      expect([flight.isSpoiled, flight.isSpoiledTwice]).toEqual([true, false])
+    })
+
+    const others: [string, (flights: Flights, change: object) => void, string[]][] = [
+      ['its key', byKey, []],
+      ['its tag', by('known'), []],
+      ['a tag that it turns out to have', by('own'), ['own']],
+      ['a tag that both purge, and that it turns out to have', by('both'), ['both']],
+    ]
+    const inBothOrders = others.flatMap((each) => [['before', ...each] as const, ['after', ...each] as const])
+    it.each(inBothOrders)('and %s that by another purge, of %s, is changed twice', (order, _what, other, tags) => {
+      const { flights, flight } = startChanged(['known'])
+      const change = {}
+      if (order === 'before') other(flights, change)
+      byKey(flights, own)
+      by('both')(flights, own)
+      if (order === 'after') other(flights, change)
+      flight.landWith(tags)
+      expect([flight.isSpoiled, flight.isSpoiledTwice]).toEqual([true, true])
+    })
   })
 
   it('is full with a thousand who wait, until one leaves or its answer is there', () => {

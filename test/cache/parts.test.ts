@@ -258,7 +258,7 @@ describe('the piece that is missing', () => {
     const bench = await startWith(0, 3)
     const client = bench.ask()
     await settle()
-    bench.shared.flights.spoil((key) => key === KEY)
+    bench.shared.flights.spoil((key) => key === KEY, {})
     bench.shared.store.delete(KEY)
     last(bench).reply(GAP, '456789', 206)
     expect(await client.outcome()).toBe('200 0123456789')

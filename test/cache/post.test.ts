@@ -124,6 +124,7 @@ describe('a change by somebody else', () => {
   const changes: [string, (bench: Bench) => Promise<unknown>][] = [
     ['a purge', ({ shared }) => purge(shared, { urls: [URL] })],
     ['a purge of a tag', ({ shared }) => purge(shared, { tags: ['a'] })],
+    ['a purge of everything', ({ shared }) => purge(shared, { all: true })],
     [
       'a PUT',
       async (bench) => {

@@ -37,6 +37,7 @@ describe('a rule', () => {
   it.each<[PurgeRule, readonly PurgeRule[]]>([
     [{ all: true }, [{ all: true }]],
     [{ prefix: '/a', soft: true }, [{ prefix: '/a', soft: true }]],
+    [{ urls: ['/a', '/b'], tags: ['t'] }, [{ urls: ['/a', '/b'], tags: ['t'] }]],
     [
       { urls: ['/aa', '/bb', '/cccccccc', '/d'], tags: ['t'], soft: true },
       [

@@ -388,3 +388,26 @@ describe('a URL as people know it', () => {
     expect(await post(edge, { prefix: '/h/' })).toMatchObject({ purged: 1 })
   })
 })
+
+it("keeps the answer to a POST from others by a tag that only the answer names, but not by the POST's own", async () => {
+  const answers: (() => void)[] = []
+  const edge = await startEdge({
+    routes: ['{path: /*, purges: [written], cache: {ttl: 1h}}'],
+    script({ method }, response) {
+      const fields = { 'Content-Location': '', 'Cache-Control': 'max-age=60', 'Cache-Tag': 'written, own' }
+      if (method === 'POST') answers.push(() => response.writeHead(200, fields).end('posted'))
+      else response.end('got')
+    },
+  })
+  const postBeside = async (purged: string) => {
+    const posted = request(`${edge.gateway.url}/x`, { method: 'POST' })
+    await until(() => answers.length > 0, 'the POST to arrive')
+    await edge.gateway.gateway.purge({ tags: [purged] })
+    answers.pop()?.()
+    const { headers } = await posted
+    const next = await request(`${edge.gateway.url}/x`)
+    return [headers['cache-status'], next.headers['x-cache'], next.text]
+  }
+  expect(await postBeside('another')).toEqual(['weirgate; fwd=method; stored; detail=method', 'HIT', 'posted'])
+  expect(await postBeside('own')).toEqual(['weirgate; fwd=method; detail=purged', 'MISS', 'got'])
+})

@@ -242,4 +242,25 @@ routes: [{path: /*, upstream: origin}]
     const text = await fetchInto(first, '/b')
     expect(await ask(second, '/b')).toBe(`HIT ${text}`)
   })
+
+  it('[RFC 9110 §9.3.3] answer GETs with the answer to a POST, which its own change does not take away', async () => {
+    const { origin, first, second } = await startTwo({
+      routes: ['{path: /*, purges: [all], cache: {ttl: 1h, tags: [all]}}'],
+      script({ method }, response, count) {
+        if (method === 'POST') response.setHeader('Content-Location', '/a').setHeader('Cache-Control', 'max-age=60')
+        response.end(`answer ${count}`)
+      },
+    })
+    await fetchInto(first, '/a')
+    const before = writes(first, 'written')
+    const posted = await request(`${first.url}/a`, { method: 'POST', headers: HOST })
+    expect([posted.text, posted.headers['cache-status']]).toEqual([
+      'answer 2',
+      'weirgate; fwd=method; stored; detail=method',
+    ])
+    expect(await ask(first, '/a')).toBe('HIT answer 2')
+    await until(() => writes(first, 'written') > before, 'it to be in Redis')
+    expect(await ask(second, '/a')).toBe('HIT answer 2')
+    expect(origin.seen).toHaveLength(2)
+  })
 })
