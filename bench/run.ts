@@ -2,12 +2,14 @@
 
 import { benchCacheMemory } from './cache-memory.ts'
 import { benchCacheStore } from './cache-store.ts'
+import { benchLimitRedis } from './limit-redis.ts'
 import { benchRouter } from './router.ts'
 import { benchTransfer } from './transfer.ts'
 
 const BENCHES: Readonly<Record<string, () => void | Promise<void>>> = {
   'cache-memory': benchCacheMemory,
   'cache-store': benchCacheStore,
+  'limit-redis': benchLimitRedis,
   router: benchRouter,
   transfer: benchTransfer,
 }

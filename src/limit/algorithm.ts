@@ -72,7 +72,8 @@ export interface LuaRules {
   readonly layout: string
   /** A chunk that answers a table of fits, charge, settle, measure and fullAt. They take the cells c[1] and up, the rate r
    *  as {limit, window, burst, starts, ends}, the last two of the calendar's window that holds now, and times in ms;
-   *  measure answers remaining, wait, next, full. Where the clock has stepped back, c.moved is set. */
+   *  measure answers remaining, wait, next, full. Where the clock has stepped back, `moved` is set. The place
+   *  behind the cells, false at first, is the rules' own. floor, ceil, max and min are at hand. */
   readonly source: string
 }
 

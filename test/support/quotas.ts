@@ -36,6 +36,8 @@ export interface Instance {
 
 export interface InstanceOptions {
   readonly deadlineMs?: number
+  /** Of the connection, where that is another one. */
+  readonly linkDeadlineMs?: number
   /** How far its clock is ahead. */
   readonly aheadMs?: number
   readonly probeKey?: string
@@ -48,8 +50,8 @@ export function instancesFor(opened: <T extends Closable>(part: T) => T) {
   const { link: connect } = linksFor(opened)
   let made = 0
   return async (url: string, options: InstanceOptions = {}): Promise<Instance> => {
-    const { deadlineMs = 2000, aheadMs = 0, probeKey } = options
-    const link = connect(url, { deadlineMs, ...(probeKey === undefined ? {} : { probeKey }) })
+    const { deadlineMs = 2000, linkDeadlineMs = deadlineMs, aheadMs = 0, probeKey } = options
+    const link = connect(url, { deadlineMs: linkDeadlineMs, ...(probeKey === undefined ? {} : { probeKey }) })
     const clock = () => Date.now() + aheadMs
     const store = opened(
       createRedisStore({ link, namespace: 'test', tagOf, instance: `i${made++}`, deadlineMs, clock }),

@@ -44,7 +44,7 @@ export const fixedWindow: Algorithm = {
     layout: '<dd',
     source: `
 local function used(c, r)
-  if c[1] > r.ends then c[1] = r.ends; c.moved = true end
+  if c[1] > r.ends then c[1] = r.ends; moved = true end
   return c[1] == r.ends and c[2] or 0
 end
 return {
@@ -52,13 +52,13 @@ return {
   charge = function(c, r, cost) c[2] = used(c, r) + cost; c[1] = r.ends end,
   settle = function(c, r, delta, chargedAt)
     if delta < 0 and chargedAt < r.starts then return end
-    c[2] = math.max(0, used(c, r) + delta)
+    c[2] = max(0, used(c, r) + delta)
     c[1] = r.ends
   end,
   measure = function(c, r, cost, now)
     local inUse = used(c, r)
-    local left = inUse == 0 and 0 or math.max(0, r.ends - now)
-    return math.max(0, r.limit - inUse), inUse + cost <= r.limit and 0 or left, left, left
+    local left = inUse == 0 and 0 or max(0, r.ends - now)
+    return max(0, r.limit - inUse), inUse + cost <= r.limit and 0 or left, left, left
   end,
   fullAt = function(c) return c[2] == 0 and 0 or c[1] end,
 }`,

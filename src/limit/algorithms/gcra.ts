@@ -60,11 +60,11 @@ export const gcra: Algorithm = {
     layout: '<dddd',
     source: `
 local function levelAt(c, r, now)
-  local level = math.min(c[1], r.burst * r.window + c[3])
+  local level = min(c[1], r.burst * r.window + c[3])
   local passed = now - c[2]
-  if passed >= 0 then return math.max(0, level - passed * r.limit) end
+  if passed >= 0 then return max(0, level - passed * r.limit) end
   c[2] = now
-  c.moved = true
+  moved = true
   return level
 end
 return {
@@ -82,20 +82,20 @@ return {
     if level == 0 then c[4] = now end
     local capacity = r.burst * r.window
     local most = capacity + ${MAX_DEBT_WINDOWS} * r.limit * r.window
-    local settled = math.min(most, math.max(0, level + delta * r.window))
+    local settled = min(most, max(0, level + delta * r.window))
     c[1] = settled
     c[2] = now
-    c[3] = math.max(0, settled - capacity)
+    c[3] = max(0, settled - capacity)
   end,
   measure = function(c, r, cost, now)
     local capacity = r.burst * r.window
     local level = levelAt(c, r, now)
-    local remaining = math.max(0, math.floor((capacity - level) / r.window))
-    return remaining, math.max(0, math.ceil((level + cost * r.window - capacity) / r.limit)),
-      level == 0 and 0 or math.ceil((level + (remaining + 1) * r.window - capacity) / r.limit),
-      math.ceil(level / r.limit)
+    local remaining = max(0, floor((capacity - level) / r.window))
+    return remaining, max(0, ceil((level + cost * r.window - capacity) / r.limit)),
+      level == 0 and 0 or ceil((level + (remaining + 1) * r.window - capacity) / r.limit),
+      ceil(level / r.limit)
   end,
-  fullAt = function(c, r) return c[2] + math.ceil(c[1] / r.limit) end,
+  fullAt = function(c, r) return c[2] + ceil(c[1] / r.limit) end,
 }`,
   },
 }

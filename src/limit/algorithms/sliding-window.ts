@@ -70,58 +70,58 @@ export const slidingWindow: Algorithm = {
   lua: {
     // A count is a whole number far below 2^32 but for a debt; one that large refuses everybody, as a larger one would.
     layout: `<d${'I4'.repeat(AGES)}`,
+    // One script has one time, so a state is turned once and its sum is kept.
     source: `
-local FIRST, LAST = 2, ${1 + AGES}
-local function sliceOf(ms, r) return math.floor((ms * ${SLICES}) / r.window) end
-local function endOf(slice, r) return math.ceil(((slice + ${AGES}) * r.window) / ${SLICES}) end
-local function turn(c, r, now)
+local FIRST, LAST, OWN = 2, ${1 + AGES}, ${2 + AGES}
+local function sliceOf(ms, r) return floor((ms * ${SLICES}) / r.window) end
+local function endOf(slice, r) return ceil(((slice + ${AGES}) * r.window) / ${SLICES}) end
+local function used(c, r, now)
+  if c[OWN] then return c[OWN] end
   local slice = sliceOf(now, r)
   local passed = slice - c[1]
-  if passed == 0 then return slice end
   c[1] = slice
-  if passed < 0 then
-    c.moved = true
-  else
+  if passed < 0 then moved = true end
+  if passed > 0 then
     for i = LAST, FIRST, -1 do c[i] = i - passed >= FIRST and c[i - passed] or 0 end
   end
-  return slice
-end
-local function used(c)
   local sum = 0
   for i = FIRST, LAST do sum = sum + c[i] end
+  c[OWN] = sum
   return sum
 end
 return {
-  fits = function(c, r, cost, now)
-    turn(c, r, now)
-    return used(c) + cost <= r.limit
-  end,
+  fits = function(c, r, cost, now) return used(c, r, now) + cost <= r.limit end,
   charge = function(c, r, cost, now)
-    turn(c, r, now)
+    c[OWN] = used(c, r, now) + cost
     c[FIRST] = c[FIRST] + cost
   end,
   settle = function(c, r, delta, chargedAt, now)
-    local slice = turn(c, r, now)
-    local age = delta > 0 and 0 or slice - sliceOf(chargedAt, r)
+    local sum = used(c, r, now)
+    local age = delta > 0 and 0 or c[1] - sliceOf(chargedAt, r)
     if age < 0 or age >= ${AGES} then return end
-    c[FIRST + age] = math.min(4294967295, math.max(0, c[FIRST + age] + delta))
+    local before = c[FIRST + age]
+    c[FIRST + age] = min(4294967295, max(0, before + delta))
+    c[OWN] = sum - before + c[FIRST + age]
   end,
   measure = function(c, r, cost, now)
-    local slice = turn(c, r, now)
-    local inUse = used(c)
-    local remaining = math.max(0, r.limit - inUse)
+    local inUse = used(c, r, now)
+    local remaining = max(0, r.limit - inUse)
+    if inUse == 0 then return remaining, 0, 0, 0 end
+    local newest = FIRST
+    while c[newest] == 0 do newest = newest + 1 end
+    local full = endOf(c[1] - (newest - FIRST), r) - now
     local neededForCost = inUse + cost - r.limit
     local neededForNext = inUse + remaining + 1 - r.limit
-    local freed, wait, nextUnit, full = 0, 0, 0, 0
-    for age = ${AGES - 1}, 0, -1 do
-      local count = c[FIRST + age]
-      if count > 0 then
-        local leaves = endOf(slice - age, r) - now
+    local freed, wait, nextUnit = 0, 0, 0
+    local i = LAST
+    while i >= newest and (freed < neededForCost or freed < neededForNext) do
+      if c[i] > 0 then
+        local leaves = endOf(c[1] - (i - FIRST), r) - now
         if freed < neededForCost then wait = leaves end
         if freed < neededForNext then nextUnit = leaves end
-        full = leaves
-        freed = freed + count
+        freed = freed + c[i]
       end
+      i = i - 1
     end
     return remaining, wait, nextUnit, full
   end,

@@ -2,7 +2,7 @@
 
 import type { Calendar, Standing } from '../algorithm.ts'
 import type { Demand, Quota } from '../quota.ts'
-import { kindOf } from './redis-script.ts'
+import { HEAD_BYTES, ITEM_BYTES, kindOf } from './redis-script.ts'
 import type { Subject } from './redis-subjects.ts'
 
 /** A request that waits. */
@@ -82,28 +82,27 @@ export class Call {
   }
 
   /** Fills in the standings; only as long as all its requests wait. told: called for each policy; ended: for each request. */
-  read(reply: readonly number[], told: Told, ended: (ask: Ask) => void): void {
-    const nowMs = reply[0] as number
-    let at = 1
+  read(reply: Buffer, told: Told, ended: (ask: Ask) => void): void {
+    const nowMs = timeOf(reply)
+    let at = HEAD_BYTES
     let indexAt = 0
     for (let asked = 0; asked < this.#asks.length; asked++) {
       const ask = this.#asks[asked] as Ask
-      const isAdmitted = reply[at++] === 1
-      if (!isAdmitted) ask.isAdmitted = false
+      const { standings, atMs } = ask.demand
       for (const endAt = indexAt + (this.#counts[asked] as number); indexAt < endAt; indexAt++) {
         const i = this.#indexes[indexAt] as number
-        const hasCalendar = (ask.demand.quotas[i] as Quota).rate.calendar !== null
-        const standing = ask.demand.standings[i] as Standing
-        standing.admitted = reply[at] === 1
-        standing.remaining = reply[at + 1] as number
-        standing.waitMs = reply[at + 2] as number
-        standing.nextMs = reply[at + 3] as number
-        standing.fullMs = reply[at + 4] as number
+        const verdict = reply[at] as number
+        const standing = standings[i] as Standing
+        standing.admitted = (verdict & 1) !== 0
+        standing.remaining = reply.readUInt32LE(at + 1)
+        standing.waitMs = reply.readUInt32LE(at + 5)
+        standing.nextMs = reply.readUInt32LE(at + 9)
+        standing.fullMs = reply.readUInt32LE(at + 13)
         standing.source = 'redis'
-        ask.demand.atMs[i] = nowMs
-        const born = hasCalendar ? (reply[at + 5] as number) : 0
-        at += hasCalendar ? 6 : 5
-        told(ask, i, isAdmitted && standing.admitted, nowMs, born)
+        atMs[i] = nowMs
+        if ((verdict & 2) === 0) ask.isAdmitted = false
+        told(ask, i, verdict === 3, nowMs, reply.readUInt32LE(at + 17))
+        at += ITEM_BYTES
       }
       ended(ask)
     }
@@ -157,3 +156,6 @@ function boundsAt(calendar: Calendar, nowMs: number): Bounds {
   lastBounds.set(calendar, bounds)
   return bounds
 }
+
+/** Redis' time of a reply. */
+export const timeOf = (reply: Buffer): number => reply.readDoubleLE(0)

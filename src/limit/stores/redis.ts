@@ -18,7 +18,7 @@ import type { RedisLink } from '../../core/redis.ts'
 import type { Standing } from '../algorithm.ts'
 import type { Demand, Quota, QuotaStore } from '../quota.ts'
 import type { SubjectTag } from '../subject-tag.ts'
-import { Ask, Call } from './redis-call.ts'
+import { Ask, Call, timeOf } from './redis-call.ts'
 import { Peers } from './redis-peers.ts'
 import { QUOTA_SCRIPT } from './redis-script.ts'
 import { Share } from './redis-share.ts'
@@ -153,7 +153,7 @@ class SharedCounters implements RedisStore {
         const call = new Call()
         call.ask(ask, (each) => each === subject)
         const reply = await this.#script(call.keys, [call.message(this.#now())]).catch(() => null)
-        if (reply !== null) call.read(reply as readonly number[], noOp, noOp)
+        if (reply !== null) call.read(reply as Buffer, noOp, noOp)
       }),
     )
   }
@@ -313,7 +313,7 @@ class SharedCounters implements RedisStore {
       for (const call of batch.calls.values()) {
         this.#script(call.keys, [call.message(nowMs)]).then(
           (reply) => {
-            this.#read(batch, call, reply as readonly number[])
+            this.#read(batch, call, reply as Buffer)
             settled()
           },
           () => {
@@ -325,8 +325,8 @@ class SharedCounters implements RedisStore {
     }
   }
 
-  #read(batch: Batch, call: Call, reply: readonly number[]): void {
-    this.#peers.heard(reply[0] as number)
+  #read(batch: Batch, call: Call, reply: Buffer): void {
+    this.#peers.heard(timeOf(reply))
     // Too late: the requests have been decided, and may have ended.
     if (batch.isOver) return
     call.read(reply, this.#told, this.#ended)
@@ -340,7 +340,8 @@ class SharedCounters implements RedisStore {
     const mark = subject.mark(quota)
     mark.learn(quota, cost, standing, nowMs)
     if (charged && this.#link.isCluster) ask.chargedAtMs[i] = nowMs
-    if (charged && born > 0) this.#count({ quota, subject, mark, cost, endMs: nowMs + standing.nextMs, born })
+    if (charged && quota.rate.calendar !== null)
+      this.#count({ quota, subject, mark, cost, endMs: nowMs + standing.nextMs, born })
   }
 
   /** Counts what this instance has charged in the calendar's window. In an entry that was born anew since then, Redis has

@@ -6,7 +6,7 @@ import type { RedisLink } from '../../../src/core/redis.ts'
 import { type Algorithm, type Calendar, type Standing, blankStanding } from '../../../src/limit/algorithm.ts'
 import { ALGORITHMS, type Demand, type Quota } from '../../../src/limit/quota.ts'
 import { createMemoryStore } from '../../../src/limit/stores/memory.ts'
-import { Ask, Call } from '../../../src/limit/stores/redis-call.ts'
+import { Ask, Call, timeOf } from '../../../src/limit/stores/redis-call.ts'
 import { QUOTA_SCRIPT } from '../../../src/limit/stores/redis-script.ts'
 import { Subject } from '../../../src/limit/stores/redis-subjects.ts'
 import { closeAfterEach } from '../../support/closing.ts'
@@ -67,8 +67,8 @@ describeWithRedis('the script', () => {
   })
 
   /** Sends a call as of a time; clockMs: what the sender takes for it. */
-  async function send(call: Call, nowMs: number, clockMs = nowMs): Promise<readonly number[]> {
-    return (await run(call.keys, [call.message(clockMs), nowMs])) as readonly number[]
+  async function send(call: Call, nowMs: number, clockMs = nowMs): Promise<Buffer> {
+    return (await run(call.keys, [call.message(clockMs), nowMs])) as Buffer
   }
 
   async function charge(quotas: readonly Quota[], keys: readonly string[], nowMs: number, costs = quotas.map(() => 1)) {
@@ -307,9 +307,9 @@ describeWithRedis('the script', () => {
   it('takes the time of Redis where none is given', async () => {
     const call = new Call()
     call.ask(new Ask(demandOf([quotaOf(sliding)], ['x'], [1]), [new Subject('k')], () => {}), () => true)
-    const reply = (await run(call.keys, [call.message(START_MS)])) as readonly number[]
-    expect(reply[0]).toBeGreaterThan(Date.now() - 60_000)
-    expect(reply[0]).toBeLessThan(Date.now() + 60_000)
+    const reply = (await run(call.keys, [call.message(START_MS)])) as Buffer
+    expect(timeOf(reply)).toBeGreaterThan(Date.now() - 60_000)
+    expect(timeOf(reply)).toBeLessThan(Date.now() + 60_000)
   })
 
   it('takes up little room', async () => {

@@ -311,6 +311,20 @@ describeWithRedis('instances that share counters', () => {
     expect(first.charge(demandOf([day(1000)], ['x']))).toBeInstanceOf(Promise)
   })
 
+  it('let no request wait longer than the deadline, in the queue included, and take no answer after it', async () => {
+    const instance = await start(redis.url, { deadlineMs: 25, linkDeadlineMs: 60_000 })
+    await instance.take(day(1000), 'x')
+    redis.pause()
+    const demands = Array.from({ length: 1000 }, () => demandOf([day(1000)], ['x']))
+    expect(admitted(await Promise.all(demands.map((demand) => instance.ask(demand))))).toBe(999)
+    // The connection knows of nothing yet: it was their own deadline.
+    expect(instance.link.isUp).toBe(true)
+    redis.resume()
+    await until(async () => (await redis.ask('GET', 'nothing')) === '', 'Redis to be back')
+    await instance.left(day(1000), 'x')
+    expect(new Set(demands.map(({ standings }) => standings[0]?.source))).toEqual(new Set(['share']))
+  })
+
   it('put back what Redis has lost of a quota of the calendar, once', async () => {
     const [first, second] = (await startSome(2)) as [Instance, Instance]
     const quota = day(1000)
