@@ -23,6 +23,7 @@ import { compileTrust } from './http/forwarded.ts'
 import { Decisions } from './limit/decisions.ts'
 import { createMemorySlots } from './limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
+import { createRedisSlots } from './limit/stores/redis-slots.ts'
 import { createRedisStore } from './limit/stores/redis.ts'
 import { compileSubjectTag } from './limit/subject-tag.ts'
 import { type LogDestination, createLog } from './observe/log.ts'
@@ -115,19 +116,17 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const cache = createSharedCache(store, Date.now, tiers, leases)
   const token = randomBytes(4).toString('hex')
   const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`
-  const sharedQuotas =
-    redis &&
-    createRedisStore({
-      link: redis.limits,
-      namespace,
-      tagOf: compileSubjectTag(secretOf(initial.redis)),
-      instance,
-      deadlineMs,
-      clock: Date.now,
-    })
+  const counted = redis && {
+    link: redis.limits,
+    namespace,
+    tagOf: compileSubjectTag(secretOf(initial.redis)),
+    instance,
+  }
+  const sharedQuotas = counted && createRedisStore({ ...counted, deadlineMs, clock: Date.now })
+  const sharedSlots = counted && createRedisSlots({ ...counted, instances: () => sharedQuotas?.instances ?? 1 })
   const limits = {
     quotas: sharedQuotas ?? createQuotaMemory(),
-    slots: createMemorySlots(),
+    slots: sharedSlots ?? createMemorySlots(),
     decisions: new Decisions(),
   }
   const purgeLog =

@@ -13,7 +13,7 @@ import type { ExplainedLimit } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
 import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
-import type { Standing } from './algorithm.ts'
+import type { DecisionSource, Standing } from './algorithm.ts'
 import type { Decisions, Tally } from './decisions.ts'
 import { type Draft, createDraft, fillIn, turnTo } from './draft.ts'
 import { wholeSeconds } from './fields.ts'
@@ -141,8 +141,8 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
       if (subject === null) continue
       const taken = slots.acquire(draft.quotas[i] as Quota, subject)
       if (taken instanceof Promise) {
-        return taken.then((slot) =>
-          holdSlot(ctx, draft, i, slot) ? takeSlots(ctx, draft, i + 1) : refuseMiss(ctx, draft),
+        return taken.then((answer) =>
+          holdSlot(ctx, draft, i, answer) ? takeSlots(ctx, draft, i + 1) : refuseMiss(ctx, draft),
         )
       }
       if (!holdSlot(ctx, draft, i, taken)) return refuseMiss(ctx, draft)
@@ -153,13 +153,15 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   }
 
   /** True where the request may go on, with the slot or because the policy only watches. */
-  function holdSlot(ctx: RequestContext, draft: Draft, i: number, slot: Slot | null): boolean {
+  function holdSlot(ctx: RequestContext, draft: Draft, i: number, answer: Slot | DecisionSource): boolean {
     const { limit, isEnforced } = policies[i] as Policy
     draft.to = i + 1
-    tellSlots(draft, i, slot === null ? limit : limit - slot.remaining, slot !== null)
-    noteDecision(ctx, draft, i, slot !== null)
-    if (slot === null) return !isEnforced
-    draft.slots.push(slot)
+    const isRefused = typeof answer === 'string'
+    tellSlots(draft, i, isRefused ? limit : limit - answer.remaining, !isRefused)
+    ;(draft.standings[i] as Standing).source = isRefused ? answer : answer.source
+    noteDecision(ctx, draft, i, !isRefused)
+    if (isRefused) return !isEnforced
+    draft.slots.push(answer)
     ctx.whenEnded(releaseSlots)
     return true
   }

@@ -1,20 +1,23 @@
 // How many requests of one subject are at the upstream at the same time. A slot is taken last, when nothing else can
 // refuse the request any more, and given back when its answer is finished or broken off, whatever became of it.
 
+import type { DecisionSource } from './algorithm.ts'
 import type { Quota } from './quota.ts'
 
 /** A place that is held. */
 export interface Slot {
   /** Slots that were free after this one was taken. */
   readonly remaining: number
+  /** Who has decided. */
+  readonly source: DecisionSource
   /** Gives it back; once. */
   release(): void
 }
 
 /** Holds slots. One that must ask elsewhere answers later; never rejects. */
 export interface SlotStore {
-  /** A slot, or null where all are taken. */
-  acquire(quota: Quota, subject: string): Slot | null | Promise<Slot | null>
+  /** A slot, or, where there is none to be had, who says so. */
+  acquire(quota: Quota, subject: string): Slot | DecisionSource | Promise<Slot | DecisionSource>
   /** Slots in use, as far as this instance knows. */
   used(quota: Quota, subject: string): number
   close(): void | Promise<void>
@@ -28,10 +31,11 @@ export function createMemorySlots(): SlotStore {
     acquire({ id, rate }, subject) {
       const key = `${id}\n${subject}`
       const inUse = taken.get(key) ?? 0
-      if (inUse >= rate.limit) return null
+      if (inUse >= rate.limit) return 'memory'
       taken.set(key, inUse + 1)
       return {
         remaining: rate.limit - inUse - 1,
+        source: 'memory',
         release() {
           const left = (taken.get(key) ?? 1) - 1
           if (left > 0) taken.set(key, left)

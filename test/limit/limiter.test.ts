@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Reply, RequestContext } from '../../src/core/context.ts'
+import type { DecisionSource } from '../../src/limit/algorithm.ts'
 import { Decisions } from '../../src/limit/decisions.ts'
 import { compileLimiter, type Limiter } from '../../src/limit/limiter.ts'
 import type { NamedLimit } from '../../src/limit/policy.ts'
@@ -441,8 +442,8 @@ describe('what is taken is given back once, whatever happens', () => {
         acquire: (...asked) =>
           new Promise((resolve) =>
             waiting.push(() => {
-              const slot = slots.acquire(...asked) as Slot | null
-              resolve(slot && { ...slot, release: () => [released++, slot.release()] })
+              const slot = slots.acquire(...asked) as Slot | DecisionSource
+              resolve(typeof slot === 'string' ? slot : { ...slot, release: () => [released++, slot.release()] })
             }),
           ),
         used: (...asked) => slots.used(...asked),
