@@ -10,44 +10,32 @@
 // Who asks for a part may get it from parts that are stored; what it gets from the origin is added to them (parts.ts), and
 // of a whole that lacks one piece only that is fetched (missing.ts).
 //
-// The verdicts are policy.ts and select.ts, the sharing places.ts and collapse.ts, what becomes of an answer fill.ts;
-// what is here is their order.
+// The verdicts are policy.ts and select.ts, the sharing places.ts and collapse.ts, the asking asking.ts, what becomes of
+// an answer fill.ts; what is here is their order.
 
-import type { FetchOrigin, OriginFetch, Reply, RequestContext, Stage } from '../core/context.ts'
+import type { FetchOrigin, Reply, RequestContext, Stage } from '../core/context.ts'
 import type { ExplainedCache } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
-import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
+import { compileAnswers } from './answers.ts'
+import { GONE, compileAsking, failed } from './asking.ts'
+import { compileBodyReading } from './body-reading.ts'
 import { isChoosy } from './client-control.ts'
 import { sayMayVary } from './coding.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredResponse, isSelected } from './entry.ts'
-import { freshenByHead, takeAnswer } from './fill.ts'
-import { compileBodyReading } from './body-reading.ts'
 import type { KeyRule } from './key-rule.ts'
 import { claimsOf } from './key.ts'
-import { fetchMissing, gapOf } from './missing.ts'
-import { takePart } from './parts.ts'
 import { isKeyedByBody } from './methods.ts'
 import { compileOneFetch } from './one-fetch.ts'
 import { compilePlaces } from './places.ts'
-import { keptReply } from './post.ts'
-import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal, varyNames } from './policy.ts'
+import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal } from './policy.ts'
 import type { Reason } from './reasons.ts'
 import { type TierRead, compileReadThrough } from './read-through.ts'
-import { answerParts, answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
-import { OF_THE_CLIENT, fetchIfChanged, isErrorStatus, isOutage, refreshing, retryAfterMs } from './revalidate.ts'
+import { isUnchangedFor, notModified, storedReply } from './reply.ts'
+import { isOutage, refreshing } from './revalidate.ts'
 import { compileSelection, explainLookup, explainUnasked } from './select.ts'
 import type { SharedCache } from './shared.ts'
-import {
-  type ForwardReason,
-  forwardReason,
-  note,
-  sayCollapsed,
-  sayForwarded,
-  sayHit,
-  sayNotStored,
-  sayStale,
-} from './status.ts'
+import { type ForwardReason, forwardReason, note, sayCollapsed, sayNotStored } from './status.ts'
 
 export interface RouteCache {
   readonly lookup: Stage
@@ -74,15 +62,16 @@ export interface RouteCacheSetup {
 }
 
 export function compileCache(setup: RouteCacheSetup): RouteCache {
-  const { shared, policy, fetch } = setup
-  const { store, flights } = shared
-  const compressor = policy.compress ? shared.compressor : null
+  const { shared, policy } = setup
+  const { flights } = shared
   // What was shared on purpose must not outlive that purpose.
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id}`
   const selection = compileSelection(shared, policy, epoch)
-  const { find, findParts, unaskedReason, unwantedReason, wishOf } = selection
+  const { find, unaskedReason, unwantedReason, wishOf } = selection
   const places = compilePlaces(shared, policy, setup.collapse !== false, epoch)
-  const { mayShare, joinable } = places
+  const answers = compileAnswers(shared, policy, selection)
+  const asked = { shared, policy, keyRule: setup.key, epoch, selection, places, answers, fetch: setup.fetch }
+  const { lead, forward, forwardHead } = compileAsking(asked)
   const readThrough = compileReadThrough(shared, places, epoch)
   const { leases } = shared
   const oneFetch =
@@ -110,13 +99,13 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const found = find(ctx, key, nowMs)
     const unwanted = typeof found === 'object' ? unwantedReason(ctx, found, nowMs) : null
     if (typeof found === 'object' && unwanted === null) {
-      if (found.freshUntilMs > nowMs) return hit(ctx, found, nowMs, read?.source ?? null)
+      if (found.freshUntilMs > nowMs) return answers.hit(ctx, found, nowMs, read?.source ?? null)
       const unasked = unaskedReason(ctx, found, nowMs)
       if (unasked === 'refreshing') refresh(ctx, found)
-      if (unasked !== null) return answerStale(ctx, found, nowMs, unasked)
+      if (unasked !== null) return answers.stale(ctx, found, nowMs, unasked)
     }
     const isPart = asksForPart(ctx.method, ctx.headers)
-    const parts = isPart ? hitParts(ctx, key, nowMs) : null
+    const parts = isPart ? answers.hitParts(ctx, key, nowMs) : null
     if (parts !== null) return parts
     const reading = unwanted === 'client-no-cache' ? null : readThrough(ctx, key, found, read)
     if (reading !== null) return reading.then((next) => look(ctx, key, next))
@@ -130,7 +119,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     if (wish?.noStore === true) return note(ctx, 'bypass', 'client-no-store')
     note(ctx, 'miss', reason)
     if (isPart || (wish !== null && isChoosy(wish))) return null
-    const flight = joinable(ctx, key)
+    const flight = places.joinable(ctx, key)
     return flight === undefined ? null : join(ctx, flight)
   }
 
@@ -147,21 +136,25 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     let waits = 0
     for (;;) {
       for (; waits < maxWaits; waits++) {
-        const flight = joinable(ctx, key)
+        const flight = places.joinable(ctx, key)
         if (flight === undefined) break
         const hasSeenError = isSick(ctx)
         const why = forwardReason(ctx)
         const reply = await join(ctx, flight)
         if (reply !== null) return reply
         // Two requests got an error, one after the other: so it is not for something in the one.
-        if (hasSeenError && isSick(ctx)) return inPlaceOfError(ctx, key) ?? Promise.reject(failed(ctx, why, FAILING))
+        if (hasSeenError && isSick(ctx))
+          return answers.inPlaceOfError(ctx, key) ?? Promise.reject(failed(ctx, why, FAILING))
       }
-      const turn = oneFetch !== null && !isAlone && mayWait(ctx, key) ? await oneFetch.turn(ctx, key, sinceMs) : null
+      const turn =
+        oneFetch !== null && !isAlone && places.mayWait(ctx, key, shared.now())
+          ? await oneFetch.turn(ctx, key, sinceMs)
+          : null
       const nowMs = shared.now()
       const stored = find(ctx, key, nowMs)
       if (turn === 'again') {
         if (ctx.aborted) throw GONE
-        if (typeof stored === 'object' && stored.freshUntilMs > nowMs) return answerCollapsed(ctx, stored, nowMs)
+        if (typeof stored === 'object' && stored.freshUntilMs > nowMs) return answers.collapsed(ctx, stored, nowMs)
         continue
       }
       const replying = lead(ctx, key, typeof stored === 'object' ? stored : null, false)
@@ -170,37 +163,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
   }
 
-  /** Another instance has fetched it. */
-  function answerCollapsed(ctx: RequestContext, entry: StoredResponse, nowMs: number): Reply {
-    store.touch(entry)
-    sayCollapsed(ctx, forwardReason(ctx), nowMs - entry.bornAtMs)
-    return answerStored(ctx, entry, compressor)
-  }
-
-  /** detail: where it was read for this request, or why it answers; null: from memory, as ever. */
-  function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number, detail: string | null): Reply {
-    store.touch(entry)
-    sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, detail)
-    return answerStored(ctx, entry, compressor)
-  }
-
-  /** The part that a client asks for, where it is there and fresh. */
-  function hitParts(ctx: RequestContext, key: string, nowMs: number): Reply | null {
-    const entry = findParts(ctx, key, nowMs)
-    const reply = entry === null ? null : answerParts(ctx, entry)
-    if (entry === null || reply === null || unwantedReason(ctx, entry, nowMs) !== null) return null
-    store.touch(entry)
-    sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, null)
-    return reply
-  }
-
   // ---- stale ----
-
-  function answerStale(ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason): Reply {
-    store.touch(entry)
-    sayStale(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, reason)
-    return answerStored(ctx, entry, compressor)
-  }
 
   function answerUnasked(ctx: RequestContext): Reply | null {
     const nowMs = shared.now()
@@ -209,19 +172,9 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const key = mayLook ? setup.key.ofGet(ctx) : null
     const entry = key === null ? null : selection.findUnasked(ctx, key, nowMs)
     if (entry === null) return null
-    if (entry.freshUntilMs <= nowMs) return answerStale(ctx, entry, nowMs, 'limited')
+    if (entry.freshUntilMs <= nowMs) return answers.stale(ctx, entry, nowMs, 'limited')
     ctx.cacheReason = 'limited' satisfies Reason
-    return hit(ctx, entry, nowMs, ctx.cacheReason)
-  }
-
-  /** The stale entry that answers in place of an origin that has failed, if it may. */
-  function inPlaceOfError(ctx: RequestContext, key: string): Reply | null {
-    const nowMs = shared.now()
-    const found = find(ctx, key, nowMs)
-    if (typeof found !== 'object' || found.staleIfErrorUntilMs <= nowMs || isErrorStatus(found.status)) return null
-    if (unwantedReason(ctx, found, nowMs) !== null) return null
-    ctx.whenAborted(null)
-    return answerStale(ctx, found, nowMs, 'failed')
+    return answers.hit(ctx, entry, nowMs, ctx.cacheReason)
   }
 
   /** Fetches anew what is stale, for whoever comes later. One for each place, as with flights that are joined. */
@@ -235,7 +188,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       lead(ctx, key, entry, true).catch(() => {})
     }
     const askInTurn = (entry: StoredResponse) => {
-      if (oneFetch === null || !mayWait(ctx, key)) return ask(entry)
+      if (oneFetch === null || !places.mayWait(ctx, key, shared.now())) return ask(entry)
       void oneFetch.turnOrNothing(ctx, key).then((turn) => {
         if (turn === null) return
         ask(entry)
@@ -258,7 +211,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   async function join(ctx: RequestContext, flight: Flight): Promise<Reply | null> {
     const why = forwardReason(ctx)
     if (flight.isFull) {
-      const reply = inPlaceOfError(ctx, flight.key)
+      const reply = answers.inPlaceOfError(ctx, flight.key)
       if (reply !== null) return reply
       throw failed(ctx, why, FULL)
     }
@@ -269,7 +222,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       answer = await flight.landed
     } catch (error) {
       leave()
-      const reply = isOutage(error) ? inPlaceOfError(ctx, flight.key) : null
+      const reply = isOutage(error) ? answers.inPlaceOfError(ctx, flight.key) : null
       if (reply !== null) return reply
       throw failed(ctx, why, error)
     }
@@ -299,123 +252,6 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     return storedReply(head, opened.body)
   }
 
-  // ---- asking ----
-
-  /** True where an answer may be for others as well. For who has waited in vain nobody waits: else all of them would go
-   *  to the origin one by one. */
-  const mayWait = (ctx: RequestContext, key: string): boolean =>
-    mayShare(ctx) &&
-    ctx.cacheReason !== ('not-shared' satisfies Reason) &&
-    !flights.unshareable.has(places.memoryKey(ctx, key), shared.now())
-
-  /** Asks the origin, on behalf of everybody who comes for this key and variant meanwhile: whether what is stored is
-   *  still good, for what is missing of it, or for the whole. A part is asked for as its client does, and for it alone. */
-  async function lead(
-    ctx: RequestContext,
-    key: string,
-    stored: StoredResponse | null,
-    isBackground: boolean,
-  ): Promise<Reply> {
-    if (ctx.aborted) throw GONE
-    const why = forwardReason(ctx)
-    const sentAtMs = shared.now()
-    const isWanted = stored !== null && unwantedReason(ctx, stored, sentAtMs) === null
-    if (isWanted && unaskedReason(ctx, stored, sentAtMs) === 'backing-off') {
-      return answerStale(ctx, stored, sentAtMs, 'backing-off')
-    }
-    const memoryKey = places.memoryKey(ctx, key)
-    const isHopeless = flights.unshareable.has(memoryKey, sentAtMs)
-    const isPart = asksForPart(ctx.method, ctx.headers)
-    const mayJoin = !isPart && mayWait(ctx, key)
-    const place = isBackground ? places.ofRefresh(ctx, key) : mayJoin ? places.of(ctx, key) : null
-    const isByBody = isKeyedByBody(ctx.method)
-    const mayAsk = !isPart && !isByBody && stored !== null && validatorsOf(stored.headers).length > 0
-    const validated = mayAsk ? stored : null
-    const parts = findParts(ctx, key, 0)
-    const gap = parts === null || isPart || isHopeless || stored !== null ? null : gapOf(parts)
-    const tags = [...(policy.tagsOf(ctx.params) ?? []), ...(stored?.tags ?? []), ...(parts?.tags ?? [])]
-    // The client's condition stays here, so that what comes is whole and can be stored; unless it will not be.
-    const dropped = isHopeless || isPart ? NOTHING : isByBody ? OF_THE_CLIENT : CONDITIONAL_FIELDS
-    let originFetch: OriginFetch
-    if (validated !== null) originFetch = fetchIfChanged(fetch, ctx, validated)
-    else if (gap !== null) originFetch = fetchMissing(fetch, ctx, gap, shared.now)
-    else originFetch = fetch(ctx, dropped)
-    const flight = flights.open(key, epoch, place, originFetch, tags, shared.purgeSeq)
-    const leave = flight.join()
-    ctx.whenAborted(leave)
-    try {
-      const answer = await originFetch.answer
-      if (stored !== null && isErrorStatus(answer.status)) {
-        shared.failures.add(key, shared.now(), retryAfterMs(answer.headers, shared.now()))
-        const reply = inPlaceOfError(ctx, key)
-        if (reply !== null) {
-          // Who waits finds the failure remembered, and what is stored.
-          flight.pass()
-          leave()
-          return reply
-        }
-      }
-      const asked = { ctx, flight, shared, policy, why, memoryKey, isBackground, sentAtMs, leave }
-      const fill = { ...asked, validated, stored: isPart ? null : stored }
-      return isPart && answer.status !== 200 ? takePart(fill, answer) : takeAnswer(fill, answer)
-    } catch (error) {
-      flight.fail(error)
-      leave()
-      if (isOutage(error)) {
-        if (stored !== null) shared.failures.add(key, shared.now(), 0)
-        const reply = inPlaceOfError(ctx, key)
-        if (reply !== null) return reply
-      }
-      throw failed(ctx, why, error)
-    }
-  }
-
-  /** Asks the origin for this client alone; nothing is stored but a POST's answer that asks for it. */
-  async function forward(ctx: RequestContext): Promise<Reply> {
-    const why = forwardReason(ctx)
-    const sentAtMs = shared.now()
-    const originFetch = fetch(ctx, NOTHING)
-    const tags = policy.tagsOf(ctx.params) ?? []
-    const mayServeGet = ctx.method === 'POST' && !policy.methods.has('POST') && wishOf(ctx)?.noStore !== true
-    const key = mayServeGet ? setup.key.ofGet(ctx) : null
-    const watch = key === null ? null : flights.open(key, epoch, null, originFetch, tags, shared.purgeSeq)
-    ctx.whenAborted(() => originFetch.abort(GONE))
-    try {
-      const answer = await originFetch.answer
-      const kept = watch && keptReply({ ctx, shared, policy, sentAtMs, why, originFetch, watch }, answer)
-      if (kept !== null) return kept
-      watch?.close()
-      sayForwarded(ctx, why, false)
-      return originReply(answer, answer.takeBody())
-    } catch (error) {
-      watch?.close()
-      throw failed(ctx, why, error)
-    }
-  }
-
-  /** HEAD asks for a head alone: nothing to store, nothing to share. But it tells of what is stored, and that answers it
-   *  when the origin fails. */
-  async function forwardHead(ctx: RequestContext, key: string): Promise<Reply> {
-    const why = forwardReason(ctx)
-    const sentAtMs = shared.now()
-    const stored = find(ctx, key, sentAtMs)
-    const originFetch = fetch(ctx, NOTHING)
-    ctx.whenAborted(() => originFetch.abort(GONE))
-    try {
-      const answer = await originFetch.answer
-      if (typeof stored === 'object') freshenByHead({ ctx, shared, policy, sentAtMs }, stored, answer)
-      const reply = isErrorStatus(answer.status) ? inPlaceOfError(ctx, key) : null
-      if (reply !== null) return reply
-      sayForwarded(ctx, why, false)
-      sayMayVary(ctx, policy, { ...answer, varyNames: varyNames(answer.headers) ?? [] })
-      return originReply(answer, answer.takeBody())
-    } catch (error) {
-      const reply = isOutage(error) ? inPlaceOfError(ctx, key) : null
-      if (reply !== null) return reply
-      throw failed(ctx, why, error)
-    }
-  }
-
   return {
     lookup,
     fill,
@@ -428,7 +264,6 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
 /** One for whoever asks for the key, to learn by which fields its variants are selected, and one for its own variant. */
 const MAX_WAITS = 2
 
-const NOTHING: ReadonlySet<string> = new Set()
 /** Made once: an Error takes its stack. */
 const NOT_STORED = new GatewayError(
   'not_cached',
@@ -442,11 +277,3 @@ const FAILING = new GatewayError('upstream_failing', 'The upstream answers with 
 const FULL = new GatewayError('saturated', 'Too many requests wait for this very answer. Try again later.', {
   retryAfterSeconds: 1,
 })
-const GONE = new GatewayError('client_gone', 'The client has gone.')
-
-/** Tells the client what the cache did, error or not. Answers the error. */
-function failed(ctx: RequestContext, why: ForwardReason, error: unknown): unknown {
-  ctx.cacheReason = 'failed' satisfies Reason
-  sayForwarded(ctx, why, false)
-  return error
-}

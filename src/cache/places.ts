@@ -5,11 +5,15 @@ import type { Flight } from './collapse.ts'
 import { isSelected, selectorOf } from './entry.ts'
 import { claimsOf } from './key.ts'
 import { type CachePolicy, barringCredential } from './policy.ts'
+import type { Reason } from './reasons.ts'
 import type { SharedCache } from './shared.ts'
 
 export interface Places {
   /** With credentials an answer may be this client's alone: nobody waits for it, and it waits for nobody. */
   readonly mayShare: (ctx: RequestContext) => boolean
+  /** True where an answer may be for others as well. For who has waited in vain nobody waits: else all of them would go
+   *  to the origin one by one. nowMs: wall clock. */
+  readonly mayWait: (ctx: RequestContext, key: string, nowMs: number) => boolean
   /** The flight that this request may wait for. */
   readonly joinable: (ctx: RequestContext, key: string) => Flight | undefined
   /** Where flights for the same key and variant meet. Which fields select a variant is known from what is stored, or from
@@ -48,11 +52,17 @@ export function compilePlaces(
     return `${place}\n${JSON.stringify(selectorOf(ctx.headers, claims, varyNames).varyValues)}`
   }
 
+  const memoryKey = (ctx: RequestContext, key: string): string => (mayShare(ctx) ? key : `${key} with credentials`)
+
   return {
     mayShare,
+    mayWait: (ctx, key, nowMs) =>
+      mayShare(ctx) &&
+      ctx.cacheReason !== ('not-shared' satisfies Reason) &&
+      !flights.unshareable.has(memoryKey(ctx, key), nowMs),
     joinable,
     of: placeOf,
     ofRefresh: (ctx, key) => (mayShare(ctx) ? placeOf(ctx, key) : `${placeOf(ctx, key)}\nalone`),
-    memoryKey: (ctx, key) => (mayShare(ctx) ? key : `${key} with credentials`),
+    memoryKey,
   }
 }

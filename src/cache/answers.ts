@@ -1,0 +1,71 @@
+// What is stored, as an answer: fresh, stale, in place of an error, or a part of it. Says what it is (X-Cache,
+// Cache-Status, Age), and notes that it was of use.
+
+import type { Reply, RequestContext } from '../core/context.ts'
+import type { StoredResponse } from './entry.ts'
+import type { CachePolicy } from './policy.ts'
+import type { Reason } from './reasons.ts'
+import { answerParts, answerStored } from './reply.ts'
+import { isErrorStatus } from './revalidate.ts'
+import type { Selection } from './select.ts'
+import type { SharedCache } from './shared.ts'
+import { forwardReason, sayCollapsed, sayHit, sayStale } from './status.ts'
+
+export interface Answers {
+  /** detail: where it was read for this request, or why it answers; null: from memory, as ever. */
+  readonly hit: (ctx: RequestContext, entry: StoredResponse, nowMs: number, detail: string | null) => Reply
+  /** The part that a client asks for, where it is there and fresh. */
+  readonly hitParts: (ctx: RequestContext, key: string, nowMs: number) => Reply | null
+  /** Another instance has fetched it. */
+  readonly collapsed: (ctx: RequestContext, entry: StoredResponse, nowMs: number) => Reply
+  readonly stale: (ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason) => Reply
+  /** The stale entry that answers in place of an origin that has failed, if it may. */
+  readonly inPlaceOfError: (ctx: RequestContext, key: string) => Reply | null
+}
+
+export function compileAnswers(
+  shared: SharedCache,
+  policy: CachePolicy,
+  { find, findParts, unwantedReason }: Selection,
+): Answers {
+  const { store } = shared
+  const compressor = policy.compress ? shared.compressor : null
+
+  function collapsed(ctx: RequestContext, entry: StoredResponse, nowMs: number): Reply {
+    store.touch(entry)
+    sayCollapsed(ctx, forwardReason(ctx), nowMs - entry.bornAtMs)
+    return answerStored(ctx, entry, compressor)
+  }
+
+  function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number, detail: string | null): Reply {
+    store.touch(entry)
+    sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, detail)
+    return answerStored(ctx, entry, compressor)
+  }
+
+  function hitParts(ctx: RequestContext, key: string, nowMs: number): Reply | null {
+    const entry = findParts(ctx, key, nowMs)
+    const reply = entry === null ? null : answerParts(ctx, entry)
+    if (entry === null || reply === null || unwantedReason(ctx, entry, nowMs) !== null) return null
+    store.touch(entry)
+    sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, null)
+    return reply
+  }
+
+  function stale(ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason): Reply {
+    store.touch(entry)
+    sayStale(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, reason)
+    return answerStored(ctx, entry, compressor)
+  }
+
+  function inPlaceOfError(ctx: RequestContext, key: string): Reply | null {
+    const nowMs = shared.now()
+    const found = find(ctx, key, nowMs)
+    if (typeof found !== 'object' || found.staleIfErrorUntilMs <= nowMs || isErrorStatus(found.status)) return null
+    if (unwantedReason(ctx, found, nowMs) !== null) return null
+    ctx.whenAborted(null)
+    return stale(ctx, found, nowMs, 'failed')
+  }
+
+  return { hit, hitParts, collapsed, stale, inPlaceOfError }
+}
