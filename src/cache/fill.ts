@@ -231,12 +231,14 @@ const isSick = (status: number): boolean => status >= 500 || status === 429
 const isOfTheMoment = (reason: Reason, status: number): boolean =>
   isSick(status) || status === 304 || reason === 'fill-budget' || reason === 'purged'
 
-/** Fields that belong to one exchange: a stored copy would repeat them to others. Names in lower case. */
+/** Fields that belong to one exchange: a stored copy would repeat them to others. Retry-After counts from its own answer:
+ *  from the cache it would send clients away for as long as the copy is fresh. Names in lower case. */
 const OF_ONE_EXCHANGE: { has(lowerName: string): boolean } = {
   has: (lowerName) =>
     lowerName === 'age' ||
     lowerName === 'x-cache' ||
     lowerName === 'cache-status' ||
+    lowerName === 'retry-after' ||
     lowerName.startsWith('ratelimit') ||
     lowerName.startsWith('x-ratelimit'),
 }
