@@ -44,6 +44,11 @@ describeWithRedis('gateways that share limits', () => {
   const get = ({ url }: TestGateway, path: string): Promise<Answer> => request(url + path)
   const health = async (gateway: TestGateway) =>
     JSON.parse((await get(gateway, '/health')).text) as { status: string; redis: string }
+  const decisions = ({ gateway }: TestGateway, labels: string): number => {
+    const lines = gateway.metrics().split('\n')
+    const line = lines.find((each) => each.startsWith(`weirgate_limit_decisions_total{${labels}} `))
+    return Number(line?.split(' ').at(-1) ?? 0)
+  }
   const whenLost = (all: readonly TestGateway[]) =>
     until(() => all.every(({ gateway }) => gateway.health().redis === 'down'), 'all to know that Redis is lost')
 
@@ -61,6 +66,10 @@ describeWithRedis('gateways that share limits', () => {
     expect(left.toSorted((a, b) => b - a)).toEqual(Array.from({ length: 60 }, (_, i) => 59 - i))
     expect(refused[0]?.headers['ratelimit']).toMatch(/^"per-client";r=0;t=\d+$/)
     expect(Number(refused[0]?.headers['retry-after'])).toBeGreaterThanOrEqual(1)
+    const count = (labels: string) => all.reduce((sum, gateway) => sum + decisions(gateway, labels), 0)
+    expect(count('policy="per-client",result="admitted",source="redis"')).toBe(60)
+    const asked = count('policy="per-client",result="refused",source="redis"')
+    expect(asked + count('policy="per-client",result="refused",source="remembered"')).toBe(30)
   })
 
   it('charge only what the upstream is asked for, or what fails, where the policy says so', async () => {
@@ -107,6 +116,8 @@ routes: [{path: /*, limits: [new-one, per-client]}]
       '1',
       'limits_unavailable',
     ])
+    expect(decisions(first, 'policy="per-client",result="admitted",source="share"')).toBeGreaterThan(0)
+    expect(decisions(first, 'policy="login",result="refused",source="closed"')).toBe(1)
     await redis.restart()
     await until(() => all.every(({ gateway }) => gateway.health().redis === 'ok'), 'all to have Redis again')
     expect((await get(first, '/login')).status).toBe(200)
