@@ -96,7 +96,6 @@ class SharedCounters implements RedisStore {
   #waiting: Batch[] = []
   readonly #inFlight = new Set<Batch>()
   #isFlushDue = false
-  /** Oldest use first. */
   readonly #debts = new Map<Mark, Debt>()
   #isClosed = false
 
@@ -121,19 +120,17 @@ class SharedCounters implements RedisStore {
 
   charge(demand: Demand, ourMs: number): boolean | Promise<boolean> {
     const nowMs = this.#peers.there(ourMs)
-    this.#recognize(demand)
+    const isUsable = this.#isUsable
+    this.#recognize(demand, isUsable)
     if (this.#isRefused(demand, nowMs)) return false
-    const batch = this.#isUsable ? this.#batch() : null
+    const batch = isUsable ? this.#batch() : null
     if (batch === null) return this.#decideHere(demand, this.#known, nowMs, true)
     return new Promise((resolve) => this.#ask(batch, new Ask(demand, this.#known.slice(0, demand.to), resolve)))
   }
 
   peek(demand: Demand, ourMs: number): void {
     const nowMs = this.#peers.there(ourMs)
-    for (let i = demand.from; i < demand.to; i++) {
-      const subject = demand.subjects[i] as string | null
-      this.#known[i] = subject === null ? null : this.#subjects.find(demand.quotas[i] as Quota, subject)
-    }
+    this.#recognize(demand, false)
     if (this.#isUsable) this.#recall(demand, nowMs)
     else this.#share.peek(demand, this.#known, this.#peers.count, nowMs)
   }
@@ -142,7 +139,7 @@ class SharedCounters implements RedisStore {
     // What is on its way counts.
     this.#flush()
     this.peek(demand, ourMs)
-    this.#recognize(demand)
+    this.#recognize(demand, true)
     const subjects = this.#known.slice(0, demand.to)
     // One call each, so that a Redis Cluster can answer as well.
     await Promise.all(
@@ -159,17 +156,17 @@ class SharedCounters implements RedisStore {
   }
 
   settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, ourMs: number): void {
-    const nowMs = this.#peers.there(ourMs)
-    const known = this.#subjects.get(quota, subject)
-    const mark = known.mark(quota)
-    if (delta < 0) mark.refusedUntilMs = 0
     if (this.#isUsable) {
+      const known = this.#subjects.get(quota, subject)
+      const mark = known.mark(quota)
       mark.own = Math.max(0, mark.own + delta)
+      if (delta < 0) mark.refusedUntilMs = 0
       this.#correct(quota, known, delta, chargedAtMs)
       return
     }
+    const nowMs = this.#peers.there(ourMs)
     this.#share.settle(quota, subject, delta, { chargedAtMs, nowMs, instances: this.#peers.count })
-    this.#owe(quota, known, delta, nowMs)
+    this.#owe(quota, subject, delta, nowMs)
   }
 
   async reset(quota: Quota, subject: string, ourMs: number): Promise<void> {
@@ -200,10 +197,13 @@ class SharedCounters implements RedisStore {
     return this.#link.isUp && this.#peers.isHeard && !this.#isClosed
   }
 
-  #recognize({ quotas, subjects, from, to }: Demand): void {
+  /** takesIn: strangers as well. Not in an outage, when a flood of them would leave much to be collected. */
+  #recognize({ quotas, subjects, from, to }: Demand, takesIn: boolean): void {
     for (let i = 0; i < to; i++) {
+      const quota = quotas[i] as Quota
       const subject = subjects[i] as string | null
-      this.#known[i] = i < from || subject === null ? null : this.#subjects.get(quotas[i] as Quota, subject)
+      if (i < from || subject === null) this.#known[i] = null
+      else this.#known[i] = takesIn ? this.#subjects.get(quota, subject) : this.#subjects.find(quota, subject)
     }
   }
 
@@ -235,7 +235,7 @@ class SharedCounters implements RedisStore {
     const admitted = this.#share.charge(demand, known, this.#peers.count, nowMs)
     if (!admitted || !isUnasked) return admitted
     for (let i = demand.from; i < demand.to; i++) {
-      const subject = known[i] ?? null
+      const subject = demand.subjects[i] as string | null
       if (subject === null || !(demand.standings[i] as Standing).admitted) continue
       this.#owe(demand.quotas[i] as Quota, subject, demand.costs[i] as number, nowMs)
     }
@@ -411,28 +411,29 @@ class SharedCounters implements RedisStore {
   #comeBack(): void {
     void this.#peers.beat()
     const nowMs = this.#now()
-    const debts = [...this.#debts.values()].toReversed()
+    const debts = [...this.#debts.values()]
     this.#debts.clear()
     for (const { quota, subject, units, atMs } of debts) {
       const { calendar, windowMs } = quota.rate
       const isOver = calendar === null ? nowMs - atMs > windowMs : calendar.startMs(nowMs) > atMs
-      if (isOver) continue
+      if (isOver || units === 0) continue
       subject.mark(quota).ownLater += units
       this.#correct(quota, subject, units, nowMs)
     }
   }
 
-  #owe(quota: Quota, subject: Subject, units: number, nowMs: number): void {
+  /** Beyond the bound, who comes first stays: a flood of strangers must not push out who was known before. */
+  #owe(quota: Quota, subject: string, units: number, nowMs: number): void {
     if (quota.rate.windowMs < LONG_WINDOW_MS) return
-    const mark = subject.mark(quota)
-    const debt = this.#debts.get(mark) ?? { quota, subject, units: 0, atMs: nowMs }
-    debt.units += units
-    debt.atMs = nowMs
-    // Behind all others, as the newest.
-    this.#debts.delete(mark)
-    if (debt.units <= 0) return
-    this.#debts.set(mark, debt)
-    if (this.#debts.size > MAX_DEBTS) this.#debts.delete(this.#debts.keys().next().value as Mark)
+    const mark = this.#subjects.find(quota, subject)?.findMark(quota) ?? null
+    const debt = mark === null ? undefined : this.#debts.get(mark)
+    if (debt !== undefined) {
+      debt.units = Math.max(0, debt.units + units)
+      debt.atMs = nowMs
+    } else if (units > 0 && this.#debts.size < MAX_DEBTS) {
+      const known = this.#subjects.get(quota, subject)
+      this.#debts.set(known.mark(quota), { quota, subject: known, units, atMs: nowMs })
+    }
   }
 
   #now(): number {
