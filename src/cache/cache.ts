@@ -229,10 +229,11 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const isOurs = answer !== null && isSelected(ctx.headers, claimsOf(ctx), answer.head)
     const reply = answer !== null && isOurs ? readAlong(ctx, why, answer, leave) : null
     if (reply !== null) return reply
+    const untold = flight.isSpoiled ? 'purged' : flight.isSick ? 'sick' : 'not-shared'
+    // After that: the last who leaves spoils it.
     leave()
     ctx.whenAborted(null)
     // Who was not selected has learnt by which fields, and may share with others like it.
-    const untold = flight.isSpoiled ? 'purged' : flight.isSick ? 'sick' : 'not-shared'
     return note(ctx, 'miss', answer === null || isOurs ? untold : 'vary')
   }
 

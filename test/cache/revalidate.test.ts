@@ -90,6 +90,20 @@ describe('a clock that is set back', () => {
   })
 })
 
+it('that was not for sharing is not called purged by the last who has waited for it', async () => {
+  const bench = createBench()
+  const leader = bench.ask()
+  await settle()
+  const follower = bench.ask()
+  await settle()
+  leader.abort()
+  at(bench, 0).reply(['Cache-Control', 'private'], 'of one user')
+  await settle()
+  at(bench, 1).reply(['Cache-Control', 'max-age=60'])
+  expect(await follower.field('Cache-Status')).toBe('weirgate; fwd=miss; stored; detail=not-shared')
+  expectReleased(bench)
+})
+
 describe('what cannot be validated', () => {
   it.each([
     ['gone', [], 404],
