@@ -1,7 +1,9 @@
-// `npm run bench [-- name ...]`: runs the named benches, or all. Benches print figures and never fail on them.
+// `npm run bench [-- name ...]`: runs the named benches, or all. Benches print figures and never fail on them;
+// limit-promises alone fails, when a promise is broken.
 
 import { benchCacheMemory } from './cache-memory.ts'
 import { benchCacheStore } from './cache-store.ts'
+import { benchLimitPromises } from './limit-promises.ts'
 import { benchLimitRedis } from './limit-redis.ts'
 import { benchRouter } from './router.ts'
 import { benchTransfer } from './transfer.ts'
@@ -9,6 +11,7 @@ import { benchTransfer } from './transfer.ts'
 const BENCHES: Readonly<Record<string, () => void | Promise<void>>> = {
   'cache-memory': benchCacheMemory,
   'cache-store': benchCacheStore,
+  'limit-promises': benchLimitPromises,
   'limit-redis': benchLimitRedis,
   router: benchRouter,
   transfer: benchTransfer,

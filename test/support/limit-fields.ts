@@ -5,7 +5,8 @@ import { type Item, parseList } from './structured-fields.ts'
 
 export interface ToldLimit {
   readonly q: number
-  readonly w: number
+  /** null for slots, which have no window. */
+  readonly w: number | null
   /** null where the answer does not say how the policy stands. */
   readonly r: number | null
   readonly t: number | null
@@ -19,9 +20,10 @@ export function readLimits(headers: IncomingHttpHeaders): Map<string, ToldLimit>
   for (const item of read(headers, 'ratelimit-policy')) {
     const name = nameOf(item)
     const standing = standings.get(name)
-    const [q, w] = [whole(item, 'q'), whole(item, 'w')]
+    const q = whole(item, 'q')
+    const w = item.params.get('qu') === 'concurrent-requests' ? null : whole(item, 'w')
     const [r, t] = standing === undefined ? [null, null] : [whole(standing, 'r'), whole(standing, 't')]
-    if (w < 1 || (r !== null && r > q)) throw new RangeError(`${name}: q=${q}, w=${w}, r=${r}`)
+    if (w === 0 || (r !== null && r > q)) throw new RangeError(`${name}: q=${q}, w=${w}, r=${r}`)
     limits.set(name, { q, w, r, t })
     standings.delete(name)
   }

@@ -1,0 +1,37 @@
+// The promises of the limits, measured with three gateways as processes and a real Redis: what is promised, what was
+// measured, kept or not. A broken promise fails the run. What this machine was too busy to show is `unsure`, with the
+// reason, and fails nothing; bounds on times compare with requests to a route without limits, asked at the same time.
+//
+// Measured elsewhere: what a check costs beside a PING (`npm run bench -- limit-redis`); Redis' own clock stepping back and
+// millions of strangers (test/limit/algorithms/contract.test.ts, test/limit/stores/memory.test.ts).
+
+import { addresses, hits, waits } from './promises/answers.ts'
+import { changes, clocks, cluster, quotas, stalls, units, windows } from './promises/budgets.ts'
+import { outages, slots, wipes } from './promises/losses.ts'
+import { type Row, type Verdict, inWorld } from './promises/world.ts'
+
+export async function benchLimitPromises(): Promise<void> {
+  const startedAtMs = performance.now()
+  const rows: Row[] = []
+  for (const measure of [
+    windows,
+    quotas,
+    stalls,
+    outages,
+    wipes,
+    clocks,
+    cluster,
+    units,
+    waits,
+    hits,
+    slots,
+    addresses,
+    changes,
+  ]) {
+    rows.push(...(await inWorld(measure)))
+  }
+  const count = (verdict: Verdict) => rows.filter((row) => row.verdict === verdict).length
+  const seconds = ((performance.now() - startedAtMs) / 1000).toFixed(0)
+  console.log(`\n${count('kept')} kept, ${count('broken')} broken, ${count('unsure')} unsure, in ${seconds} s`)
+  if (count('broken') > 0) process.exitCode = 1
+}
