@@ -3,6 +3,7 @@
 
 import { benchCacheMemory } from './cache-memory.ts'
 import { benchCacheStore } from './cache-store.ts'
+import { benchLimitLease } from './limit-lease.ts'
 import { benchLimitPromises } from './limit-promises.ts'
 import { benchLimitRedis } from './limit-redis.ts'
 import { benchRouter } from './router.ts'
@@ -11,6 +12,7 @@ import { benchTransfer } from './transfer.ts'
 const BENCHES: Readonly<Record<string, () => void | Promise<void>>> = {
   'cache-memory': benchCacheMemory,
   'cache-store': benchCacheStore,
+  'limit-lease': benchLimitLease,
   'limit-promises': benchLimitPromises,
   'limit-redis': benchLimitRedis,
   router: benchRouter,

@@ -21,6 +21,7 @@ import { GatewayError } from './core/errors.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
 import { Decisions } from './limit/decisions.ts'
+import { createLeases as createQuotaLeases } from './limit/leases.ts'
 import { createMemorySlots } from './limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
 import { createRedisSlots } from './limit/stores/redis-slots.ts'
@@ -124,8 +125,18 @@ export function createGateway(setup: GatewaySetup): Gateway {
   }
   const sharedQuotas = counted && createRedisStore({ ...counted, deadlineMs, clock: Date.now })
   const sharedSlots = counted && createRedisSlots({ ...counted, instances: () => sharedQuotas?.instances ?? 1 })
+  const leasedQuotas =
+    counted &&
+    sharedQuotas &&
+    createQuotaLeases({
+      counters: sharedQuotas,
+      isUp: () => counted.link.isUp,
+      instances: () => sharedQuotas.instances,
+      clock: Date.now,
+      steadyClock: () => performance.now(),
+    })
   const limits = {
-    quotas: sharedQuotas ?? createQuotaMemory(),
+    quotas: leasedQuotas ?? createQuotaMemory(),
     slots: sharedSlots ?? createMemorySlots(),
     decisions: new Decisions(),
   }

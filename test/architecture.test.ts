@@ -26,6 +26,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'cache/options',
     'identity/options',
     'limit/calendar',
+    'limit/lease',
     'limit/options',
     'limit/quota',
     'observe/options',

@@ -2,6 +2,7 @@
 
 import { parseDuration } from '../core/decode.ts'
 import { MONTH_MS, isAlignable } from '../limit/calendar.ts'
+import { smallestLent } from '../limit/lease.ts'
 import { limitOptions } from '../limit/options.ts'
 import { compileQuota } from '../limit/quota.ts'
 import type { Finding } from './issues.ts'
@@ -34,7 +35,7 @@ function checkNumbers(limits: readonly (readonly [name: string, limit: unknown])
   })
 }
 
-const NOT_OF_SLOTS = ['window', 'burst', 'align', 'count', 'unit', 'reserve', 'cost', 'costField']
+const NOT_OF_SLOTS = ['window', 'burst', 'align', 'count', 'unit', 'reserve', 'cost', 'costField', 'lease']
 
 function checkLimit(path: Path, limit: Record<string, unknown>, knowsUsers: boolean): Finding[] {
   const findings: Finding[] = []
@@ -52,7 +53,7 @@ function checkLimit(path: Path, limit: Record<string, unknown>, knowsUsers: bool
     for (const key of NOT_OF_SLOTS) refuse(key, 'says nothing of requests at the same time', 'remove it')
     return findings
   }
-  return [...findings, ...checkWindow(path, limit), ...checkCost(path, limit)]
+  return [...findings, ...checkWindow(path, limit), ...checkCost(path, limit), ...checkLease(path, limit)]
 }
 
 function checkWindow(path: Path, limit: Record<string, unknown>): Finding[] {
@@ -93,6 +94,16 @@ function checkCost(path: Path, limit: Record<string, unknown>): Finding[] {
   if (cost === 0) return [complaint([...path, 'cost'], 'limits nothing', 'write 1 or more')]
   if (cost > most) return [complaint([...path, 'cost'], `never fits into ${most}`, 'raise limit or burst')]
   return []
+}
+
+function checkLease(path: Path, limit: Record<string, unknown>): Finding[] {
+  const options = limitOptions.safeParse(limit)
+  if (!options.success || options.data.lease !== 'on') return []
+  const quota = compileQuota('', options.data)
+  const least = smallestLent(quota)
+  if (quota.rate.burst >= least) return []
+  const of = options.data.burst === undefined ? 'limit' : 'burst'
+  return [complaint([...path, 'lease'], `takes nothing in blocks of fewer than ${least}`, `raise ${of}, or remove it`)]
 }
 
 const isWord = (value: unknown, word: string): boolean => typeof value === 'string' && value.toLowerCase() === word

@@ -61,6 +61,8 @@ export interface Algorithm {
   measure(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number, standing: Standing): void
   /** The time from which on this state says no more than zeros would. */
   fullAtMs(cells: Float64Array, at: number, rate: Rate): number
+  /** Until then (and not at that time) what was charged may be spent as if it were charged only then. */
+  spendableUntilMs(rate: Rate, chargedAtMs: number): number
   /** The same rules for Redis; a test holds the two equal. */
   readonly lua: LuaRules
 }

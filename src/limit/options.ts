@@ -2,7 +2,7 @@
 // fixed window of the calendar. What contradicts what is in config/references.ts.
 
 import { z } from 'zod'
-import { count, decoded, duration, later, text, word } from '../core/decode.ts'
+import { count, decoded, duration, text, word } from '../core/decode.ts'
 import { parseCidr } from '../http/forwarded.ts'
 import { isToken } from '../http/headers.ts'
 import { isKnownMethod } from '../http/methods.ts'
@@ -117,7 +117,11 @@ export const limitOptions = z.strictObject({
     .describe(
       'while Redis is lost: the limit divided by the instances, all of it in each instance, no limit, or a 503 for every request',
     ),
-  lease: later(),
+  lease: word(['off', 'auto', 'on'])
+    .prefault('off')
+    .describe(
+      'with Redis: takes units in blocks for who asks often, so that most requests are decided without a round trip; never more than the limit, but an instance may hold a tenth of what is left for a moment. auto: only where the limit is large',
+    ),
 })
 
 export type LimitOptions = z.output<typeof limitOptions>

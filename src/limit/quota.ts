@@ -6,7 +6,7 @@
 
 import { hash } from 'node:crypto'
 import { fixedWindow } from './algorithms/fixed-window.ts'
-import { gcra } from './algorithms/gcra.ts'
+import { gcra, leasedGcra } from './algorithms/gcra.ts'
 import { slidingWindow } from './algorithms/sliding-window.ts'
 import type { Algorithm, Rate, Standing } from './algorithm.ts'
 import { compileCalendar } from './calendar.ts'
@@ -14,6 +14,8 @@ import { formatKeyPart, type LimitOptions } from './options.ts'
 
 /** Every algorithm; the contract suite runs over them and stores size their cells by them. */
 export const ALGORITHMS: readonly Algorithm[] = [slidingWindow, gcra, fixedWindow]
+/** How blocks are charged to the counters of an algorithm, where that is not as requests are. */
+export const BLOCK_ALGORITHMS: readonly Algorithm[] = [leasedGcra]
 
 export interface Quota {
   readonly id: string
@@ -29,6 +31,8 @@ export interface Quota {
   readonly sharedRate: Rate
   /** What holds while counters that instances share cannot be reached. */
   readonly fallback: LimitOptions['fallback']
+  /** Whether units may be taken in blocks from counters that instances share. */
+  readonly lease: LimitOptions['lease']
 }
 
 /** What one request asks of the quotas that apply to it. The lists belong together by index; no quota comes twice. */
@@ -85,8 +89,13 @@ export function compileQuota(name: string, options: LimitOptions): Quota {
     sharedRate: algorithm === gcra ? rate : strictRate(rate),
     isEnforced,
     fallback: options.fallback,
+    lease: options.lease,
   }
 }
+
+/** The same quota, its counters and all, for who charges a block of units and spends them one by one. */
+export const blockQuotaOf = (quota: Quota): Quota =>
+  quota.algorithm === gcra ? { ...quota, algorithm: leasedGcra } : quota
 
 /** The same quota for one of several instances that count apart, each at least one unit. */
 export function shareOf(quota: Quota, instances: number): Quota {

@@ -40,6 +40,8 @@ export const fixedWindow: Algorithm = {
     return cells[at + 1] === 0 ? 0 : (cells[at] as number)
   },
 
+  spendableUntilMs: (rate, chargedAtMs) => calendarOf(rate).endMs(chargedAtMs),
+
   lua: {
     layout: '<dd',
     source: `

@@ -67,6 +67,9 @@ export const slidingWindow: Algorithm = {
     return 0
   },
 
+  // Wherever in a slice something is spent, it counts until the same time.
+  spendableUntilMs: (rate, chargedAtMs) => Math.ceil(((sliceOf(chargedAtMs, rate) + 1) * rate.windowMs) / SLICES),
+
   lua: {
     // A count is a whole number far below 2^32 but for a debt; one that large refuses everybody, as a larger one would.
     layout: `<d${'I4'.repeat(AGES)}`,

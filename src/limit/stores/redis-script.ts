@@ -19,10 +19,12 @@
 // Redis 6.2 is enough: EVALSHA, TIME, MGET, SET PXAT, struct, cjson.
 
 import type { Algorithm } from '../algorithm.ts'
-import { ALGORITHMS } from '../quota.ts'
+import { ALGORITHMS, BLOCK_ALGORITHMS } from '../quota.ts'
+
+const KINDS = [...ALGORITHMS, ...BLOCK_ALGORITHMS]
 
 /** How the script knows an algorithm. */
-export const kindOf = (algorithm: Algorithm): number => ALGORITHMS.indexOf(algorithm) + 1
+export const kindOf = (algorithm: Algorithm): number => KINDS.indexOf(algorithm) + 1
 
 /** Of the reply. */
 export const HEAD_BYTES = 8
@@ -47,7 +49,7 @@ local floor, ceil, max, min = math.floor, math.ceil, math.max, math.min
 local unpackBytes, pack = struct.unpack, struct.pack
 local moved = false
 local RULES = {}
-${ALGORITHMS.map(rulesOf).join('')}
+${KINDS.map(rulesOf).join('')}
 local ENTRY_BYTES = struct.size('<${ENTRY}')
 local MOST = 4294967295
 

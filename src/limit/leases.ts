@@ -1,0 +1,316 @@
+// Units taken beforehand, around counters that instances share: who asks often has a block of them here, from which requests
+// are decided at once. lease.ts says for whom, and how large; this file alone knows which blocks there are.
+//
+// Its promise: never more than the limit. A block is charged like a request, before anything of it is spent, and spent
+// only while that means the same as a charge at that time: until its slice, its window or its time is over by the clock of
+// Redis, taken from when the call was sent, which is never too late. One that may not have been charged is not spent.
+// A request is decided here only where each of its policies has a block for it; else all of them are asked of Redis.
+//
+// What is not spent goes back when its time is over, and at the end. An instance that dies loses a block per subject.
+//
+// Bounds: 10,000 subjects are watched at a time. Runs on every request: what is found here makes no object.
+
+import { type Standing, blankStanding } from './algorithm.ts'
+import { type LeaseRule, blockUnits, compileLease } from './lease.ts'
+import type { Demand, Quota, QuotaStore } from './quota.ts'
+
+const MAX_SUBJECTS = 10_000
+/** Between looks for blocks that are over. */
+const SWEEP_MS = 25
+/** Over which it is measured how much a subject takes. */
+const PERIOD_MS = 1000
+/** Left of a block when the next is asked for. */
+const REFILL_AT = 0.25
+/** Clocks do not tick alike, and Redis tells whole milliseconds. */
+const MARGIN_MS = 2
+
+export interface LeasesSetup {
+  /** What all instances share. */
+  readonly counters: QuotaStore
+  /** False while those cannot be reached. */
+  readonly isUp: () => boolean
+  /** Instances that share the counters, this one among them. */
+  readonly instances: () => number
+  /** Wall clock, epoch milliseconds. */
+  readonly clock: () => number
+  /** Milliseconds since whenever, steady. */
+  readonly steadyClock: () => number
+}
+
+interface Block {
+  left: number
+  /** By the steady clock. */
+  readonly endMs: number
+  /** By the clock of Redis. */
+  readonly chargedAtMs: number
+}
+
+/** One subject under one policy. */
+interface Borrower {
+  readonly subject: string
+  /** Of who asked last: after a reload, the new one. */
+  rule: LeaseRule
+  /** Oldest first; two at most. */
+  readonly blocks: Block[]
+  /** Units of the last block, for knowing when it is nearly spent. */
+  units: number
+  isAsking: boolean
+  /** Taken in this period. */
+  taken: number
+  /** Units a second in the period before; 0 where that is too few. */
+  rate: number
+  /** As Redis told when it charged the last block. */
+  readonly told: Standing
+}
+
+export interface Leases extends QuotaStore {
+  /** Gives back what is over, and measures anew who takes how much. A timer does it; tests have a time of their own. */
+  sweep(): void
+  close(): Promise<void>
+}
+
+export const createLeases = (setup: LeasesSetup): Leases => new Lender(setup)
+
+/** Those of one policy. */
+type Borrowers = Map<string, Borrower>
+
+class Lender implements Leases {
+  readonly #counters: QuotaStore
+  readonly #setup: LeasesSetup
+  /** By policy; as many as have ever been configured. */
+  readonly #byPolicy = new Map<string, Borrowers>()
+  /** The same, and the rule, for each quota object: routes have their own of the same policy. null: nothing is lent. */
+  readonly #lending = new WeakMap<Quota, { readonly rule: LeaseRule; readonly borrowers: Borrowers } | null>()
+  #watched = 0
+  #timer: NodeJS.Timeout | undefined
+  #periodBeganMs: number
+  #isClosed = false
+  /** Blocks that have been asked for. */
+  readonly #underWay = new Set<Promise<void>>()
+  /** Of the request at hand, by the indexes of its demand. */
+  readonly #borrowers: (Borrower | null)[] = []
+
+  constructor(setup: LeasesSetup) {
+    this.#setup = setup
+    this.#counters = setup.counters
+    this.#periodBeganMs = setup.steadyClock()
+  }
+
+  charge(demand: Demand, nowMs: number): boolean | Promise<boolean> {
+    const { quotas, subjects, costs, from, to } = demand
+    const steadyMs = this.#setup.steadyClock()
+    let isHeld = true
+    let isLent = true
+    for (let i = from; i < to; i++) {
+      const subject = subjects[i] as string | null
+      if (subject === null) continue
+      const borrower = this.#watch(quotas[i] as Quota, subject, costs[i] as number)
+      this.#borrowers[i] = borrower
+      if (borrower === null || borrower.rate === 0) isLent = isHeld = false
+      else if (isHeld && this.#usable(borrower, costs[i] as number, steadyMs) === null) isHeld = false
+    }
+    if (isHeld) {
+      this.#spend(demand)
+      return true
+    }
+    const decided = this.#counters.charge(demand, nowMs)
+    return isLent && typeof decided !== 'boolean' ? this.#lendAfter(decided, demand) : decided
+  }
+
+  /** Counts what a subject asks for; null where nothing is lent, or no more subjects can be watched. */
+  #watch(quota: Quota, subject: string, cost: number): Borrower | null {
+    let lending = this.#lending.get(quota)
+    if (lending === undefined) {
+      const rule = compileLease(quota)
+      lending = rule && { rule, borrowers: this.#borrowersOf(quota) }
+      this.#lending.set(quota, lending)
+    }
+    if (lending === null || cost > lending.rule.maxCost) return null
+    let borrower = lending.borrowers.get(subject)
+    if (borrower === undefined) {
+      if (this.#watched >= MAX_SUBJECTS) return null
+      borrower = {
+        subject,
+        rule: lending.rule,
+        blocks: [],
+        units: 0,
+        isAsking: false,
+        taken: 0,
+        rate: 0,
+        told: blankStanding(),
+      }
+      lending.borrowers.set(subject, borrower)
+      this.#watched++
+      this.#timer ??= setInterval(() => this.sweep(), SWEEP_MS).unref()
+    }
+    borrower.rule = lending.rule
+    borrower.taken += cost
+    return borrower
+  }
+
+  #borrowersOf({ id }: Quota): Borrowers {
+    const known = this.#byPolicy.get(id)
+    if (known !== undefined) return known
+    const made: Borrowers = new Map()
+    this.#byPolicy.set(id, made)
+    return made
+  }
+
+  /** The block that has room for a cost, which is the first then. */
+  #usable(borrower: Borrower, cost: number, steadyMs: number): Block | null {
+    for (;;) {
+      const block = borrower.blocks[0]
+      if (block === undefined) return null
+      if (block.left >= cost && steadyMs < block.endMs) return block
+      borrower.blocks.shift()
+      this.#giveBack(borrower, block)
+    }
+  }
+
+  #spend({ subjects, costs, standings, atMs, from, to }: Demand): void {
+    for (let i = from; i < to; i++) {
+      if (subjects[i] === null) continue
+      const borrower = this.#borrowers[i] as Borrower
+      const block = borrower.blocks[0] as Block
+      block.left -= costs[i] as number
+      const left = leftOf(borrower)
+      const { told, rule } = borrower
+      const standing = standings[i] as Standing
+      standing.admitted = true
+      standing.remaining = Math.min(rule.quota.rate.burst, told.remaining + left)
+      standing.waitMs = 0
+      standing.nextMs = told.nextMs
+      standing.fullMs = told.fullMs
+      standing.source = 'lease'
+      atMs[i] = block.chargedAtMs
+      if (left <= borrower.units * REFILL_AT) this.#lend(borrower, left, told.remaining)
+    }
+  }
+
+  /** Takes a block for each of the policies once it is known how much is left. */
+  async #lendAfter(decided: Promise<boolean>, { subjects, standings, from, to }: Demand): Promise<boolean> {
+    const borrowers = this.#borrowers.slice(0, to)
+    const admitted = await decided
+    if (!admitted) return false
+    for (let i = from; i < to; i++) {
+      const { source, remaining } = standings[i] as Standing
+      if (subjects[i] === null || source !== 'redis') continue
+      const borrower = borrowers[i] as Borrower
+      // What was asked before a block came may be answered after it.
+      if (leftOf(borrower) === 0) this.#lend(borrower, 0, remaining)
+    }
+    return true
+  }
+
+  #lend(borrower: Borrower, held: number, remaining: number): void {
+    const { isUp, instances, clock, steadyClock } = this.#setup
+    // A call that fails here would be charged to what is there for an outage.
+    if (borrower.isAsking || borrower.blocks.length > 1 || this.#isClosed || !isUp()) return
+    const { rule, subject, rate, told } = borrower
+    const units = blockUnits(rule, { rate, remaining, held, instances: instances() })
+    if (units === 0) return
+    const askedAtMs = steadyClock()
+    const atMs = [0]
+    const demand = {
+      quotas: [rule.quota],
+      subjects: [subject],
+      costs: [units],
+      standings: [told],
+      atMs,
+      from: 0,
+      to: 1,
+    }
+    const charged = this.#counters.charge(demand, Math.floor(clock()))
+    if (typeof charged === 'boolean') return
+    borrower.isAsking = true
+    const lent = charged.then((admitted) => {
+      borrower.isAsking = false
+      this.#underWay.delete(lent)
+      // What was decided without Redis has perhaps not been charged there.
+      if (!admitted || told.source !== 'redis') return
+      const chargedAtMs = atMs[0] as number
+      const endMs = askedAtMs + rule.lifetimeMs(chargedAtMs) - MARGIN_MS
+      borrower.units = units + leftOf(borrower)
+      borrower.blocks.push({ left: units, endMs, chargedAtMs })
+    })
+    this.#underWay.add(lent)
+  }
+
+  #giveBack({ rule, subject }: Borrower, { left, chargedAtMs }: Block): void {
+    if (left === 0 || !rule.isReturned) return
+    this.#counters.settle(rule.quota, subject, -left, chargedAtMs, Math.floor(this.#setup.clock()))
+  }
+
+  sweep(): void {
+    const steadyMs = this.#setup.steadyClock()
+    const periodMs = steadyMs - this.#periodBeganMs
+    const isNewPeriod = periodMs >= PERIOD_MS
+    if (isNewPeriod) this.#periodBeganMs = steadyMs
+    for (const borrowers of this.#byPolicy.values()) {
+      for (const borrower of borrowers.values()) {
+        if (borrower.blocks.length > 0) this.#usable(borrower, 1, steadyMs)
+        if (!isNewPeriod) continue
+        const rate = (borrower.taken * 1000) / periodMs
+        borrower.taken = 0
+        borrower.rate = rate < borrower.rule.minRate ? 0 : rate
+        if (borrower.rate > 0 || borrower.isAsking || borrower.blocks.length > 0) continue
+        borrowers.delete(borrower.subject)
+        this.#watched--
+      }
+    }
+    if (this.#watched > 0) return
+    clearInterval(this.#timer)
+    this.#timer = undefined
+  }
+
+  peek(demand: Demand, nowMs: number): void {
+    this.#counters.peek(demand, nowMs)
+    const { quotas, subjects, costs, standings, from, to } = demand
+    for (let i = from; i < to; i++) {
+      const { id, rate } = quotas[i] as Quota
+      const subject = subjects[i] as string | null
+      const borrower = subject === null ? undefined : this.#byPolicy.get(id)?.get(subject)
+      const left = borrower === undefined ? 0 : leftOf(borrower)
+      if (left === 0) continue
+      const standing = standings[i] as Standing
+      standing.remaining = Math.min(rate.burst, standing.remaining + left)
+      if (standing.remaining < (costs[i] as number)) continue
+      standing.admitted = true
+      standing.waitMs = 0
+    }
+  }
+
+  inspect(demand: Demand, nowMs: number): Promise<void> {
+    return this.#counters.inspect(demand, nowMs)
+  }
+
+  settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, nowMs: number): void {
+    this.#counters.settle(quota, subject, delta, chargedAtMs, nowMs)
+  }
+
+  reset(quota: Quota, subject: string, nowMs: number): Promise<void> {
+    // What is held here was taken from what is forgotten now.
+    this.#byPolicy.get(quota.id)?.get(subject)?.blocks.splice(0)
+    return this.#counters.reset(quota, subject, nowMs)
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    clearInterval(this.#timer)
+    await Promise.all(this.#underWay)
+    for (const borrowers of this.#byPolicy.values()) {
+      for (const borrower of borrowers.values()) {
+        for (const block of borrower.blocks.splice(0)) this.#giveBack(borrower, block)
+      }
+    }
+    // What is settled goes out at the end of a turn.
+    await new Promise((resolve) => setImmediate(resolve))
+    await this.#counters.close()
+  }
+}
+
+function leftOf({ blocks }: Borrower): number {
+  let left = 0
+  for (const block of blocks) left += block.left
+  return left
+}
