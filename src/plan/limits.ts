@@ -31,7 +31,7 @@ export interface LimitDesk {
 export function createLimitDesk({ quotas, slots, decisions }: LimitState, now: () => number): LimitDesk {
   async function standing(plan: GatewayPlan, policy: string, values: LimitSubject): Promise<LimitStanding> {
     const { options, quota, subject } = find(plan, policy, values)
-    const { admitted, remaining, waitMs, fullMs } = await read(options, quota, subject)
+    const { admitted, remaining, waitMs, fullMs } = (await read(options, quota, subject)).found
     return {
       policy,
       mode: options.mode,
@@ -44,19 +44,19 @@ export function createLimitDesk({ quotas, slots, decisions }: LimitState, now: (
     }
   }
 
+  /** How a subject stands, and when that was: by the clock of Redis, where that counts. */
   async function read({ kind, limit }: LimitOptions, quota: Quota, subject: string) {
-    const standings = [blankStanding()]
-    const [found] = standings as [ReturnType<typeof blankStanding>]
+    const found = blankStanding()
+    const atMs = [now()] as [number]
     if (kind === 'concurrency') {
       found.remaining = Math.max(0, limit - slots.used(quota, subject))
       found.admitted = found.remaining > 0
       found.waitMs = found.fullMs = found.remaining < limit ? 1000 : 0
     } else {
-      const nowMs = now()
-      const demand = { quotas: [quota], subjects: [subject], costs: [1], standings, atMs: [nowMs], from: 0, to: 1 }
-      await quotas.inspect(demand, nowMs)
+      const demand = { quotas: [quota], subjects: [subject], costs: [1], standings: [found], atMs, from: 0, to: 1 }
+      await quotas.inspect(demand, atMs[0])
     }
-    return found
+    return { found, atMs: atMs[0] }
   }
 
   return {
@@ -84,10 +84,9 @@ export function createLimitDesk({ quotas, slots, decisions }: LimitState, now: (
       let left = units
       let before = await read(options, quota, subject)
       for (let part = 0; part <= PARTS_OF_WINDOW && left > 0; part++) {
-        const nowMs = now()
-        quotas.settle(quota, subject, -left, nowMs - (part * windowMs) / PARTS_OF_WINDOW, nowMs)
+        quotas.settle(quota, subject, -left, before.atMs - (part * windowMs) / PARTS_OF_WINDOW, now())
         const after = await read(options, quota, subject)
-        left -= after.remaining - before.remaining
+        left -= after.found.remaining - before.found.remaining
         before = after
       }
       return standing(plan, policy, values)

@@ -1,6 +1,6 @@
 // What an operator learns of the limits, and can change: over the admin port of a running gateway.
 
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { request } from '../support/client.ts'
 import { startEdge } from '../support/edge.ts'
 import { until } from '../support/gateway.ts'
@@ -209,6 +209,23 @@ describeWithRedis('with counters in Redis', () => {
       expect(await read()).toBe(3)
       await a.admin('DELETE', '/api/limits/five?ip=127.0.0.1')
       expect([await read(), await a.ask()]).toEqual([5, 200])
+    },
+  )
+
+  it.each(['window: 1h', 'window: 1h, burst: 5', 'window: 1d, align: UTC'])(
+    'one subject is refunded by the clock of Redis, however wrong the own one is: %s',
+    async (rule) => {
+      const redis = await startRedis()
+      onTestFinished(() => redis.close())
+      const now = Date.now.bind(Date)
+      const spied = vi.spyOn(Date, 'now').mockImplementation(() => now() - 2 * 86_400_000)
+      onTestFinished(() => spied.mockRestore())
+      const shared = `redis: {url: "redis://127.0.0.1:${redis.port}", deadline: 2s}`
+      const { gateway, ask, admin } = await start(`  five: {limit: 5, ${rule}}`, 'limits: [five]', shared)
+      await until(() => gateway.gateway.health().redis === 'ok', 'Redis')
+      for (let asked = 0; asked < 5; asked++) expect(await ask()).toBe(200)
+      const { json } = await admin('POST', '/api/limits/five/refund', { subject: { ip: '127.0.0.1' }, units: 3 })
+      expect(json['remaining']).toBe(3)
     },
   )
 })
