@@ -52,7 +52,7 @@ describeWithRedis('slots of gateways that share a Redis', () => {
   }
   const get = ({ url }: TestGateway, path = '/x'): Promise<Answer> => request(url + path)
   const slotsTaken = async () => {
-    const keys = (await redis.ask('--scan', '--pattern', 'weirgate:c1:*')).split('\n').filter(Boolean)
+    const keys = (await redis.ask('--scan', '--pattern', 'weirgate:s1:*')).split('\n').filter(Boolean)
     const counts = await Promise.all(keys.map((key) => redis.ask('ZCARD', key)))
     return counts.reduce((sum, count) => sum + Number(count), 0)
   }

@@ -1,6 +1,6 @@
 // Slots that all instances with the same namespace share: never more held than the limit, whoever holds them.
 //
-//   <namespace>:c1:{tag}    the slots of one policy and subject that are held: `instance:number`, scored by when they end
+//   <namespace>:s1:{tag}    the slots of one policy and subject that are held: `instance:number`, scored by when they end
 //
 // A slot ends by itself one lease after it was renewed last, by Redis' clock, so that those of an instance that dies come
 // free; while it is held it is renewed. What is taken and given back in one turn of the event loop goes in one call of
@@ -138,7 +138,7 @@ export function createRedisSlots(setup: RedisSlotsSetup): SlotStore {
   }
 
   function open(id: string, name: string): Subject {
-    const subject = { id, key: `${namespace}:c1:{${name}}`, held: new Set<string>(), waiting: 0, heldByAll: 0 }
+    const subject = { id, key: `${namespace}:s1:{${name}}`, held: new Set<string>(), waiting: 0, heldByAll: 0 }
     subjects.set(id, subject)
     return subject
   }

@@ -70,7 +70,7 @@ describeWithRedis('slots in Redis', () => {
 
   const instances = (count: number, times: Times = {}) =>
     Promise.all(Array.from({ length: count }, async () => slotsOn(await linkUp(redis.url), times, count)))
-  const keys = async () => (await redis.ask('--scan', '--pattern', 'ns:c1:*')).split('\n').filter(Boolean)
+  const keys = async () => (await redis.ask('--scan', '--pattern', 'ns:s1:*')).split('\n').filter(Boolean)
   /** Slots that Redis knows of, of all subjects. */
   const known = async () => {
     const counts = await Promise.all((await keys()).map((key) => redis.ask('ZCARD', key)))
