@@ -28,7 +28,7 @@ As events: five cards, one every 2 s, each shown as soon as it is made.
 Explain: route, cache verdict, key and limits of a request that is not sent.
   curl -sS ${json} \\
     -d '{"method": "GET", "url": "/api/v1/presentations"}' ${adminUrl}/api/explain
-Purge: {"purged":1}; then the first command is a MISS again.
+Purge: "purged":1; then the first command is a MISS again.
   curl -sS ${json} \\
     -d '{"tags": ["presentations"]}' ${adminUrl}/api/cache/purge
 A write does the same for all that carries the tag: after it, the first command is a MISS once more.
