@@ -1,0 +1,97 @@
+// The gateway as users of a checkout run it: `node src/main.ts run -c FILE` under the Node that npm brings, NODE_ENV as in
+// the image, the log on standard output, which goes to a file. Type stripping costs a little at the start and nothing after.
+
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { type Launched, type Peer, type Place, type Server, launch, serverOf } from './peer.ts'
+
+export const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url))
+
+/** A limit that is checked for each request and never reached. */
+export const LIMITS = 'per-client: {limit: 1000000000, window: 1m, key: ip}'
+
+/** All that the suite compares: memory cache, a limit per client, one log line per request, metrics. */
+export const EVERYTHING_ON = `
+cache: {memory: 256MiB}
+limits: {${LIMITS}}
+defaults: {upstream: origin, limits: [per-client]}
+routes: [{path: /*, cache: {ttl: 1h}}]
+`
+
+export interface GatewayOptions {
+  readonly name?: string
+  /** A checkout, its packages installed. */
+  readonly root?: string
+  /** The route table, without ports and upstreams. */
+  readonly yaml?: string
+  /** A folder that gets a CPU profile when the gateway ends. */
+  readonly profileInto?: string
+  readonly profileName?: string
+}
+
+export function gateway(options: GatewayOptions = {}): Peer {
+  const { name = 'weirgate', root = CHECKOUT, yaml = EVERYTHING_ON, profileInto, profileName = name } = options
+  return {
+    name,
+    version: versionOfCheckout(root),
+    install: 'npm ci',
+    does: 'memory cache, limit per address, JSON log line per request (written in pieces of 4 KiB), metrics',
+    async start(place) {
+      const file = `${profileName.replaceAll(/\W+/g, '-')}.cpuprofile`
+      const profile = ['--cpu-prof', `--cpu-prof-dir=${profileInto}`, `--cpu-prof-name=${file}`]
+      return startGateway(root, gatewayYaml(yaml, place), place, profileInto === undefined ? [] : profile)
+    },
+  }
+}
+
+/** `0.1.0 1a2b3c4`, with `+` where the checkout has changes of its own. */
+export function versionOfCheckout(root: string): string {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
+  const git = (...args: string[]) => spawnSync('git', ['-C', root, ...args], { encoding: 'utf8' }).stdout?.trim() ?? ''
+  const changed = git('status', '--porcelain', '--', 'src') === '' ? '' : '+'
+  return `${version} ${git('rev-parse', '--short', 'HEAD')}${changed}`.trim()
+}
+
+/** A second checkout beside this one. */
+export const otherCheckout = (folder: string): { readonly name: string; readonly root: string } => ({
+  name: `weirgate (${basename(resolve(folder))})`,
+  root: resolve(folder),
+})
+
+export const gatewayYaml = (yaml: string, { originPort }: Place): string => `
+listen: {address: 127.0.0.1:0}
+admin: {listen: 127.0.0.1:0}
+upstreams: {origin: {targets: [http://127.0.0.1:${originPort}], connections: 64}}
+${yaml}`
+
+/** program: of the checkout, or what was built from it. */
+export async function startGateway(
+  root: string,
+  yaml: string,
+  place: Place,
+  nodeOptions: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
+): Promise<Server & { readonly adminPort: number }> {
+  mkdirSync(place.folder, { recursive: true })
+  const [config, log] = [join(place.folder, 'weirgate.yaml'), join(place.folder, 'access.log')]
+  writeFileSync(config, yaml)
+  const main = join(root, 'src/main.ts')
+  const node = launch(
+    { command: [process.execPath, ...nodeOptions, main, 'run', '-c', config], stdout: log, env },
+    place,
+  )
+  const [, port, adminPort] = await saidBy(node, /listens on http:\/\/\S+:(\d+), admin on http:\/\/\S+:(\d+)/)
+  return { ...(await serverOf(Number(port), log, [node])), adminPort: Number(adminPort) }
+}
+
+async function saidBy(process: Launched, pattern: RegExp): Promise<readonly (string | undefined)[]> {
+  for (;;) {
+    const found = pattern.exec(process.said())
+    if (found !== null) return found
+    if (process.hasEnded()) throw new Error(`the gateway ended: ${process.said()}`)
+    await sleep(5)
+  }
+}
