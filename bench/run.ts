@@ -10,6 +10,7 @@ import { benchCacheStore } from './cache-store.ts'
 import { benchLimitLease } from './limit-lease.ts'
 import { benchLimitPromises } from './limit-promises.ts'
 import { benchLimitRedis } from './limit-redis.ts'
+import { benchRecord } from './record.ts'
 import { benchRouter } from './router.ts'
 import { SCENARIOS, runSuite } from './suite.ts'
 import { benchTransfer } from './transfer.ts'
@@ -21,6 +22,7 @@ const BENCHES: Readonly<Record<string, () => void | Promise<void>>> = {
   'limit-lease': benchLimitLease,
   'limit-promises': benchLimitPromises,
   'limit-redis': benchLimitRedis,
+  record: benchRecord,
   router: benchRouter,
   transfer: benchTransfer,
 }
