@@ -1,11 +1,15 @@
-// The way of a request through the cache, in two stages with the limits on misses between them. `lookup` answers what
-// is fresh and joins what is being fetched; `fill` asks the origin, once per key and variant, and stores while it streams.
+// The way of a request through the cache, in two stages. `lookup` answers what is fresh and joins what is being fetched;
+// `fill` asks the origin, once per key and variant, and stores while it streams.
 //
 //   lookup: bypass? -> fresh? HIT -> may be stale? STALE -> a flight to join? COLLAPSED -> pass on (miss)
 //           behind memory there may be tiers: before the join, they are read, and the lookup begins again
 //           what the client turns down counts as stale, and it joins nobody; where it wants nothing else: 504
-//   fill:   bypass: forward -> a flight to join? COLLAPSED -> lead one: MISS, or REVALIDATED where what is stored was
-//           asked about and is still good, or STALE where the origin has failed
+//   fill:   bypass: may it? forward
+//           a flight to join? COLLAPSED -> another about to lead one? wait, and look again -> may it? -> lead one: MISS, or
+//           REVALIDATED where what is stored was asked about and is still good, or STALE where the origin has failed
+//
+// "May it?" are the limits on misses, which take what the request costs. So they are asked when nothing is left to be done
+// but to go to the origin, and by one request for all who would share its fetch: who waits costs nothing.
 //
 // Who asks for a part may get it from parts that are stored; what it gets from the origin is added to them (parts.ts), and
 // of a whole that lacks one piece only that is fetched (missing.ts).
@@ -19,6 +23,7 @@ import { GatewayError } from '../core/errors.ts'
 import { compileAnswers } from './answers.ts'
 import { GONE, compileAsking, failed } from './asking.ts'
 import { compileBodyReading } from './body-reading.ts'
+import { type Claim, unlessGone } from './claims.ts'
 import { isChoosy } from './client-control.ts'
 import { sayMayVary } from './coding.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
@@ -39,13 +44,14 @@ import { type ForwardReason, forwardReason, note, sayCollapsed, sayNotStored } f
 
 export interface RouteCache {
   readonly lookup: Stage
-  readonly fill: Stage
+  /** mayAsk: asked before the origin is, once at most; what it answers is the answer. null: it always may. */
+  readonly fill: (ctx: RequestContext, mayAsk?: Stage | null) => Promise<Reply>
   /** What is stored in memory, in the place of a refusal: fresh, or as stale as it may be when the origin fails; null where
-   *  there is none. Asks nobody. */
+   *  there is none. Asks nobody, and reads no body: before the lookup, a request that is told apart by one has none. */
   readonly answerUnasked: (ctx: RequestContext) => Reply | null
   explain(ctx: RequestContext): ExplainedCache
-  /** What answerUnasked would answer. */
-  explainUnasked(ctx: RequestContext): ExplainedCache | null
+  /** What answerUnasked would answer. isRead: after the lookup, where a body that is part of the key has been read. */
+  explainUnasked(ctx: RequestContext, isRead: boolean): ExplainedCache | null
 }
 
 export interface RouteCacheSetup {
@@ -63,7 +69,7 @@ export interface RouteCacheSetup {
 
 export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { shared, policy } = setup
-  const { flights } = shared
+  const { flights, claims } = shared
   // What was shared on purpose must not outlive that purpose.
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id}`
   const selection = compileSelection(shared, policy, epoch)
@@ -123,19 +129,27 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     return flight === undefined ? null : join(ctx, flight)
   }
 
-  const fill: Stage = async (ctx) => {
+  async function fill(ctx: RequestContext, mayAsk: Stage | null = null): Promise<Reply> {
     const refusal = ctx.cache === 'bypass' ? null : fillRefusal(ctx.headers)
     if (refusal !== null) note(ctx, 'bypass', refusal)
     const key = ctx.cacheKey
-    if (ctx.cache === 'bypass' || key === null) return forward(ctx)
-    if (ctx.method === 'HEAD') return forwardHead(ctx, key)
+    const isBypass = ctx.cache === 'bypass' || key === null
+    if (!isBypass && ctx.method !== 'HEAD') return share(ctx, key, mayAsk)
+    const refused = mayAsk?.(ctx) ?? null
+    const reply = refused instanceof Promise ? await refused : refused
+    return reply ?? (isBypass ? forward(ctx) : forwardHead(ctx, key))
+  }
+
+  /** Gets the answer by another's fetch, or by one that others may share. */
+  async function share(ctx: RequestContext, key: string, mayAsk: Stage | null): Promise<Reply> {
     const wish = wishOf(ctx)
     const isAlone = asksForPart(ctx.method, ctx.headers) || (wish !== null && isChoosy(wish))
-    const maxWaits = isAlone ? 0 : MAX_WAITS
-    const sinceMs = performance.now()
+    const maxJoins = isAlone ? 0 : MAX_JOINS
+    const miss: Miss = { isAlone, sinceMs: performance.now(), mayAsk }
+    let joins = 0
     let waits = 0
     for (;;) {
-      for (; waits < maxWaits; waits++) {
+      for (; joins < maxJoins; joins++) {
         const flight = places.joinable(ctx, key)
         if (flight === undefined) break
         const hasSeenError = isSick(ctx)
@@ -146,30 +160,60 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
         if (hasSeenError && isSick(ctx))
           return answers.inPlaceOfError(ctx, key) ?? Promise.reject(failed(ctx, why, FAILING))
       }
-      const turn =
-        oneFetch !== null && !isAlone && places.mayWait(ctx, key, shared.now())
-          ? await oneFetch.turn(ctx, key, sinceMs)
-          : null
-      const nowMs = shared.now()
-      const stored = find(ctx, key, nowMs)
-      if (turn === 'again') {
-        if (ctx.aborted) throw GONE
-        if (typeof stored === 'object' && stored.freshUntilMs > nowMs) return answers.collapsed(ctx, stored, nowMs)
-        continue
+      const place = !isAlone && places.mayWait(ctx, key, shared.now()) ? `${epoch}\n${places.of(ctx, key)}` : null
+      const claim = place === null || waits === MAX_WAITS ? null : claims.take(place)
+      if (claim instanceof Promise) waits++
+      const reply = await (claim instanceof Promise ? unlessGone(ctx, claim) : leadOne(ctx, key, miss, claim))
+      if (reply !== undefined) return reply
+      if (ctx.aborted) throw GONE
+      const stored = findFresh(ctx, key)
+      if (stored !== null) return answers.collapsed(ctx, stored, shared.now())
+    }
+  }
+
+  /** Leads a flight, where it may, and ends the claim as soon as that is there to be joined; undefined where something has
+   *  come meanwhile that may answer instead. */
+  async function leadOne(
+    ctx: RequestContext,
+    key: string,
+    miss: Miss,
+    claim: Claim | null,
+  ): Promise<Reply | undefined> {
+    try {
+      const isForOthers = !miss.isAlone && places.mayWait(ctx, key, shared.now())
+      const turn = oneFetch === null || !isForOthers ? null : await oneFetch.turn(ctx, key, miss.sinceMs)
+      if (turn === 'again') return undefined
+      const answer = miss.mayAsk?.(ctx) ?? null
+      miss.mayAsk = null
+      const refused = answer instanceof Promise ? await answer : answer
+      const hasWaited = answer instanceof Promise && !miss.isAlone
+      const isOvertaken = hasWaited && (findFresh(ctx, key) !== null || places.joinable(ctx, key) !== undefined)
+      if (refused !== null || isOvertaken) {
+        turn?.begin(null)
+        return refused ?? undefined
       }
+      const stored = find(ctx, key, shared.now())
       const replying = lead(ctx, key, typeof stored === 'object' ? stored : null, false)
       turn?.begin(flights.at(places.of(ctx, key)) ?? null)
       return replying
+    } finally {
+      claim?.end()
     }
+  }
+
+  function findFresh(ctx: RequestContext, key: string): StoredResponse | null {
+    const nowMs = shared.now()
+    const found = find(ctx, key, nowMs)
+    return typeof found === 'object' && found.freshUntilMs > nowMs ? found : null
   }
 
   // ---- stale ----
 
   function answerUnasked(ctx: RequestContext): Reply | null {
     const nowMs = shared.now()
-    // A body is not read for who is over a limit.
-    const mayLook = lookupRefusal(ctx, policy) === null && !isKeyedByBody(ctx.method)
-    const key = mayLook ? setup.key.ofGet(ctx) : null
+    if (lookupRefusal(ctx, policy) !== null) return null
+    // A body is not read for who is over a limit; it may have been, before one of those that count misses was asked.
+    const key = isKeyedByBody(ctx.method) ? ctx.cacheKey : setup.key.ofGet(ctx)
     const entry = key === null ? null : selection.findUnasked(ctx, key, nowMs)
     if (entry === null) return null
     if (entry.freshUntilMs <= nowMs) return answers.stale(ctx, entry, nowMs, 'limited')
@@ -189,10 +233,12 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
     const askInTurn = (entry: StoredResponse) => {
       if (oneFetch === null || !places.mayWait(ctx, key, shared.now())) return ask(entry)
+      const claim = claims.take(`${epoch}\n${places.of(ctx, key)}`)
+      if (claim instanceof Promise) return
       void oneFetch.turnOrNothing(ctx, key).then((turn) => {
-        if (turn === null) return
-        ask(entry)
-        turn.begin(flights.at(places.ofRefresh(ctx, key)) ?? null)
+        if (turn !== null) ask(entry)
+        turn?.begin(flights.at(places.ofRefresh(ctx, key)) ?? null)
+        claim.end()
       })
     }
     const reading = readThrough(ctx, key, stale, null)
@@ -258,12 +304,25 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     fill,
     answerUnasked,
     explain: (ctx) => explainLookup(ctx, shared, policy, setup.key, selection),
-    explainUnasked: (ctx) => explainUnasked(ctx, shared, policy, setup.key, selection),
+    explainUnasked: (ctx, isRead) => explainUnasked(ctx, shared, policy, setup.key, selection, isRead),
   }
 }
 
-/** One for whoever asks for the key, to learn by which fields its variants are selected, and one for its own variant. */
-const MAX_WAITS = 2
+/** A request on its way to the origin. */
+interface Miss {
+  /** It waits for nobody, and nobody for it. */
+  readonly isAlone: boolean
+  /** When it began to wait (performance.now()). */
+  readonly sinceMs: number
+  /** Null once it has been asked. */
+  mayAsk: Stage | null
+}
+
+/** Flights to join: one for whoever asks for the key, to learn by which fields its variants are selected, and one for its
+ *  own variant. */
+const MAX_JOINS = 2
+/** Of others who were about to lead, and did not: each had to be asked about one after the other. */
+const MAX_WAITS = 8
 
 /** Made once: an Error takes its stack. */
 const NOT_STORED = new GatewayError(

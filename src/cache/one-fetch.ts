@@ -1,8 +1,9 @@
 // One fetch for all instances: who would lead a flight takes a lease first (lease.ts). Who does not get it waits, looks at
 // what has come from the tier that all share, and begins again. In this instance one request does so for all that meet at
-// its place; the flight that it may open then is there for the others to join.
+// its place (claims.ts).
 
 import type { RequestContext } from '../core/context.ts'
+import { unlessGone } from './claims.ts'
 import type { Flight } from './collapse.ts'
 import type { StoredResponse } from './entry.ts'
 import { claimsOf } from './key.ts'
@@ -18,13 +19,13 @@ const MAX_WRITE_MS = 1000
 
 /** The right to open a flight. */
 export interface Turn {
-  /** Called where the flight is open, or will not be: those who wait here go on. flight: null where there is none. */
+  /** Called where the flight is open, or will not be; flight: null then. */
   begin(flight: Flight | null): void
 }
 
 export interface OneFetch {
-  /** For a request that would lead a flight and let others join. sinceMs: when it began to wait (performance.now()).
-   *  'again': something has come or changed, look again; the time may be up then. Never rejects. */
+  /** For a request that has claimed its place, and would lead a flight and let others join. sinceMs: when it began to
+   *  wait (performance.now()). 'again': something has come or changed, look again; the time may be up then. Never rejects. */
   turn(ctx: RequestContext, key: string, sinceMs: number): Promise<Turn | 'again'>
   /** The same for a refresh that nobody waits for; null where another sees to it. */
   turnOrNothing(ctx: RequestContext, key: string): Promise<Turn | null>
@@ -41,8 +42,7 @@ export function compileOneFetch(
   find: Find,
 ): OneFetch {
   const { flights, tiers, now } = shared
-  /** By place: those who take a lease here, or wait for another's. */
-  const taking = new Map<string, Promise<void>>()
+  const leaseOf = (place: string): string => `${epoch}\n${place}`
   leases.prepare()
 
   const isFresh = (ctx: RequestContext, key: string): boolean => {
@@ -55,7 +55,7 @@ export function compileOneFetch(
     await tiers.read(place, key, epoch, by)?.done
   }
 
-  function turnWith(ctx: RequestContext, key: string, lease: Lease | null, open: () => void): Turn {
+  function turnWith(ctx: RequestContext, key: string, lease: Lease | null): Turn {
     const memoryKey = places.memoryKey(ctx, key)
     const end = async (): Promise<void> => {
       let outcome: LeaseOutcome = 'nothing'
@@ -68,7 +68,6 @@ export function compileOneFetch(
     }
     return {
       begin(flight) {
-        open()
         if (lease === null) return
         if (flight === null) void lease.end('nothing')
         else flight.whenClosed(() => void end())
@@ -77,64 +76,30 @@ export function compileOneFetch(
   }
 
   async function turn(ctx: RequestContext, key: string, sinceMs: number): Promise<Turn | 'again'> {
+    if (performance.now() - sinceMs > MAX_WAIT_MS) return turnWith(ctx, key, null)
     const place = places.of(ctx, key)
-    const here = `${epoch}\n${place}`
-    const other = taking.get(here)
-    if (performance.now() - sinceMs > MAX_WAIT_MS) return turnWith(ctx, key, null, () => {})
-    if (other !== undefined) {
-      await unlessGone(ctx, other)
-      return 'again'
-    }
-    const open = gather(here)
-    const lease = await leases.take(here)
+    const lease = await leases.take(leaseOf(place))
     if (lease !== null && 'ended' in lease) {
       const outcome = await unlessGone(ctx, lease.ended)
       if (outcome === 'unshareable') flights.unshareable.add(places.memoryKey(ctx, key), now())
       else await look(ctx, key, place)
       // What was stored and is not there does not fit through Redis: all who wait would fetch it one by one.
-      if (outcome === 'stored' && !isFresh(ctx, key)) return turnWith(ctx, key, null, open)
-      open()
-      return 'again'
+      return outcome === 'stored' && !isFresh(ctx, key) ? turnWith(ctx, key, null) : 'again'
     }
-    if (lease === null) return turnWith(ctx, key, null, open)
+    if (lease === null) return turnWith(ctx, key, null)
     // Whoever had it before may have been through just when this request had looked in vain.
     await look(ctx, key, place)
-    if (!isFresh(ctx, key)) return turnWith(ctx, key, lease, open)
+    if (!isFresh(ctx, key)) return turnWith(ctx, key, lease)
     void lease.end('stored')
-    open()
     return 'again'
   }
 
   async function turnOrNothing(ctx: RequestContext, key: string): Promise<Turn | null> {
-    const here = `${epoch}\n${places.of(ctx, key)}`
-    if (taking.has(here)) return null
-    const open = gather(here)
-    const lease = await leases.take(here)
-    if (lease === null || !('ended' in lease)) return turnWith(ctx, key, lease, open)
-    open()
-    return null
-  }
-
-  /** Whoever comes to a place from now on waits for what is returned to be called. */
-  function gather(here: string): () => void {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    taking.set(here, promise)
-    return () => {
-      taking.delete(here)
-      resolve()
-    }
+    const lease = await leases.take(leaseOf(places.of(ctx, key)))
+    return lease !== null && 'ended' in lease ? null : turnWith(ctx, key, lease)
   }
 
   return { turn, turnOrNothing }
-}
-
-/** What a promise resolves with; undefined as soon as the client goes. */
-async function unlessGone<T>(ctx: RequestContext, promise: Promise<T>): Promise<T | undefined> {
-  const gone = Promise.withResolvers<undefined>()
-  ctx.whenAborted(() => gone.resolve(undefined))
-  const first = await Promise.race([promise, gone.promise])
-  ctx.whenAborted(null)
-  return first
 }
 
 async function inTime(promise: Promise<unknown>): Promise<void> {

@@ -134,15 +134,17 @@ export function explainLookup(
   return unanswered(isBarred ? 'bypass' : 'miss', unwanted ?? (typeof found === 'object' ? 'expired' : found))
 }
 
-/** What is stored and would answer in the place of a refusal, in words; null where there is none. */
+/** What is stored and would answer in the place of a refusal, in words; null where there is none. isRead: the refusal comes
+ *  when the body, where it is part of the key, has been read. */
 export function explainUnasked(
   ctx: RequestContext,
   shared: Pick<SharedCache, 'now'>,
   policy: CachePolicy,
   rule: KeyRule,
   { findUnasked }: Selection,
+  isRead: boolean,
 ): ExplainedCache | null {
-  if (isKeyedByBody(ctx.method)) return null
+  if (isKeyedByBody(ctx.method) && !isRead) return null
   const { refusal: _, ...told } = explainKey(ctx, policy, rule)
   const nowMs = shared.now()
   const found = told.key === null ? null : findUnasked(ctx, told.key, nowMs)

@@ -84,7 +84,7 @@ const routeOptions = z.strictObject({
   onLimited: word(['deny', 'stale'])
     .prefault('deny')
     .describe(
-      'deny: over a limit is a 429; stale: what this instance has in memory answers in its place, fresh or as stale as it may be when the upstream fails; the upstream is not asked',
+      'deny: over a limit is a 429; stale: what this instance has in memory answers in its place, fresh or as stale as it may be when the upstream fails; the upstream is not asked. Where the body is part of the key, only limits on misses, on tokens and of concurrency have such an answer: for one that counts every request no body is read',
     ),
   mode: word(['enforce', 'shadow'])
     .prefault('enforce')

@@ -32,7 +32,9 @@ export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defau
     const limits = route.limiter?.explain(ctx) ?? []
     const cache = route.cache?.explain(ctx) ?? null
     const refused = overLimit(limits, cache)
-    const inItsPlace = refused !== null && route.answersLimited ? (route.cache?.explainUnasked(ctx) ?? null) : null
+    const isLate = !limits.some((limit) => refuses(limit) && limit.counts === 'requests')
+    const inItsPlace =
+      refused !== null && route.answersLimited ? (route.cache?.explainUnasked(ctx, isLate) ?? null) : null
     return {
       ...nothing,
       client_ip: ctx.clientAddress,
@@ -49,11 +51,13 @@ export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defau
   }
 }
 
+const refuses = ({ admitted, mode }: Explanation['limits'][number]): boolean => !admitted && mode === 'enforce'
+
 /** The refusal of the policy with the longest wait, as a client meets it; null when all admit. */
 function overLimit(limits: Explanation['limits'], cache: Explanation['cache']): Explanation['refused'] {
   const isMiss = cache?.outcome !== 'hit' && cache?.outcome !== 'stale'
   const [longest] = limits
-    .filter(({ admitted, mode, counts }) => !admitted && mode === 'enforce' && (isMiss || counts === 'requests'))
+    .filter((limit) => refuses(limit) && (isMiss || limit.counts === 'requests'))
     .toSorted((a, b) => (b.retry_after_s ?? Infinity) - (a.retry_after_s ?? Infinity))
   if (longest === undefined) return null
   const { policy, retry_after_s } = longest

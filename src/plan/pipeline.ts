@@ -6,9 +6,11 @@
 //                since only they know of one, and from the store alone, since a client over its limit must cost the
 //                upstream nothing. What the client is told of its limits stays as it is.
 //   lookup       what is fresh is answered without waiting, what is being fetched is joined.
-//   misses       limits on what the upstream is asked, and the slots: the last thing that can refuse a request. What is
-//                stored answers in the place of such a refusal as well.
 //   fill         one fetch per key, stored while it streams; without a cache, the request is just forwarded.
+//   misses       limits on what the upstream is asked, and the slots: the last thing that can refuse a request. So the
+//                fill asks them, when nothing is left to be done but to go to the upstream, and only for the request
+//                that leads: who waits for its fetch costs nothing and takes no slot. Where the leader is refused, the
+//                next who waits is asked about, for itself. What is stored answers in the place of such a refusal as well.
 //   invalidate   after an unsafe request that succeeded, what is stored under its URL goes (RFC 9111 §4.4), and what
 //                carries a tag that the route purges. Then what the answer itself brings for later GETs is stored.
 //
@@ -23,10 +25,11 @@ export interface RouteStages {
   readonly limits: Stage | null
   /** Asked for an answer in the place of a refusal by the limits; null: there is none. */
   readonly whenLimited: ((ctx: RequestContext) => Reply | null) | null
+  /** null: there is no cache. */
   readonly lookup: Stage | null
   readonly misses: Stage | null
-  /** The last stage: always answers or throws. */
-  readonly fetch: Stage
+  /** The last stage: always answers or throws. With a cache, it asks `misses` before the upstream. */
+  readonly fetch: (ctx: RequestContext, misses: Stage | null) => ReturnType<Stage>
   /** Called with what an unsafe request was answered; its client hears of it when the promise resolves. */
   readonly invalidate: (ctx: RequestContext, status: number, headers: HeaderList) => Promise<unknown> | null
   /** Called with every answer of the last stage. */
@@ -37,9 +40,12 @@ export interface RouteStages {
 export type Pipeline = (ctx: RequestContext) => Reply | Promise<Reply>
 
 export function compilePipeline(route: RouteStages): Pipeline {
-  const { identity, limits, whenLimited, lookup, misses, fetch, invalidate, onAnswer } = route
+  const { identity, limits, whenLimited, lookup, fetch, invalidate, onAnswer } = route
+  const misses = orInstead(route.misses, whenLimited)
+  // Without a cache nobody shares a fetch: every request is asked about.
+  const [first, asked] = lookup === null ? [misses, null] : [null, misses]
   const last: Stage = (ctx) => {
-    const fetched = fetch(ctx)
+    const fetched = fetch(ctx, asked)
     const isPlain = ctx.method === 'GET' && onAnswer === null
     return isPlain || !(fetched instanceof Promise) ? fetched : fetched.then((reply) => conclude(ctx, reply))
   }
@@ -53,7 +59,7 @@ export function compilePipeline(route: RouteStages): Pipeline {
     return reply.keep?.() ?? reply
   }
 
-  const stages = [identity, orInstead(limits, whenLimited), lookup, orInstead(misses, whenLimited), last]
+  const stages = [identity, orInstead(limits, whenLimited), lookup, first, last]
   const walked = stages.filter((stage) => stage !== null)
   return (ctx) => walk(walked, ctx, 0)
 }

@@ -350,16 +350,16 @@ describe('a client who has what it asks for', () => {
 describe('variants that are asked for at the same moment', () => {
   const VARY = [...FRESH, 'Vary', 'Accept-Language']
   const languages = ['en', 'de', 'fr']
-  const ask = (bench: Bench, isLimited = false) =>
+  const ask = (bench: Bench, isDelayed = false) =>
     languages.flatMap((language) =>
-      [0, 1, 2, 3].map(() => bench.ask({ headers: ['Accept-Language', language], isLimited })),
+      [0, 1, 2, 3].map(() => bench.ask({ headers: ['Accept-Language', language], isDelayed })),
     )
 
   it.each([false, true])(
-    'are fetched once each: the first answer tells by what they differ (limited: %s)',
-    async (isLimited) => {
+    'are fetched once each: the first answer tells by what they differ (delayed: %s)',
+    async (isDelayed) => {
       const bench = createBench()
-      const clients = ask(bench, isLimited)
+      const clients = ask(bench, isDelayed)
       await settle()
       expect(bench.asked).toHaveLength(1)
       for (let i = 0; i < 3; i++) {

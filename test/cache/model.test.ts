@@ -362,7 +362,7 @@ describe('a route cache', () => {
 
   it('gives nobody what is of another URL, variant or user, or from before a purge, however requests interleave', async () => {
     const act: fc.Arbitrary<Act> = fc.oneof(
-      { weight: 6, arbitrary: fc.record({ do: fc.constant('ask' as const), request, isLimited: fc.boolean() }) },
+      { weight: 6, arbitrary: fc.record({ do: fc.constant('ask' as const), request, isDelayed: fc.boolean() }) },
       { weight: 6, arbitrary: fc.record({ do: fc.constant('answer' as const), which: fc.nat(20), answer }) },
       { weight: 2, arbitrary: fc.record({ do: fc.constant('purge' as const), rule: purging }) },
       { weight: 1, arbitrary: fc.record({ do: fc.constant('leave' as const), which: fc.nat(20) }) },
@@ -391,7 +391,7 @@ async function take(bench: Bench, model: Model, step: Step): Promise<[ours: Seen
 }
 
 type Act =
-  | { readonly do: 'ask'; readonly request: Request; readonly isLimited: boolean }
+  | { readonly do: 'ask'; readonly request: Request; readonly isDelayed: boolean }
   | { readonly do: 'answer'; readonly which: number; readonly answer: Answer }
   | { readonly do: 'leave'; readonly which: number }
   | { readonly do: 'settle' }
@@ -432,7 +432,7 @@ async function interleave(acts: readonly Act[]): Promise<void> {
       const { method, path } = act.request
       // What an origin answers to a request for a part is another matter: test/cache/parts.test.ts.
       const request = { ...act.request, wantsPart: false }
-      const asking = bench.ask({ method, path, headers: fieldsOf(request), isLimited: act.isLimited })
+      const asking = bench.ask({ method, path, headers: fieldsOf(request), isDelayed: act.isDelayed })
       asks.push({ at: now, request, asking })
     } else if (act.do === 'answer') {
       const open = pending()

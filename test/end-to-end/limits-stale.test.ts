@@ -95,3 +95,44 @@ describe('over a limit', () => {
     expect(explain('/y')).toMatchObject({ refused: { status: 429 }, cache: { outcome: 'miss' } })
   })
 })
+
+/** Prompts to a route that tells them apart by their bodies. */
+async function startPrompts(limits: string) {
+  const { gateway, origin } = await startEdge({
+    routes: [`{path: /*, methods: [POST], limits: [${limits}], ${PROMPTS}, onLimited: stale}`],
+    more: 'limits: {one: {limit: 1, window: 1h}, five: {limit: 5, window: 1h}, misses: {limit: 1, window: 1h, count: miss}}',
+  })
+  const url = `${gateway.url}/x`
+  const type = ['Content-Type', 'application/json'] as const
+  const body = (prompt: string) => JSON.stringify({ prompt })
+  return {
+    origin,
+    ask: (prompt: string) => request(url, { method: 'POST', headers: { [type[0]]: type[1] }, body: body(prompt) }),
+    explain: (prompt: string) => gateway.gateway.explain({ method: 'POST', url, headers: type, body: body(prompt) }),
+    purge: () => gateway.gateway.purge({ all: true, soft: true }),
+  }
+}
+
+const PROMPTS = 'cache: {scope: public, ttl: 10m, key: {body: canonical}}'
+
+describe('over a limit, where the body is part of the key', () => {
+  it.each(['misses', 'five, misses'])('of %s: what is stored for the body answers', async (limits) => {
+    const { origin, ask, explain, purge } = await startPrompts(limits)
+    expect((await ask('a')).status).toBe(200)
+    await purge()
+    expect(explain('a')).toMatchObject({ refused: null, cache: { outcome: 'stale' } })
+    const { status, text, headers } = await ask('a')
+    expect([status, text, headers['x-cache']]).toEqual([200, 'answer 1', 'STALE'])
+    expect(headers['cache-status']).toMatch(/detail=limited$/)
+    expect((await ask('b')).status).toBe(429)
+    expect(origin.seen).toHaveLength(1)
+  })
+
+  it('that counts every request: no body is read, and none has an answer', async () => {
+    const { origin, ask, explain } = await startPrompts('one')
+    expect((await ask('a')).status).toBe(200)
+    expect(explain('a')).toMatchObject({ refused: { status: 429 } })
+    expect((await ask('a')).status).toBe(429)
+    expect(origin.seen).toHaveLength(1)
+  })
+})

@@ -10,7 +10,7 @@ import { compilePolicy } from '../../src/cache/policy.ts'
 import { type SharedCache, createSharedCache } from '../../src/cache/shared.ts'
 import type { CacheTier } from '../../src/cache/tier.ts'
 import { createMemoryStore } from '../../src/cache/stores/memory.ts'
-import { type HeaderList, type Reply, type ReplyBody, RequestContext } from '../../src/core/context.ts'
+import { type HeaderList, type Reply, type ReplyBody, RequestContext, type Stage } from '../../src/core/context.ts'
 import type { GatewayError } from '../../src/core/errors.ts'
 import { compilePipeline } from '../../src/plan/pipeline.ts'
 import { HandBody, NotingSink } from './body.ts'
@@ -51,8 +51,10 @@ export interface RequestParts {
   readonly path?: string
   readonly headers?: HeaderList
   readonly body?: string | Buffer
-  /** A limit on misses takes its time between the two stages. */
-  readonly isLimited?: boolean
+  /** Time passes between the two stages, as it does where tiers are read. */
+  readonly isDelayed?: boolean
+  /** The limits on misses. */
+  readonly mayAsk?: Stage
   /** Behind a trusted proxy. */
   readonly trusted?: boolean
   /** Chunks that it takes of a streamed body before it waits for a drain that never comes. */
@@ -146,8 +148,8 @@ export function createBench(
         identity: null,
         limits: null,
         whenLimited: null,
-        lookup: parts.isLimited === true ? async (asking) => await lookup(asking) : lookup,
-        misses: null,
+        lookup: parts.isDelayed === true ? async (asking) => await lookup(asking) : lookup,
+        misses: parts.mayAsk ?? null,
         fetch: fill,
         onAnswer: null,
         invalidate(asking, status, fields) {
