@@ -60,6 +60,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
   const { log, sink, close } = logTo(level, path)
   const metrics = createMetrics({
     openConnections: none,
+    fastAnswers: none,
     cacheEntries: none,
     cacheBytes: none,
     cacheDisk: null,

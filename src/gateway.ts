@@ -37,7 +37,8 @@ import type { PlannedPool } from './plan/pools.ts'
 import { countDecisions, createLimitDesk } from './plan/limits.ts'
 import { compilePurge, storedEntries } from './plan/purge.ts'
 import { openRedis, secretOf } from './plan/redis.ts'
-import { createListener } from './server/listener.ts'
+import type { Lanes } from './server/connection.ts'
+import { type ListenerDoor, createListener } from './server/listener.ts'
 import { type Address, formatAddress } from './server/options.ts'
 
 /** How long the start waits for Redis, so that the first requests have it. */
@@ -52,6 +53,8 @@ export interface GatewaySetup {
   readonly logDestination?: LogDestination
   /** From 0 to below 1, in place of Math.random for the jitter of lifetimes. */
   readonly random?: () => number
+  /** 'full' leaves out the fast path, for whoever compares. */
+  readonly lanes?: Lanes
 }
 
 /** Where a running gateway answers. */
@@ -97,6 +100,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const statistics = createStatistics(startedAtMs)
   const metrics = createMetrics({
     openConnections: () => listener.openConnections,
+    fastAnswers: () => listener.fastAnswers,
     cacheEntries: () => store.entries,
     cacheBytes: () => store.bytes,
     cacheDisk: disk,
@@ -177,15 +181,17 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const retiring = new Set<PlannedPool>()
   metrics.reloaded(true, loadedAt.getTime())
 
-  const listener = createListener(initial.listen, {
+  const door: ListenerDoor = {
     answer: (ctx) => plan.answer(ctx),
+    answerNow: (ctx) => plan.answerNow(ctx),
     record(ctx) {
       ctx.end()
       recorder.record(ctx)
     },
     mayReuseConnections: () => !draining,
     isTrusted: (peer) => isTrusted(peer),
-  })
+  }
+  const listener = createListener(initial.listen, door, setup.lanes)
 
   function health(): HealthReport {
     return {

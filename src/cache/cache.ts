@@ -44,6 +44,11 @@ import { type ForwardReason, forwardReason, note, sayCollapsed, sayNotStored } f
 
 export interface RouteCache {
   readonly lookup: Stage
+  /** What lookup would answer to a GET or HEAD as a hit at once, from memory; null: nothing. Changes nothing but the
+   *  context. */
+  readonly findNow: (ctx: RequestContext) => StoredResponse | null
+  /** That hit. */
+  readonly answerFound: (ctx: RequestContext, found: StoredResponse) => Reply
   /** mayAsk: asked before the origin is, once at most; what it answers is the answer. null: it always may. */
   readonly fill: (ctx: RequestContext, mayAsk?: Stage | null) => Promise<Reply>
   /** What is stored in memory, in the place of a refusal: fresh, or as stale as it may be when the origin fails; null where
@@ -90,6 +95,18 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const key = setup.key.ofGet(ctx)
     if (key === null) return note(ctx, 'bypass', 'no-user')
     return isKeyedByBody(ctx.method) ? lookByBody(ctx) : look(ctx, key, null)
+  }
+
+  function findNow(ctx: RequestContext): StoredResponse | null {
+    if (lookupRefusal(ctx, policy) !== null) return null
+    const key = setup.key.ofGet(ctx)
+    if (key === null) return null
+    const nowMs = shared.now()
+    const found = find(ctx, key, nowMs)
+    if (typeof found !== 'object' || found.freshUntilMs <= nowMs || unwantedReason(ctx, found, nowMs) !== null)
+      return null
+    ctx.cacheKey = key
+    return found
   }
 
   async function lookByBody(ctx: RequestContext): Promise<Reply | null> {
@@ -301,6 +318,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
 
   return {
     lookup,
+    findNow,
+    answerFound: (ctx, found) => answers.hit(ctx, found, shared.now(), null),
     fill,
     answerUnasked,
     explain: (ctx) => explainLookup(ctx, shared, policy, setup.key, selection),

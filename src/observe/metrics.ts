@@ -13,6 +13,8 @@ import { NO_ROUTE, OTHER } from './verdict.ts'
 export interface MetricSources {
   /** Client connections open now. */
   readonly openConnections: () => number
+  /** Requests answered by the fast path. */
+  readonly fastAnswers: () => number
   readonly cacheEntries: () => number
   readonly cacheBytes: () => number
   /** The copy on disk of what is stored; null without one. */
@@ -152,6 +154,12 @@ export function createMetrics(sources: MetricSources): Metrics {
     'weirgate_log_dropped_lines_total',
     'Log lines given up because nobody took them in time.',
     sources.droppedLogLines,
+  )
+  registry.reading(
+    'counter',
+    'weirgate_fast_answers_total',
+    'Requests answered from memory by the short way, before they were parsed in full.',
+    sources.fastAnswers,
   )
   registry.reading('gauge', 'process_open_connections', 'Client connections open now.', sources.openConnections)
   registry.reading('gauge', 'process_resident_memory_bytes', 'Resident memory.', () => process.memoryUsage.rss())

@@ -24,9 +24,9 @@ import { type Identity, compileIdentity, identifyingFields } from '../identity/u
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
-import { type Pipeline, compilePipeline } from './pipeline.ts'
+import { type AnswerNow, type Pipeline, compileAnswerNow, compilePipeline } from './pipeline.ts'
 import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'
-import { bySpecificity, compileRouter } from './router.ts'
+import { type RouteMatch, bySpecificity, compileRouter } from './router.ts'
 import { describeRoute } from './table.ts'
 
 /** What outlives a plan. */
@@ -48,6 +48,8 @@ export interface RoutePlan {
   readonly row: RouteRow
   readonly pool: PlannedPool
   readonly pipeline: Pipeline
+  /** null: nothing of this route is in memory. */
+  readonly answerNow: AnswerNow | null
   readonly limiter: Limiter | null
   readonly cache: RouteCache | null
   /** What is stored answers in the place of a refusal by the limits. */
@@ -64,6 +66,9 @@ export interface GatewayPlan {
   readonly queries: readonly QueryRule[]
   /** Answers every request; never throws, never rejects. */
   answer(ctx: RequestContext): Reply | Promise<Reply>
+  /** The answer to a GET or HEAD that is at hand in memory, the same that answer() would give; never rejects. null: there is
+   *  none, which has changed nothing but the context. */
+  answerNow(ctx: RequestContext): Reply | Promise<Reply> | null
   /** Sets whose request it is, and finds its route, or that it asks for the gateway's own health. Throws GatewayError
    *  where there is none. */
   resolve(ctx: RequestContext): RoutePlan | 'health'
@@ -97,14 +102,16 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
       return 'health'
     }
     const found = router.match(ctx.host, ctx.method, ctx.path)
-    if ('route' in found) {
-      ctx.route = found.route.row.route
-      ctx.params = found.params
-      return found.route
-    }
+    if ('route' in found) return enter(ctx, found)
     if (!router.knowsHost(ctx.host)) throw new GatewayError('unknown_host', 'No route is for this host.')
     if (found.length === 0) throw new GatewayError('no_route', 'No route is for this path.')
     throw new MethodNotAllowed(found)
+  }
+
+  function enter(ctx: RequestContext, { route, params }: RouteMatch<RoutePlan>): RoutePlan {
+    ctx.route = route.row.route
+    ctx.params = params
+    return route
   }
 
   function answer(ctx: RequestContext): Reply | Promise<Reply> {
@@ -133,7 +140,19 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
     }
   }
 
-  return { config, routes, pools, queries, answer, resolve }
+  function answerNow(ctx: RequestContext): Reply | Promise<Reply> | null {
+    try {
+      identify(ctx)
+      const found = ctx.path === config.health ? null : router.match(ctx.host, ctx.method, ctx.path)
+      const route = found !== null && 'route' in found ? enter(ctx, found) : null
+      const reply = route === null || route.answerNow === null ? null : route.answerNow(ctx)
+      return reply instanceof Promise ? reply.catch((error: unknown) => failed(ctx, error)) : reply
+    } catch (error) {
+      return failed(ctx, error)
+    }
+  }
+
+  return { config, routes, pools, queries, answer, answerNow, resolve }
 }
 
 /** All ways in which the routes spell queries in their keys. */
@@ -222,10 +241,13 @@ function compileRoute(
           fetch: forwarder.fetch,
         })
   const purges = compileTags(options.purges)
-  const pipeline = compilePipeline({
+  const entrance = {
     identity: identity?.stage(options.auth === 'required') ?? null,
     limits: limiter?.check ?? null,
     whenLimited: options.onLimited === 'stale' && cache !== null ? cache.answerUnasked : null,
+  }
+  const pipeline = compilePipeline({
+    ...entrance,
     lookup: cache?.lookup ?? null,
     misses: limiter?.checkMiss ?? null,
     onAnswer: limiter?.onAnswer ?? null,
@@ -241,6 +263,7 @@ function compileRoute(
     row: describeRoute(options, upstream, names),
     pool,
     pipeline,
+    answerNow: cache === null ? null : compileAnswerNow(entrance, cache),
     limiter,
     cache,
     answersLimited: options.onLimited === 'stale',

@@ -20,6 +20,13 @@
 import type { HeaderList, Reply, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 
+/** What a route has in memory, and answers without asking anybody. H: what is found, and answered from. */
+export interface Memory<H> {
+  /** null: nothing for this request. Changes nothing but the context. */
+  readonly findNow: (ctx: RequestContext) => H | null
+  readonly answerFound: (ctx: RequestContext, found: H) => Reply
+}
+
 export interface RouteStages {
   readonly identity: Stage | null
   readonly limits: Stage | null
@@ -38,6 +45,9 @@ export interface RouteStages {
 
 /** One function from request to answer. Throws or rejects with GatewayError. */
 export type Pipeline = (ctx: RequestContext) => Reply | Promise<Reply>
+
+/** The same, of what is in memory; null: that does not answer, and nothing has happened. */
+export type AnswerNow = (ctx: RequestContext) => Reply | Promise<Reply> | null
 
 export function compilePipeline(route: RouteStages): Pipeline {
   const { identity, limits, whenLimited, lookup, fetch, invalidate, onAnswer } = route
@@ -72,6 +82,34 @@ function orInstead(limits: Stage | null, answer: RouteStages['whenLimited']): St
   return (ctx) => {
     const refusal = limits(ctx)
     return refusal instanceof Promise ? refusal.then((reply) => instead(ctx, reply)) : instead(ctx, refusal)
+  }
+}
+
+/** The same walk for a GET or HEAD, as far as it ends with what is in memory: the same stages in the same order, but that it
+ *  looks first, so that nobody is charged for what is then answered by the other walk. null: that one has to answer, and
+ *  nothing has happened. A promise where a stage asks elsewhere; what was found before answers after it, as it would if
+ *  the limits had answered at once. */
+export function compileAnswerNow<H>(
+  { identity, limits, whenLimited }: Pick<RouteStages, 'identity' | 'limits' | 'whenLimited'>,
+  { findNow, answerFound }: Memory<H>,
+): AnswerNow {
+  const checked = orInstead(limits, whenLimited)
+  return (ctx) => {
+    if (identity !== null) {
+      const refusal = identity(ctx)
+      // Who it is has to be found out: that is remembered, and the other walk waits for it.
+      if (refusal instanceof Promise) {
+        refusal.catch(() => {})
+        return null
+      }
+      if (refusal !== null) return refusal
+    }
+    const found = findNow(ctx)
+    if (found === null) return null
+    const refusal = checked === null ? null : checked(ctx)
+    return refusal instanceof Promise
+      ? refusal.then((reply) => reply ?? answerFound(ctx, found))
+      : (refusal ?? answerFound(ctx, found))
   }
 }
 

@@ -9,10 +9,15 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
+import { getHeader } from '../http/headers.ts'
 import { MAX_UNWANTED_BYTES } from './client-body.ts'
-import { type Door, type Exchange, type FullLane, type Peer, nextRequestId } from './full-lane.ts'
+import type { Door } from './door.ts'
+import { FastPath, type FastPeer } from './fast-path.ts'
+import type { Exchange, FullLane } from './full-lane.ts'
+import { LaneInput } from './lane-input.ts'
 import type { ListenOptions } from './options.ts'
-import { explainParseError, isTruncation } from './parse-error.ts'
+import { explainParseError, isHeadTimeout, isTruncation } from './parse-error.ts'
+import { nextRequestId } from './request-id.ts'
 import { refuseSocket } from './respond.ts'
 
 /** Requests that may wait behind the one that is answered. What node:http has read before it can be stopped may hold
@@ -33,12 +38,39 @@ interface Turn {
   readonly response: ServerResponse
 }
 
-export class ClientConnection implements Peer {
+export interface ConnectionSetup {
+  /** As node:http has it from its server: with its listeners, and with none but those. */
+  readonly socket: Socket
+  /** IPv4-mapped IPv6 already unmapped. */
+  readonly address: string
+  readonly options: ListenOptions
+  readonly door: Door
+  readonly lane: FullLane
+  readonly lanes: Lanes
+  /** Of all connections. */
+  readonly fastAnswers: { count: number }
+}
+
+/** 'full': without the fast path, which nobody can tell but by the time it takes. */
+export type Lanes = 'both' | 'full'
+
+export class ClientConnection implements FastPeer {
   readonly address: string
   readonly #socket: Socket
   readonly #options: ListenOptions
   readonly #door: Door
   readonly #lane: FullLane
+  /** null: all of them take the full lane. */
+  readonly #fast: FastPath | null
+  readonly #fastAnswers: { count: number }
+  /** What the fast path does not answer goes here: node:http's own listener. */
+  readonly #parse: (chunk: Buffer) => void
+  readonly #input = new LaneInput()
+  /** True while the fast path answers. */
+  #isFastBusy = false
+  #stallWatch: NodeJS.Timeout | null = null
+  /** True from a fast answer on until node:http, which has timeouts of its own, is given something. */
+  #isFastIdle = false
   #current: Exchange | null = null
   readonly #waiting: Turn[] = []
   /** Why what follows the waiting requests cannot be read. */
@@ -49,12 +81,20 @@ export class ClientConnection implements Peer {
   /** True from the moment on that no further request is looked at. */
   #ending = false
 
-  constructor(socket: Socket, address: string, options: ListenOptions, door: Door, lane: FullLane) {
+  constructor(setup: ConnectionSetup) {
+    const { socket, address, options, door, lane, lanes, fastAnswers } = setup
+    this.#fastAnswers = fastAnswers
     this.address = address
     this.#socket = socket
     this.#options = options
     this.#door = door
     this.#lane = lane
+    this.#fast = lanes === 'full' ? null : new FastPath(socket, options, door, this)
+    // node:http reads a socket itself, out of everybody's sight, until somebody else listens to it.
+    const [parse] = socket.listeners('data')
+    this.#parse = parse as (chunk: Buffer) => void
+    socket.removeAllListeners('data')
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
     // A socket without a listener would end the process; what the error means, 'close' says as well.
     socket.on('error', () => {})
     socket.once('end', () => this.#probe(0, socket.bytesWritten))
@@ -69,13 +109,80 @@ export class ClientConnection implements Peer {
     return !this.#socket.readableEnded || this.#waiting.length > 0
   }
 
+  /** No request is being answered. */
+  get #isIdle(): boolean {
+    return this.#current === null && !this.#isFastBusy
+  }
+
+  /** In doubt it is node:http's. */
+  #onData(chunk: Buffer): void {
+    // Behind what cannot be read nothing is looked at.
+    if (this.#refusal !== null) return
+    if (this.#fast !== null && this.#current === null && this.#input.isEmpty && this.#fast.take(chunk)) {
+      if (this.#isFastBusy) this.#holdBack()
+      return
+    }
+    if (this.#isFastIdle) {
+      this.#isFastIdle = false
+      this.#socket.setTimeout(this.#options.writeStall)
+    }
+    this.#input.note(chunk)
+    this.#parse(chunk)
+  }
+
+  /** Reads no more until the requests that are here have been answered. */
+  #holdBack(): void {
+    const socket = this.#socket
+    socket.pause()
+    if (this.#stallWatch !== null) return
+    // A paused stream reads on until its buffer is full, and whatever it reads puts off the socket's own timeout, by which
+    // a client that takes nothing of its answer is cut off.
+    let seen = NaN
+    this.#stallWatch = setInterval(() => {
+      const { bytesWritten, writableLength } = socket
+      if (!this.#isHoldingBack) this.#endWatch()
+      else if (writableLength > 0 && bytesWritten - writableLength === seen) this.#cutOff()
+      seen = bytesWritten - writableLength
+    }, this.#options.writeStall)
+  }
+
+  get #isHoldingBack(): boolean {
+    return this.#isFastBusy || this.#waiting.length > 0 || this.#refusal !== null
+  }
+
+  #endWatch(): void {
+    if (this.#stallWatch !== null) clearInterval(this.#stallWatch)
+    this.#stallWatch = null
+  }
+
+  onFastBegin(bytes: number): void {
+    this.#fastAnswers.count++
+    this.#requests++
+    this.#bytesAtRest += bytes
+    this.#isFastBusy = true
+  }
+
+  onFastEnd(mayReuse: boolean): void {
+    this.#isFastBusy = false
+    const socket = this.#socket
+    if (socket.destroyed) return
+    if (!mayReuse) return this.hangUp()
+    if (!this.#isFastIdle) {
+      this.#isFastIdle = true
+      socket.setTimeout(this.#options.keepAlive)
+    }
+    if (socket.isPaused()) socket.resume()
+    if (!this.#door.mayReuseConnections()) this.retire()
+  }
+
   /** The head of a request has come. */
   take(turn: Turn): void {
     if (this.#ending) return
+    this.#input.noteMessage()
     if (this.#current === null) return this.#begin(turn)
     if (this.#waiting.length === MAX_WAITING) return this.#cutOff()
     this.#waiting.push(turn)
-    this.#socket.pause()
+    this.#holdBack()
   }
 
   #begin({ message, response }: Turn): void {
@@ -96,13 +203,15 @@ export class ClientConnection implements Peer {
     if (this.#ending || this.#socket.destroyed) return
     if (!message.complete) return this.#awaitRest(message)
     const next = this.#waiting.shift()
-    if (next === undefined) return this.#rest()
+    if (next === undefined) return this.#rest(message)
     if (this.#waiting.length === 0 && this.#refusal === null) this.#socket.resume()
     this.#begin(next)
   }
 
-  /** Nothing is left to answer. */
-  #rest(): void {
+  /** Nothing is left to answer. last: the latest message. */
+  #rest(last: IncomingMessage): void {
+    const length = getHeader(last.rawHeaders, 'content-length')
+    this.#input.settle(length === null ? null : Number(length))
     if (this.#refusal !== null) this.#refuse(this.#refusal)
     else if (!this.#door.mayReuseConnections()) this.retire()
   }
@@ -114,7 +223,7 @@ export class ClientConnection implements Peer {
       clearTimeout(timer)
       if (this.#current !== null) return
       this.#bytesAtRest = this.#socket.bytesRead
-      this.#rest()
+      this.#rest(message)
     })
     message.resume()
   }
@@ -122,6 +231,8 @@ export class ClientConnection implements Peer {
   /** What has come cannot be read, or has not come in time. */
   onParseError(error: Error): void {
     if (this.#ending || this.#socket.destroyed) return
+    // Node does not see what the fast path answers, and counts the time for a head from the last that it has seen.
+    if (isHeadTimeout(error) && this.#input.isEmpty && this.#requests > 0) return
     const current = this.#current
     if (current !== null && !current.message.complete) {
       // A client that ends its side in the middle of a body has given it up.
@@ -130,7 +241,7 @@ export class ClientConnection implements Peer {
       return
     }
     this.#refusal ??= explainParseError(error, this.#options)
-    if (current !== null) this.#socket.pause()
+    if (current !== null) this.#holdBack()
     else if (isTruncation(error) || this.#socket.bytesRead === this.#bytesAtRest) this.#socket.destroy()
     else this.#refuse(this.#refusal)
   }
@@ -144,7 +255,7 @@ export class ClientConnection implements Peer {
 
   /** Nothing has moved for a while, or the time between two requests is over. */
   onTimeout(): void {
-    if (this.#current === null) {
+    if (this.#isIdle) {
       // Before its first request a connection is bounded by the time for a head.
       if (this.#requests > 0) this.#socket.destroy()
     } else if (this.#socket.writableLength > 0) {
@@ -159,7 +270,7 @@ export class ClientConnection implements Peer {
     setTimeout(() => {
       // After a turn of the loop, so that what has come meanwhile has been read.
       setImmediate(() => {
-        if (this.#current === null && this.#socket.bytesRead === this.#bytesAtRest) this.hangUp()
+        if (this.#isIdle && this.#socket.bytesRead === this.#bytesAtRest) this.hangUp()
       })
     }, RETIRE_AFTER_MS)
   }
@@ -213,7 +324,8 @@ export class ClientConnection implements Peer {
 
   #onClose(): void {
     this.#waiting.length = 0
-    if (this.#ending || this.#current !== null || this.#socket.bytesRead === this.#bytesAtRest) return
+    this.#endWatch()
+    if (this.#ending || !this.#isIdle || this.#socket.bytesRead === this.#bytesAtRest) return
     const ctx = this.#unreadRequest('-', '-')
     ctx.error = new GatewayError('client_gone', 'The client went before its request was whole.')
     ctx.abort()

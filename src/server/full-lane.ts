@@ -9,18 +9,10 @@ import { getCombined, getHeader, getHeaders } from '../http/headers.ts'
 import { METHODS, isKnownMethod } from '../http/methods.ts'
 import { normalizeHost, normalizeTarget } from '../http/target.ts'
 import { ClientBody } from './client-body.ts'
+import type { Door } from './door.ts'
 import type { ListenOptions } from './options.ts'
+import { nextRequestId } from './request-id.ts'
 import { breakOff, discard, refusal, relayInterim, respond } from './respond.ts'
-
-/** What a lane needs of the gateway. */
-export interface Door {
-  /** Never throws, never rejects. */
-  answer(ctx: RequestContext): Reply | Promise<Reply>
-  /** Called once for each request, when its answer has ended or broken off. */
-  record(ctx: RequestContext): void
-  /** False while shutting down: connections are closed after their answer. */
-  mayReuseConnections(): boolean
-}
 
 /** What a lane needs of the client's connection. */
 export interface Peer {
@@ -202,8 +194,3 @@ function checkFraming(message: IncomingMessage, hasBody: boolean): GatewayError 
 }
 
 const isLength = (text: string): boolean => /^\d+$/.test(text) && Number.isSafeInteger(Number(text))
-
-/** Unique to this process by its beginning, within it by its end. */
-const ID_PREFIX = `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}-`
-let requests = 0
-export const nextRequestId = (): string => ID_PREFIX + (++requests).toString(36)

@@ -6,8 +6,9 @@
 import http from 'node:http'
 import net, { type AddressInfo, type Socket } from 'node:net'
 import { unmapAddress } from '../http/forwarded.ts'
-import { ClientConnection } from './connection.ts'
-import { type Door, createFullLane } from './full-lane.ts'
+import { ClientConnection, type Lanes } from './connection.ts'
+import type { Door } from './door.ts'
+import { createFullLane } from './full-lane.ts'
 import type { Address, ListenOptions } from './options.ts'
 
 /** How often Node looks for heads that are late: the precision of headTimeout. */
@@ -24,16 +25,19 @@ export interface Listener {
   readonly openConnections: number
   /** Connections refused because of a bound. */
   readonly refusedConnections: number
+  /** Requests that the fast path has answered. */
+  readonly fastAnswers: number
   /** Accepts no more; resolves when every answer in flight has ended, or after deadlineMs, when the rest is cut off. */
   drain(deadlineMs: number): Promise<void>
   /** Cuts everything off. */
   destroy(): void
 }
 
-export function createListener(options: ListenOptions, door: ListenerDoor): Listener {
+export function createListener(options: ListenOptions, door: ListenerDoor, lanes: Lanes = 'both'): Listener {
   const lane = createFullLane(options, door)
   const connections = new Map<Socket, ClientConnection>()
   const perNetwork = new Map<string, number>()
+  const fastAnswers = { count: 0 }
   let refusedConnections = 0
   let whenEmpty: (() => void) | null = null
 
@@ -67,7 +71,7 @@ export function createListener(options: ListenOptions, door: ListenerDoor): List
       return
     }
     perNetwork.set(network, count)
-    connections.set(socket, new ClientConnection(socket, address, options, door, lane))
+    connections.set(socket, new ClientConnection({ socket, address, options, door, lane, lanes, fastAnswers }))
     socket.once('close', () => {
       connections.delete(socket)
       if (connections.size === 0) whenEmpty?.()
@@ -103,6 +107,9 @@ export function createListener(options: ListenOptions, door: ListenerDoor): List
       }),
     get openConnections() {
       return connections.size
+    },
+    get fastAnswers() {
+      return fastAnswers.count
     },
     get refusedConnections() {
       return refusedConnections

@@ -11,6 +11,9 @@ type ParseError = Error & { code?: string; reason?: string; rawPacket?: Buffer; 
 export const isTruncation = ({ code }: ParseError): boolean =>
   code === 'HPE_INVALID_EOF_STATE' || code === undefined || !(code.startsWith('HPE_') || code.startsWith('ERR_HTTP_'))
 
+/** True when node:http has waited for a whole head. */
+export const isHeadTimeout = ({ code }: ParseError): boolean => code === 'ERR_HTTP_REQUEST_TIMEOUT'
+
 /** The refusal for what could not be read. */
 export function explainParseError(error: ParseError, options: ListenOptions): GatewayError {
   switch (error.code ?? '') {

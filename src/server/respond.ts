@@ -2,12 +2,12 @@
 // failed after its head was sent is cut off with a reset, so that it can never be taken for a whole one. Framing is
 // node:http's own: the length where it is known, chunks where it is not, the end of the connection for HTTP/1.0.
 
-import type { ServerResponse } from 'node:http'
+import { STATUS_CODES, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { BodySink, BodyStream, HeaderList, Reply, RequestContext } from '../core/context.ts'
 import type { GatewayError } from '../core/errors.ts'
 import { formatHttpDate } from '../http/date.ts'
-import { hasHeader } from '../http/headers.ts'
+import { hasHeader, isFieldValue, isToken } from '../http/headers.ts'
 import { METHODS } from '../http/methods.ts'
 import { problemReply } from '../http/problem.ts'
 
@@ -24,10 +24,10 @@ export function respond(response: ServerResponse, ctx: RequestContext, reply: Re
   ctx.status = reply.status
   ctx.headMs = performance.now() - ctx.receivedAtMs
 
-  const fields = [...reply.headers, ...ctx.fields]
+  const fields = [...reply.headers]
   if (Buffer.isBuffer(body) && !hasHeader(reply.headers, 'content-length'))
     fields.push('Content-Length', String(body.length))
-  fields.push('Via', VIA, 'X-Request-Id', ctx.id, 'X-Process-Time', `${ctx.headMs.toFixed(2)}ms`)
+  fields.push(...ctx.fields, 'Via', VIA, 'X-Request-Id', ctx.id, 'X-Process-Time', `${ctx.headMs.toFixed(2)}ms`)
   if (close) fields.push('Connection', 'close')
   response.writeHead(reply.status, fields)
 
@@ -76,6 +76,70 @@ export function breakOff(response: ServerResponse): void {
   const { socket } = response
   if (socket !== null && !socket.destroyed) socket.resetAndDestroy()
   response.destroy()
+}
+
+/** Answers on the bare socket as respond() does through node:http, byte for byte. The reply is whole. keepAliveMs: for how
+ *  long the connection stays; null: it ends with the answer. Throws where the head is not valid, before any byte is sent. */
+export function respondAtOnce(socket: Socket, ctx: RequestContext, reply: Reply, keepAliveMs: number | null): void {
+  const { status, headers, body } = reply
+  if (body !== null && !Buffer.isBuffer(body)) throw new TypeError('What is answered at once has come whole.')
+  ctx.status = status
+  ctx.headMs = performance.now() - ctx.receivedAtMs
+  let head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'unknown'}\r\n${fieldLines(headers)}`
+  if (body !== null && !hasHeader(headers, 'content-length')) head += `Content-Length: ${body.length}\r\n`
+  head += `${fieldLines(ctx.fields)}Via: ${VIA}\r\nX-Request-Id: ${ctx.id}\r\nX-Process-Time: ${ctx.headMs.toFixed(2)}ms\r\n`
+  if (keepAliveMs === null) head += 'Connection: close\r\n'
+  if (!hasHeader(headers, 'date')) head += `Date: ${httpDateNow()}\r\n`
+  if (keepAliveMs !== null) head += keepAliveLines(keepAliveMs)
+  head += '\r\n'
+
+  if (body === null || ctx.method === 'HEAD') {
+    socket.write(head, 'latin1')
+    return
+  }
+  ctx.bytesSent = body.length
+  if (body.length <= MAX_JOINED_BYTES) {
+    const message = Buffer.allocUnsafe(head.length + body.length)
+    message.write(head, 'latin1')
+    message.set(body, head.length)
+    socket.write(message)
+    return
+  }
+  socket.cork()
+  socket.write(head, 'latin1')
+  socket.write(body)
+  socket.uncork()
+}
+
+/** Bytes of a body that is copied behind its head, so that both are one write. */
+const MAX_JOINED_BYTES = 16_384
+
+/** Throws where a line would not be one field. */
+function fieldLines(fields: HeaderList): string {
+  let lines = ''
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i] as string
+    const value = fields[i + 1] as string
+    if (!isToken(name) || !isFieldValue(value)) throw new TypeError(`The field ${JSON.stringify(name)} is not valid.`)
+    lines += `${name}: ${value}\r\n`
+  }
+  return lines
+}
+
+const keepAliveLines = (keepAliveMs: number): string =>
+  `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveMs / 1000)}\r\n`
+
+let dateSecond = 0
+let dateText = ''
+
+/** The text is made once a second. */
+function httpDateNow(): string {
+  const second = Math.floor(Date.now() / 1000)
+  if (second !== dateSecond) {
+    dateSecond = second
+    dateText = formatHttpDate(second * 1000)
+  }
+  return dateText
 }
 
 /** Passes an interim answer on, with its fields (RFC 9110 §15.2). But 100, which the gateway says itself where it has been

@@ -5,6 +5,7 @@ import type { Metrics } from '../../src/observe/metrics.ts'
 import { finished } from './request.ts'
 
 const sources = {
+  fastAnswers: () => 0,
   openConnections: () => 7,
   cacheEntries: () => 3,
   cacheBytes: () => 2048,

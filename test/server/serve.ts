@@ -22,6 +22,7 @@ export async function serve(answer: Answer, options: Readonly<Record<string, str
   let mayReuse = true
   const listener = createListener(listenOptions.parse({ address: '127.0.0.1:0', ...options }), {
     answer,
+    answerNow: () => null,
     record: (ctx) => void recorded.push(ctx),
     mayReuseConnections: () => mayReuse,
     isTrusted: () => false,

@@ -1,7 +1,7 @@
 // A whole gateway from inline YAML on free ports, with its log at hand.
 
 import { loadConfig } from '../../src/config/load.ts'
-import { type Gateway, createGateway } from '../../src/gateway.ts'
+import { type Gateway, type GatewaySetup, createGateway } from '../../src/gateway.ts'
 
 export interface TestGateway {
   readonly gateway: Gateway
@@ -24,11 +24,16 @@ admin: {listen: 127.0.0.1:0}
 `
 
 /** yaml: all but listen and admin, or with them where it says `listen:` itself. */
-export async function startGateway(yaml: string, env: NodeJS.ProcessEnv = {}): Promise<TestGateway> {
+export async function startGateway(
+  yaml: string,
+  env: NodeJS.ProcessEnv = {},
+  setup: Pick<GatewaySetup, 'lanes'> = {},
+): Promise<TestGateway> {
   const whole = (text: string) => (/^listen:/m.test(text) ? text : PORTS + text)
   let text = whole(yaml)
   const log: Record<string, unknown>[] = []
   const gateway = createGateway({
+    ...setup,
     load: () => loadConfig(text, 'test.yaml', env),
     // Lifetimes as the table gives them.
     random: () => 0.5,

@@ -1,0 +1,101 @@
+// The fast path: what is beyond doubt and stored in memory is answered here, before node:http has seen a byte of it, in one
+// write. It is a reader (request-head.ts), the plan's answerNow and a writer (respond.ts), no more; everything else, and
+// everything in doubt, is left untouched to the full lane. A client can never tell the lanes apart:
+// test/end-to-end/lanes.test.ts sends the same bytes through both and compares what comes back, what is logged and what
+// is counted.
+
+import type { Socket } from 'node:net'
+import { type Reply, RequestContext } from '../core/context.ts'
+import { asGatewayError } from '../core/errors.ts'
+import type { Door } from './door.ts'
+import type { Peer } from './full-lane.ts'
+import type { ListenOptions } from './options.ts'
+import { type RequestFields, mayBeHead, readRequestHead } from './request-head.ts'
+import { nextRequestId } from './request-id.ts'
+import { discard, refusal, respondAtOnce } from './respond.ts'
+
+/** Characters of a head that are kept for comparison with the next one. */
+const MAX_KNOWN_CHARS = 4096
+
+/** What the fast path needs of the client's connection. */
+export interface FastPeer extends Peer {
+  /** A request is being answered; nothing else may be read until onFastEnd. */
+  onFastBegin(bytes: number): void
+  /** The answer has left this process, or never will. mayReuse: the connection may stay. */
+  onFastEnd(mayReuse: boolean): void
+}
+
+/** One connection's. */
+export class FastPath {
+  readonly #socket: Socket
+  readonly #options: ListenOptions
+  readonly #door: Door
+  readonly #peer: FastPeer
+  #known: RequestFields | null = null
+
+  constructor(socket: Socket, options: ListenOptions, door: Door, peer: FastPeer) {
+    this.#socket = socket
+    this.#options = options
+    this.#door = door
+    this.#peer = peer
+  }
+
+  /** Answers the request that a chunk is, all of it; false where it is for the full lane, and nothing has happened. */
+  take(chunk: Buffer): boolean {
+    if (!mayBeHead(chunk, this.#options.headBytes)) return false
+    const head = readRequestHead(chunk.toString('latin1'), this.#options, this.#known)
+    if (head === null) return false
+    const { method, path, query, fields } = head
+    if (fields.text.length <= MAX_KNOWN_CHARS) this.#known = fields
+    const ctx = new RequestContext(
+      {
+        method,
+        scheme: 'http',
+        host: fields.host,
+        path,
+        query,
+        version: '1.1',
+        headers: fields.headers,
+        body: null,
+        peerAddress: this.#peer.address,
+        receivedAtMs: performance.now(),
+      },
+      nextRequestId(),
+    )
+    const answered = this.#door.answerNow(ctx)
+    if (answered === null) return false
+    this.#peer.onFastBegin(chunk.length)
+    if (answered instanceof Promise) void answered.then((reply) => this.#send(ctx, reply, fields.wantsClose))
+    else this.#send(ctx, answered, fields.wantsClose)
+    return true
+  }
+
+  #send(ctx: RequestContext, reply: Reply, wantsClose: boolean): void {
+    const socket = this.#socket
+    // It may have gone while its limits were asked for.
+    if (socket.destroyed) return this.#end(ctx, reply, false)
+    let mayReuse = !wantsClose && reply.close !== true && this.#peer.mayReuse()
+    const keepAliveMs = this.#options.keepAlive
+    try {
+      respondAtOnce(socket, ctx, reply, mayReuse ? keepAliveMs : null)
+    } catch (cause) {
+      // A fault of ours. The client must not wait for an answer that cannot be sent.
+      mayReuse = false
+      ctx.fields.length = 0
+      respondAtOnce(socket, ctx, refusal(ctx, asGatewayError(cause)), null)
+    }
+    if (socket.writableLength === 0) return this.#end(ctx, reply, mayReuse)
+    // Called when all before it has been written, or cannot be.
+    socket.write('', () => this.#end(ctx, reply, mayReuse && !socket.destroyed))
+  }
+
+  #end(ctx: RequestContext, reply: Reply, mayReuse: boolean): void {
+    if (this.#socket.destroyed && ctx.error === null) {
+      ctx.abort()
+      discard(reply)
+    }
+    ctx.durationMs = performance.now() - ctx.receivedAtMs
+    this.#door.record(ctx)
+    this.#peer.onFastEnd(mayReuse)
+  }
+}

@@ -1,0 +1,123 @@
+// The head of a request as the fast path reads it: a GET or HEAD of HTTP/1.1 that leaves no room for doubt. Whatever has
+// another meaning, or a spelling that some parser takes otherwise, is not read here and goes to node:http, byte for byte
+// (RFC 9112 §2.2, §3, §5; RFC 9110 §5.6.2). What is read has the very values that full-lane.ts would have read.
+//
+// A client on a kept connection sends the same fields over and over, so they are read once and compared from then on.
+
+import { isFieldValue, isToken, sameName } from '../http/headers.ts'
+import { normalizeHost, normalizeTarget } from '../http/target.ts'
+import type { ListenOptions } from './options.ts'
+
+/** All of a head but its first line. */
+export interface RequestFields {
+  /** As they stood there, line ends and all. */
+  readonly text: string
+  readonly headers: readonly string[]
+  /** Normalised host. */
+  readonly host: string
+  /** The client ends the connection after this answer. */
+  readonly wantsClose: boolean
+}
+
+export interface RequestHead {
+  readonly method: 'GET' | 'HEAD'
+  readonly path: string
+  readonly query: string
+  readonly fields: RequestFields
+}
+
+const VERSION = ' HTTP/1.1\r\n'
+/** What ends a head, read backwards in a chunk. */
+const [CR, LF] = [0x0d, 0x0a]
+
+/** True where a chunk may be one whole head: which ones are worth reading. */
+export const mayBeHead = (chunk: Buffer, maxBytes: number): boolean => {
+  const { length } = chunk
+  if (length < MIN_BYTES || length > maxBytes) return false
+  if (chunk[0] !== G && chunk[0] !== H) return false
+  return chunk[length - 1] === LF && chunk[length - 2] === CR && chunk[length - 3] === LF && chunk[length - 4] === CR
+}
+
+const [G, H] = [0x47, 0x48]
+/** `GET / HTTP/1.1`, a Host, and what ends them. */
+const MIN_BYTES = 24
+
+/** Reads one head that is all of the text; null where anything about it is in doubt. text: latin1. known: what the
+ *  connection's last one had. */
+export function readRequestHead(text: string, options: ListenOptions, known: RequestFields | null): RequestHead | null {
+  const method = text.startsWith('GET /') ? 'GET' : text.startsWith('HEAD /') ? 'HEAD' : null
+  if (method === null) return null
+  const targetAt = method.length + 1
+  const targetEnd = text.indexOf(' ', targetAt)
+  if (targetEnd < 0 || !text.startsWith(VERSION, targetEnd)) return null
+  const rawTarget = text.slice(targetAt, targetEnd)
+  if (rawTarget.length > options.target || !isPlain(rawTarget)) return null
+  const target = normalizeTarget(rawTarget)
+  // A path in another spelling than its normal one is one that servers differ on.
+  if (target instanceof Error || target.path.length + target.query.length !== rawTarget.length) return null
+
+  const fieldsText = text.slice(targetEnd + VERSION.length)
+  const fields = known !== null && known.text === fieldsText ? known : readFields(fieldsText, options)
+  return fields === null ? null : { method, path: target.path, query: target.query, fields }
+}
+
+/** Visible ASCII alone. */
+function isPlain(target: string): boolean {
+  for (let i = 0; i < target.length; i++) {
+    const code = target.charCodeAt(i)
+    if (code <= 0x20 || code >= 0x7f) return false
+  }
+  return true
+}
+
+/** text: field lines and the empty line, which is its end. */
+function readFields(text: string, { headFields, headLine }: ListenOptions): RequestFields | null {
+  const headers: string[] = []
+  let host: string | null = null
+  let connection: string | null = null
+  let at = 0
+  for (let end = text.indexOf('\r\n'); end > at; end = text.indexOf('\r\n', at)) {
+    const colon = text.indexOf(':', at)
+    if (colon < 0 || colon > end) return null
+    const name = text.slice(at, colon)
+    const value = trimmed(text, colon + 1, end)
+    if (!isToken(name) || !isFieldValue(value) || name.length + value.length > headLine) return null
+    if (sameName(name, 'host')) {
+      if (host !== null) return null
+      host = normalizeHost(value, 'http')
+      if (host === null) return null
+    } else if (sameName(name, 'connection')) {
+      if (connection !== null) return null
+      connection = value.toLowerCase()
+    } else if (CHANGES_MEANING.has(name.toLowerCase())) return null
+    headers.push(name, value)
+    at = end + 2
+  }
+  // The first empty line has to be the end: what comes behind it is another request, or a body.
+  if (at !== text.length - 2 || host === null || headers.length > headFields * 2) return null
+  if (connection !== null && connection !== 'keep-alive' && connection !== 'close') return null
+  return { text, headers, host, wantsClose: connection === 'close' }
+}
+
+/** Fields by which a message has a body, or a connection another meaning. */
+const CHANGES_MEANING: ReadonlySet<string> = new Set([
+  'content-length',
+  'transfer-encoding',
+  'trailer',
+  'te',
+  'expect',
+  'upgrade',
+  'http2-settings',
+  'keep-alive',
+  'proxy-connection',
+])
+
+/** RFC 9110 §5.5: the space around a value is not a part of it. */
+function trimmed(text: string, from: number, to: number): string {
+  let [start, end] = [from, to]
+  while (start < end && isSpace(text.charCodeAt(start))) start++
+  while (end > start && isSpace(text.charCodeAt(end - 1))) end--
+  return text.slice(start, end)
+}
+
+const isSpace = (code: number): boolean => code === 0x20 || code === 0x09
