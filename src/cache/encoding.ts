@@ -93,8 +93,8 @@ const listOf = <T>(kind: Kind<T>): Kind<readonly T[]> => ({
   },
 })
 
-/** What is not kept: `body` has its own place, `coded` and `sizeBytes` are made anew, `uses` belong to one store. */
-type Unkept = 'body' | 'coded' | 'sizeBytes' | 'uses'
+/** What is not kept: `body` has its own place, `coded`, `lines` and `sizeBytes` are made anew, `uses` belong to one store. */
+type Unkept = 'body' | 'coded' | 'lines' | 'sizeBytes' | 'uses'
 
 /** All other fields, each once. A field that is new to StoredResponse does not compile until it stands here. */
 const FIELDS: { readonly [Name in Exclude<keyof StoredResponse, Unkept>]: Kind<StoredResponse[Name]> } = {

@@ -51,6 +51,9 @@ interface StoredMeta extends StoredHead {
   sizeBytes: number
   /** Milliseconds that it took to fetch; 0: not known. */
   readonly costMs: number
+  /** These very `headers` as lines of a message, once they have been sent; a copy with others has none. sizeBytes counts
+   *  them from the beginning. */
+  lines?: string
   /** The store's count for eviction; nobody else sets it. */
   uses: number
 }
@@ -60,6 +63,7 @@ export interface CodedForm {
   readonly coding: Coding
   /** All fields of its head; none without a body. */
   readonly headers: HeaderList
+  lines?: string
   /** null: it is not worth its memory, which is known now. */
   readonly body: Buffer | null
 }
@@ -113,13 +117,23 @@ export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'> | Omit<S
     for (const form of entry.coded ?? []) bytes += formSizeBytes(form)
   }
   for (const text of [...headers, ...varyNames, ...varyValues]) bytes += (text?.length ?? 0) + STRING_OVERHEAD_BYTES
+  if (entry.body !== null) bytes += linesSizeBytes(headers)
   for (const listing of listingsOf({ key, tags })) bytes += listing.length + TAG_OVERHEAD_BYTES
   return bytes
 }
 
 /** Memory that a coded form adds to its entry. */
 export const formSizeBytes = ({ headers, body }: CodedForm): number =>
-  body === null ? NO_FORM_BYTES : FORM_OVERHEAD_BYTES + FIELD_PLACE_BYTES * headers.length + body.length
+  body === null
+    ? NO_FORM_BYTES
+    : FORM_OVERHEAD_BYTES + FIELD_PLACE_BYTES * headers.length + linesSizeBytes(headers) + body.length
+
+function linesSizeBytes(headers: HeaderList): number {
+  // Behind a name stands a colon with a space, behind a value the end of its line.
+  let bytes = STRING_OVERHEAD_BYTES
+  for (const text of headers) bytes += text.length + 2
+  return bytes
+}
 
 /** What a request with these fields selects by. varyNames: sorted, lower case. */
 export const selectorOf = (request: HeaderList, claims: string, varyNames: readonly string[]): Selector => ({

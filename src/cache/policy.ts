@@ -154,13 +154,13 @@ export function fillRefusal(request: HeaderList): Reason | null {
  *  own counts as Authorization, which is what it is. */
 export function credentialOf(
   request: HeaderList,
-  { names, minLength, maxLength }: CredentialFields = WELL_KNOWN,
+  { names, hasLength }: CredentialFields = WELL_KNOWN,
 ): 'authorization' | 'cookie' | null {
   let hasCookie = false
   for (let i = 0; i < request.length; i += 2) {
     const name = request[i] as string
     // Every hit comes by here, and most names are settled by their length.
-    if (name.length < minLength || name.length > maxLength) continue
+    if (hasLength[name.length] !== true) continue
     const lower = name.toLowerCase()
     if (names.has(lower)) return 'authorization'
     hasCookie ||= lower === 'cookie'

@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import type { HeaderList, Reply, ReplyBody, RequestContext } from '../core/context.ts'
 import { isKeyedByBody } from './methods.ts'
 import { ifRangeMatches, isNotModified, notModifiedHeaders, weakened } from '../http/conditional.ts'
-import { getCombined, getHeader, hasHeader, withoutHeaders } from '../http/headers.ts'
+import { fieldLines, getCombined, getHeader, hasHeader, withoutHeaders } from '../http/headers.ts'
 import { type Coding, acceptsEncoding } from '../http/negotiation.ts'
 import {
   type Part,
@@ -62,11 +62,17 @@ export function answerStored(ctx: RequestContext, stored: StoredResponse, compre
   const range = ctx.method === 'GET' && status === 200 ? getCombined(ctx.headers, 'range') : null
   const coded = isCodable && range === null ? codedReply(ctx, stored, compressor) : null
   if (isUnchangedFor(ctx, stored)) return notModified(ctx, coded ?? stored)
-  if (range === null) return coded ?? storedReply(stored, body)
+  if (range === null) return coded ?? wholeReply(stored, status, body)
   // All forms have the same date: by that alone the client may hold a part of a coded one.
   if (isCodable && getHeader(ctx.headers, 'if-range')?.startsWith('"') === false) return storedReply(stored, body)
   const whole = { first: 0, last: body.length - 1, body }
   return partOf(ctx, range, headers, body.length, [whole]) ?? storedReply(stored, body)
+}
+
+/** A whole stored form. Its fields have been made lines by the first that was sent. */
+function wholeReply(form: StoredResponse | CodedForm, status: number, body: Buffer): Reply {
+  const { headers } = form
+  return { status, headers, body: status === 204 ? null : body, lines: (form.lines ??= fieldLines(headers)) }
 }
 
 /** What is stored, in the coding that this client likes best of those at hand; null: as it is. One that it would like
@@ -79,7 +85,7 @@ function codedReply(ctx: RequestContext, stored: StoredResponse, compressor: Com
   for (let i = 0; i < codings.length; i++) {
     const form = formIn(forms, codings[i] as Coding)
     if (i === 0 && form === null) compressor.want(stored, codings[i] as Coding)
-    if (form !== null && form.body !== null) return { status: 200, headers: form.headers, body: form.body }
+    if (form !== null && form.body !== null) return wholeReply(form, 200, form.body)
   }
   return null
 }

@@ -50,6 +50,8 @@ export interface Reply {
   readonly status: number
   readonly headers: HeaderList
   readonly body: ReplyBody
+  /** `headers` as lines of a message, for what is sent often; Date and, where it has a body, Content-Length are among them. */
+  readonly lines?: string
   /** True when the connection cannot be trusted after this answer. */
   readonly close?: boolean
   /** Stores it, where it may be, and answers what takes its place; called once, after the invalidation that it calls for. */

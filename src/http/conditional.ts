@@ -26,7 +26,8 @@ export function isNotModified(request: HeaderList, response: HeaderList): boolea
   // RFC 9110 §13.1.3: with If-None-Match present, If-Modified-Since is ignored, whatever the former says.
   if (noneMatch !== null) return listsTag(noneMatch, getHeader(response, 'etag'))
   // Two lines joined are no date any more, and so ignored, as the same section asks.
-  const sinceMs = parseHttpDate(getCombined(request, 'if-modified-since') ?? '')
+  const since = getCombined(request, 'if-modified-since')
+  const sinceMs = since === null ? null : parseHttpDate(since)
   if (sinceMs === null) return false
   // RFC 9111 §4.3.2: what does not say when it was changed was not changed after it was made.
   const modifiedMs = parseHttpDate(getHeader(response, 'last-modified') ?? getHeader(response, 'date') ?? '')

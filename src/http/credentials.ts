@@ -13,19 +13,18 @@ const AUTHORIZING_FIELDS: ReadonlySet<string> = new Set([
   'x-amz-security-token',
 ])
 
-/** Names in lower case, and how long the shortest and the longest of them and `cookie` are: most fields of a request are
- *  told apart by that. */
+/** Names in lower case, and by length whether one of them or `cookie` has it: most fields of a request are told apart by
+ *  that. */
 export interface CredentialFields {
   readonly names: ReadonlySet<string>
-  readonly minLength: number
-  readonly maxLength: number
+  readonly hasLength: readonly boolean[]
 }
 
 /** more: further names, lower case, by which a route table knows users. */
 export function credentialFields(more: readonly string[] = []): CredentialFields {
   const names = new Set([...AUTHORIZING_FIELDS, ...more])
-  const lengths = ['cookie', ...names].map(({ length }) => length)
-  return { names, minLength: Math.min(...lengths), maxLength: Math.max(...lengths) }
+  const lengths = new Set(['cookie', ...names].map(({ length }) => length))
+  return { names, hasLength: Array.from({ length: Math.max(...lengths) + 1 }, (_, length) => lengths.has(length)) }
 }
 
 /** Those that are credentials whatever a route table says. */

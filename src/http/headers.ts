@@ -86,3 +86,16 @@ export const isToken = (name: string): boolean => TOKEN.test(name)
 
 /** RFC 9110 §5.5: no CR, LF, NUL or other control bytes, nothing beyond latin1. */
 export const isFieldValue = (value: string): boolean => FIELD_VALUE.test(value)
+
+/** A list as lines of a message, each with its line end. Throws TypeError where a line would not be one field. */
+export function fieldLines(headers: HeaderList): string {
+  let lines = ''
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] as string
+    const value = headers[i + 1] as string
+    if (!isToken(name) || !isFieldValue(value)) throw new TypeError(`The field ${JSON.stringify(name)} is not valid.`)
+    lines += `${name}: ${value}\r\n`
+  }
+  // In one piece: what was put together piece by piece is put together anew by whoever reads it.
+  return Buffer.from(lines, 'latin1').toString('latin1')
+}
