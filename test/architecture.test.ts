@@ -42,7 +42,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** Packages and the only places that import them. */
 const PACKAGES: Readonly<Record<string, RegExp>> = {
-  undici: /^upstream\//,
   ioredis: /^core\/redis\.ts$/,
   yaml: /^config\/load\.ts$/,
   zod: /^(core\/decode|config\/[a-z-]+|[a-z]+\/options|admin\/endpoints\/[a-z]+)\.ts$/,
@@ -125,7 +124,7 @@ describe('the house', () => {
     ['a noun that imports a feature', 'core/context.ts', "import type { X } from '../cache/entry.ts'"],
     ['text that knows the configuration', 'http/date.ts', "import { x } from '../config/schema.ts'"],
     ['the server past its door', 'server/listener.ts', "import { x } from '../plan/compile.ts'"],
-    ['a package away from home', 'cache/cache.ts', "import { Pool } from 'undici'"],
+    ['a package away from home', 'cache/cache.ts', "import { Redis } from 'ioredis'"],
     ['a package without a home', 'core/clock.ts', "import lodash from 'lodash'"],
     ['a name spread over lines', 'limit/key.ts', "import {\n  a,\n  b,\n} from '../upstream/pool.ts'"],
   ])('sees %s', (_what, file, source) => {

@@ -1,5 +1,5 @@
 // The nouns that every stage shares: a request on its way (RequestContext), its answer (Reply), and bodies that
-// arrive over time (BodyStream into BodySink). Nothing here knows a socket, node:http, undici or the YAML.
+// arrive over time (BodyStream into BodySink). Nothing here knows a socket, node:http or the YAML.
 //
 // Header lists are flat: name, value, name, value, in wire order and wire case; look-ups in http/headers.ts ignore
 // case. A list inside a Reply may belong to the cache and is never changed in place: what one request adds goes
@@ -21,6 +21,8 @@ export interface RequestBody {
   open(maxBytes: number): Readable
   /** True where each open() gives all of it from its beginning. */
   readonly mayReopen?: boolean
+  /** All of it, where it is held here; then it need not be opened. */
+  readonly bytes?: Buffer
   /** Called when the request's answer is there: nobody will open it for that any more. */
   release?(): void
 }

@@ -1,7 +1,7 @@
 // What one route does with its upstream, compiled once: the head is rebuilt, the path rewritten, the request sent, the
 // answer cleaned. Gives FetchOrigin for the cache, and the stage that just forwards for routes without one.
 
-import type { FetchOrigin, OriginAnswer, RequestContext, Stage } from '../core/context.ts'
+import type { FetchOrigin, OriginAnswer, Reply, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { withStrongIfMatch } from '../http/conditional.ts'
 import { readTags } from '../http/tags.ts'
@@ -9,7 +9,7 @@ import type { AttemptAnswer } from './fetch.ts'
 import { type HeadEdit, compileEdit, compileRewrite, requestHead, responseHead } from './head.ts'
 import type { HeaderEditOptions, RewriteOptions, RouteTimeoutOptions, TimeoutOptions } from './options.ts'
 import { DEFAULT_TIMEOUTS, type Timeouts, type UpstreamPool } from './pool.ts'
-import { fetchUpstream } from './retry.ts'
+import { UpstreamFetch } from './retry.ts'
 
 export interface ForwardOptions {
   readonly pool: UpstreamPool
@@ -41,6 +41,7 @@ export const CLIENT_GONE = new GatewayError('client_gone', 'The client has gone.
 
 export function compileForward(options: ForwardOptions): Forwarder {
   const { pool, timeouts, retries, maxBodyBytes, isLenient, replacedFields, viaToken } = options
+  const patience = { timeouts, retries }
   const rewritePath = compileRewrite(options.rewrite)
   const editAsTold = compileEdit(options.requestEdits ?? undefined)
   const editRequest: HeadEdit = options.weakensTags ? (head) => editAsTold(withStrongIfMatch(head)) : editAsTold
@@ -56,22 +57,19 @@ export function compileForward(options: ForwardOptions): Forwarder {
     }
     ctx.wasForwarded = true
     const sentAtMs = performance.now()
-    const sent = fetchUpstream(
-      pool,
-      {
-        method: ctx.method,
-        path: rewritePath(ctx.path) + ctx.query,
-        headers: requestHead(ctx, viaToken, editRequest, drop, add),
-        body: ctx.body,
-        maxBodyBytes,
-        relayInterim: interimRelay(ctx),
-        isLenient,
-      },
-      timeouts,
-      retries,
-    )
-    const abort = (reason: GatewayError) => sent.abort(reason)
-    return { answer: sent.answer.then((raw) => clean(ctx, raw, sentAtMs, abort)), abort }
+    const request = {
+      method: ctx.method,
+      path: rewritePath(ctx.path) + ctx.query,
+      headers: requestHead(ctx, viaToken, editRequest, drop, add),
+      body: ctx.body,
+      maxBodyBytes,
+      relayInterim: interimRelay(ctx),
+      isLenient,
+    }
+    return new UpstreamFetch(pool, request, patience, (raw) => {
+      ctx.upstreamMs = performance.now() - sentAtMs
+      return clean(raw)
+    })
   }
 
   /** An interim answer is cleaned as a final one is; what cannot be is dropped, since it is for information alone. */
@@ -83,31 +81,28 @@ export function compileForward(options: ForwardOptions): Forwarder {
     }
   }
 
-  function clean(
-    ctx: RequestContext,
-    raw: AttemptAnswer,
-    sentAtMs: number,
-    abort: (reason: GatewayError) => void,
-  ): OriginAnswer {
-    ctx.upstreamMs = performance.now() - sentAtMs
-    const headers = responseHead(raw.status, raw.headers, editResponse, replacedFields)
+  function clean(raw: AttemptAnswer): OriginAnswer | GatewayError {
     const { status, framed } = raw
-    if (headers !== null)
-      return { status, headers, framed, tags: readTags(raw.headers), takeBody: () => raw.takeBody() }
-    const error = new GatewayError('upstream_invalid', 'The upstream sent a header field that is not valid.')
-    abort(error)
-    throw error
+    const headers = responseHead(status, raw.headers, editResponse, replacedFields)
+    if (headers === null)
+      return new GatewayError('upstream_invalid', 'The upstream sent a header field that is not valid.')
+    return { status, headers, framed, tags: readTags(raw.headers), takeBody: () => raw.takeBody() }
   }
 
-  const stage: Stage = async (ctx) => {
+  const stage: Stage = (ctx) => {
     const origin = fetch(ctx, NOTHING)
     ctx.whenAborted(() => origin.abort(CLIENT_GONE))
-    const answer = await origin.answer
-    return { status: answer.status, headers: answer.headers, body: answer.takeBody() }
+    return origin.answer.then(passOn)
   }
 
   return { fetch, stage, rewritePath }
 }
+
+const passOn = (answer: OriginAnswer): Reply => ({
+  status: answer.status,
+  headers: answer.headers,
+  body: answer.takeBody(),
+})
 
 /** The upstream's timeouts with the route's over them. */
 export function resolveTimeouts(upstream: TimeoutOptions, route: RouteTimeoutOptions = {}): Timeouts {

@@ -1,26 +1,17 @@
-// Warm connections to the targets of one upstream: one undici Pool per target, requests to the targets in turn, and
-// before each Pool a line of our own. Undici's own queue has no bound, and what waits in it cannot be taken back: a
-// client that has gone would get its turn all the same, and cost a connection.
+// Warm connections to the targets of one upstream, requests to the targets in turn, and before the connections of each a
+// line: who waits in it can still leave, and it has an end.
 //
-// Two more things are not undici's defaults. The factory guards each client: when undici refuses a request before
-// sending it, Client.dispatch answers false, the Pool takes that client for busy and waits for a drain that never
-// comes, so a bounded pool is gone after `connections` such requests. And connections are made here, because undici's
-// own connect timeout ticks in half seconds.
+// A target has at most `connections` of them, idle ones among them. The one used last is used next, so that what is not
+// needed grows old and is closed. A kept connection may have been closed by the other side just now: a request that may
+// go out again is sent at once, any other after one more look at what has come.
 
-import net from 'node:net'
-import tls from 'node:tls'
-import { Client, Pool, type Dispatcher, type buildConnector } from 'undici'
-import { GatewayError } from '../core/errors.ts'
+import { Alarms } from '../core/alarms.ts'
 import type { UpstreamRow } from '../core/control.ts'
+import { GatewayError } from '../core/errors.ts'
+import { compileConnect } from './connect.ts'
+import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
 import type { UpstreamOptions } from './options.ts'
 
-/** Idle connections are kept this long: shorter than any usual server's keep-alive, so that we close first. */
-const KEEP_ALIVE_MS = 4000
-/** A server's `Keep-Alive: timeout=` hint is honoured up to this, less the threshold below. */
-const KEEP_ALIVE_MAX_MS = 30_000
-const KEEP_ALIVE_MARGIN_MS = 2000
-const MAX_REQUESTS_PER_CONNECTION = 1000
-const MAX_HEAD_BYTES = 32 * 1024
 /** Requests that may wait for a free connection of one target; more are refused as saturated. */
 export const MAX_WAITING = 1024
 
@@ -44,21 +35,30 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
 }
 
 /** One exchange, as its target sees it: it waits in line, has a connection's place from onTurn on, and leaves. */
-export interface Exchange extends Dispatcher.DispatchHandler {
-  /** True once undici has refused the request without sending it. */
-  readonly refusedUnsent: boolean
+export interface Exchange extends Carried {
   /** A connection is free, or may be made: `send` now. Must not throw. */
   onTurn(): void
+}
+
+/** How a request goes out. fresh: on a connection that is made for it and closed after it; kept: on one that is there, if
+ *  that may have been closed just now without harm; checked: after a look. */
+export type Sending = 'fresh' | 'kept' | 'checked'
+
+/** What has been sent, or is to be: until it ends it can be broken off, and then its exchange is not called any more. */
+export interface Sent {
+  destroy(): void
 }
 
 /** One backend. */
 export interface Target {
   readonly origin: URL
+  /** The deadlines of the exchanges with it. */
+  readonly alarms: Alarms
   /** Gets in line; onTurn may be called before this returns. False: too many wait already, nothing has changed. After
    *  true, `leave` is owed, once. */
   enter(exchange: Exchange): boolean
-  /** Once, on its turn. onFreshConnection: on one that is made for this request and closed after it. */
-  send(request: Dispatcher.DispatchOptions, exchange: Exchange, onFreshConnection: boolean): void
+  /** Once, on its turn. */
+  send(request: OutgoingRequest, exchange: Exchange, how: Sending): Sent
   /** Out of the line, or out of the way of the next. */
   leave(exchange: Exchange): void
 }
@@ -76,7 +76,7 @@ export interface UpstreamPool {
 }
 
 export function createPool(name: string, options: UpstreamOptions, connectMs: number): UpstreamPool {
-  const targets = options.targets.map(({ url }) => createTarget(url, options, connectMs))
+  const targets = options.targets.map(({ url }) => new PooledTarget(url, options, connectMs))
   let turn = -1
   return {
     name,
@@ -92,135 +92,148 @@ export function createPool(name: string, options: UpstreamOptions, connectMs: nu
       await Promise.all(targets.map((target) => target.close()))
     },
     async destroy() {
-      await Promise.all(targets.map((target) => target.destroy()))
+      for (const target of targets) target.destroy()
     },
   }
 }
 
-interface PooledTarget extends Target {
-  status(): UpstreamRow['targets'][number]
-  close(): Promise<void>
-  destroy(): Promise<void>
-}
+class PooledTarget implements Target, ConnectionOwner {
+  readonly origin: URL
+  readonly alarms = new Alarms()
+  readonly #maxConnections: number
+  readonly #lifetimeMs: number
+  readonly #connect: ReturnType<typeof compileConnect>
+  /** All that are open, or are being made. */
+  readonly #connections = new Set<UpstreamConnection>()
+  /** The one used last at the end. */
+  readonly #idle: UpstreamConnection[] = []
+  /** In order of arrival; leaving it costs the same wherever one stands. */
+  readonly #line = new Set<Exchange>()
+  #busy = 0
+  #isClosing = false
+  #isDestroyed = false
+  #whenUnused: (() => void) | null = null
 
-function createTarget(origin: URL, options: UpstreamOptions, connectMs: number): PooledTarget {
-  const clientOptions = {
-    connect: connector(connectMs),
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    keepAliveMaxTimeout: KEEP_ALIVE_MAX_MS,
-    keepAliveTimeoutThreshold: KEEP_ALIVE_MARGIN_MS,
-    maxRequestsPerClient: MAX_REQUESTS_PER_CONNECTION,
-    maxHeaderSize: MAX_HEAD_BYTES,
-    pipelining: 1,
-    allowH2: false,
-    // Ours are exact; undici's tick by the half second.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-  } satisfies Client.Options
-  const pool = new Pool(origin, {
-    ...clientOptions,
-    connections: options.connections,
-    clientTtl: options.connectionLifetime,
-    factory: (target: URL, poolOptions: object) => guarded(new Client(target, poolOptions)),
-  })
-  // Connections of their own, for attempts that must not draw another dead one from the pool.
-  const fresh = new Set<Client>()
-  // In order of arrival; leaving it costs the same wherever one stands.
-  const line = new Set<Exchange>()
-  let busy = 0
+  constructor(origin: URL, options: UpstreamOptions, connectMs: number) {
+    this.origin = origin
+    this.#maxConnections = options.connections
+    this.#lifetimeMs = options.connectionLifetime
+    this.#connect = compileConnect(origin, connectMs)
+  }
 
-  function admit(): void {
-    for (const exchange of line) {
-      if (busy === options.connections) return
-      line.delete(exchange)
-      busy++
+  enter(exchange: Exchange): boolean {
+    if (this.#busy < this.#maxConnections && this.#line.size === 0) {
+      this.#busy++
+      exchange.onTurn()
+      return true
+    }
+    if (this.#line.size === MAX_WAITING) return false
+    this.#line.add(exchange)
+    return true
+  }
+
+  send(request: OutgoingRequest, exchange: Exchange, how: Sending): Sent {
+    if (how !== 'checked') return this.#send(request, exchange, how === 'fresh')
+    let sent: Sent | null = null
+    let isGivenUp = false
+    const afterLook = (): void => {
+      if (!isGivenUp) sent = this.#send(request, exchange, false)
+    }
+    // The first runs before the next poll, the second behind it.
+    setImmediate(() => setImmediate(afterLook))
+    return {
+      destroy() {
+        isGivenUp = true
+        sent?.destroy()
+      },
+    }
+  }
+
+  leave(exchange: Exchange): void {
+    if (!this.#line.delete(exchange)) this.#busy--
+    // Not at once: who leaves may be in the middle of reading its answer.
+    if (this.#line.size > 0) queueMicrotask(() => this.#admit())
+    else if (this.#busy === 0) this.#whenUnused?.()
+  }
+
+  status(): UpstreamRow['targets'][number] {
+    return {
+      url: this.origin.origin,
+      open_connections: this.#connections.size,
+      in_flight: this.#busy,
+      queued: this.#line.size,
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosing = true
+    for (const connection of this.#idle.slice()) connection.destroy()
+    if (this.#busy === 0 && this.#line.size === 0) return
+    await new Promise<void>((resolve) => {
+      this.#whenUnused = resolve
+    })
+  }
+
+  destroy(): void {
+    this.#isClosing = this.#isDestroyed = true
+    for (const connection of this.#connections) connection.fail(DRAINING)
+  }
+
+  // ---- its connections ----
+
+  onFree(connection: UpstreamConnection): void {
+    if (this.#isClosing || this.#connections.size > this.#maxConnections || this.#isOld(connection))
+      return connection.destroy()
+    this.#idle.push(connection)
+    this.alarms.set(connection, performance.now() + connection.keepMs)
+  }
+
+  onGone(connection: UpstreamConnection): void {
+    this.#connections.delete(connection)
+    this.alarms.clear(connection)
+    const at = this.#idle.lastIndexOf(connection)
+    if (at >= 0) this.#idle.splice(at, 1)
+  }
+
+  #admit(): void {
+    for (const exchange of this.#line) {
+      if (this.#busy === this.#maxConnections) return
+      this.#line.delete(exchange)
+      this.#busy++
       exchange.onTurn()
     }
   }
 
-  return {
-    origin,
-    enter(exchange) {
-      if (busy < options.connections && line.size === 0) {
-        busy++
-        exchange.onTurn()
-        return true
-      }
-      if (line.size === MAX_WAITING) return false
-      line.add(exchange)
-      return true
-    },
-    send(request, exchange, onFreshConnection) {
-      if (!onFreshConnection) {
-        pool.dispatch(request, exchange)
-        return
-      }
-      const client = new Client(origin, clientOptions)
-      fresh.add(client)
-      client.dispatch({ ...request, reset: true }, exchange)
-      void client.close().then(() => fresh.delete(client))
-    },
-    leave(exchange) {
-      if (line.delete(exchange)) return
-      busy--
-      // Not at once: undici may be in the middle of parsing an answer, where it cannot take another request.
-      if (line.size > 0) queueMicrotask(admit)
-    },
-    status: () => ({
-      url: origin.origin,
-      open_connections: pool.stats.connected + fresh.size,
-      in_flight: busy,
-      queued: line.size,
-    }),
-    close: () => pool.close(),
-    async destroy() {
-      await Promise.all([pool.destroy(), ...[...fresh].map((client) => client.destroy())])
-    },
+  #send(request: OutgoingRequest, exchange: Exchange, isLast: boolean): Sent {
+    if (this.#isDestroyed) {
+      exchange.onFailure(DRAINING)
+      return NOTHING_SENT
+    }
+    const connection = (isLast ? null : this.#takeIdle()) ?? this.#open()
+    connection.carry(request, exchange, isLast)
+    return connection
+  }
+
+  #takeIdle(): UpstreamConnection | null {
+    for (let connection = this.#idle.pop(); connection !== undefined; connection = this.#idle.pop()) {
+      this.alarms.clear(connection)
+      if (connection.isUsable && !this.#isOld(connection)) return connection
+      connection.destroy()
+    }
+    return null
+  }
+
+  #open(): UpstreamConnection {
+    if (this.#connections.size >= this.#maxConnections) this.#idle[0]?.destroy()
+    const connection = new UpstreamConnection(this.#connect, this)
+    this.#connections.add(connection)
+    return connection
+  }
+
+  #isOld({ openedAtMs }: UpstreamConnection): boolean {
+    return performance.now() - openedAtMs >= this.#lifetimeMs
   }
 }
 
-function guarded(client: Client): Client {
-  const dispatch = client.dispatch.bind(client)
-  client.dispatch = (request, exchange) => {
-    const free = dispatch(request, exchange)
-    return (exchange as Exchange).refusedUnsent ? true : free
-  }
-  return client
-}
-
-/** Connects within connectMs, to the millisecond. TLS names the target, whatever Host the request carries. */
-function connector(connectMs: number): buildConnector.connector {
-  let session: Buffer | undefined
-  return ({ hostname, port, protocol }, callback) => {
-    const secure = protocol === 'https:'
-    const host = hostname.replace(/^\[|\]$/g, '')
-    const options = { host, port: Number(port) || (secure ? 443 : 80), noDelay: true, keepAlive: true }
-    const named = net.isIP(host) === 0 ? { servername: host } : {}
-    const resumed = session === undefined ? {} : { session }
-    const socket: net.Socket = secure
-      ? tls.connect({ ...options, ...named, ...resumed, ALPNProtocols: ['http/1.1'] })
-      : net.connect(options)
-    let settled = false
-    const timer = setTimeout(() => {
-      socket.destroy(
-        new GatewayError('timeout_connect', `The upstream did not accept a connection in ${connectMs} ms.`),
-      )
-    }, connectMs)
-    socket
-      .once(secure ? 'secureConnect' : 'connect', () => {
-        settled = true
-        clearTimeout(timer)
-        callback(null, socket)
-      })
-      // Stays for the life of the socket: one without a listener would end the process.
-      .on('error', (error: NodeJS.ErrnoException) => {
-        clearTimeout(timer)
-        // Undici takes this code for the proper end of an answer without length, which a reset never is.
-        if (error.code === 'ECONNRESET') error.code = 'RESET'
-        if (settled) return
-        settled = true
-        callback(error, null)
-      })
-    if (secure) socket.on('session', (fresh: Buffer) => (session = fresh))
-  }
-}
+const NOTHING_SENT: Sent = { destroy() {} }
+const DRAINING = new GatewayError('draining', 'The gateway is shutting down.')

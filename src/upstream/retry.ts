@@ -7,7 +7,8 @@
 import type { Readable } from 'node:stream'
 import type { RequestBody } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
-import { Attempt, type AttemptAnswer, type AttemptFailure, type AttemptRequest } from './fetch.ts'
+import { hasHeader } from '../http/headers.ts'
+import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure } from './fetch.ts'
 import type { Target, Timeouts, UpstreamPool } from './pool.ts'
 
 export interface UpstreamRequest {
@@ -16,66 +17,107 @@ export interface UpstreamRequest {
   readonly headers: readonly string[]
   readonly body: RequestBody | null
   readonly maxBodyBytes: number
-  readonly relayInterim: AttemptRequest['relayInterim']
+  readonly relayInterim: Asker['relayInterim']
   readonly isLenient: boolean
 }
 
-/** A request on its way upstream. */
-export interface UpstreamFetch {
-  /** Rejects with a GatewayError. */
-  readonly answer: Promise<AttemptAnswer>
-  /** Gives up, at any point of it; the upstream's connection is closed. */
-  abort(reason: GatewayError): void
+/** How many further attempts, and how long for all of them together. */
+export interface Patience {
+  readonly timeouts: Timeouts
+  readonly retries: number
 }
 
-/** Sends a request to the pool's next target, with up to `retries` further attempts. */
-export function fetchUpstream(
-  pool: UpstreamPool,
-  request: UpstreamRequest,
-  timeouts: Timeouts,
-  retries: number,
-): UpstreamFetch {
-  const { method, path, headers, relayInterim, isLenient } = request
-  const startedAtMs = performance.now()
-  let current: Attempt | null = null
-  let body: Readable | null = null
+/** A request on its way upstream, sent to the pool's next target. */
+export class UpstreamFetch<Answer> implements Asker {
+  readonly method: string
+  readonly path: string
+  readonly relayInterim: Asker['relayInterim']
+  readonly isLenient: boolean
+  readonly timeouts: Timeouts
+  readonly startedAtMs = performance.now()
+  /** Rejects with a GatewayError. */
+  readonly answer: Promise<Answer>
 
-  /** Opened by the first attempt that has a connection; one that was never made has read nothing of it. */
-  function openBody(): Readable | null {
-    if (body !== null || request.body === null) return body
-    body = request.body.open(request.maxBodyBytes)
-    // Undici listens only while it sends; the client may go, or break its limits, at any time.
-    body.on('error', (error) => {
-      if (error instanceof GatewayError) current?.abort(error)
-    })
-    return body
+  readonly #pool: UpstreamPool
+  readonly #request: UpstreamRequest
+  readonly #read: (answer: AttemptAnswer) => Answer | GatewayError
+  readonly #resolve: (answer: Answer) => void
+  readonly #reject: (error: GatewayError) => void
+  readonly #retries: number
+  #attempts = 0
+  #current: Attempt | null = null
+  #body: Readable | null = null
+
+  /** read: makes of an answer what is wanted; with an error the exchange ends there. */
+  constructor(
+    pool: UpstreamPool,
+    request: UpstreamRequest,
+    { timeouts, retries }: Patience,
+    read: (answer: AttemptAnswer) => Answer | GatewayError,
+  ) {
+    this.method = request.method
+    this.path = request.path
+    this.relayInterim = request.relayInterim
+    this.isLenient = request.isLenient
+    this.timeouts = timeouts
+    this.#pool = pool
+    this.#request = request
+    this.#read = read
+    this.#retries = retries
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>()
+    this.answer = promise
+    this.#resolve = resolve
+    this.#reject = reject
+    this.#attempt(pool.next(null), false)
   }
 
-  const answer = new Promise<AttemptAnswer>((resolve, reject) => {
-    let attempts = 0
-    function attempt(target: Target, onFreshConnection: boolean): void {
-      attempts++
-      const settle = (head: AttemptAnswer | null, failure: AttemptFailure | null) => {
-        if (head !== null) return resolve(head)
-        if (failure === null) return
-        const next = attempts > retries ? 'stop' : nextAttempt(failure, request, attempts < pool.targetCount)
-        if (next === 'fresh') {
-          body?.destroy()
-          body = null
-        }
-        if (next !== 'stop') return attempt(pool.next(target), next === 'fresh')
-        body?.destroy()
-        reject(failure.error)
-      }
-      const ownHeaders = withTargetHost(headers, target.origin)
-      const toTarget = { method, path, headers: ownHeaders, openBody, relayInterim, isLenient }
-      current = new Attempt(toTarget, timeouts, startedAtMs, settle)
-      current.start(target, onFreshConnection)
-    }
-    attempt(pool.next(null), false)
-  })
+  /** Gives up, at any point of it; the upstream's connection is closed. */
+  abort(reason: GatewayError): void {
+    this.#current?.abort(reason)
+  }
 
-  return { answer, abort: (reason) => current?.abort(reason) }
+  /** Opened by the first attempt that has a connection; one that was never made has read nothing of it. */
+  openBody(): Buffer | Readable | null {
+    const { body, maxBodyBytes } = this.#request
+    if (body?.bytes !== undefined) return body.bytes
+    if (this.#body !== null || body === null) return this.#body
+    this.#body = body.open(maxBodyBytes)
+    // Who sends it listens only meanwhile; the client may go, or break its limits, at any time.
+    this.#body.on('error', (error) => {
+      if (error instanceof GatewayError) this.abort(error)
+    })
+    return this.#body
+  }
+
+  onAnswer(answer: AttemptAnswer): void {
+    const read = this.#read(answer)
+    if (!(read instanceof GatewayError)) return this.#resolve(read)
+    this.abort(read)
+    this.#reject(read)
+  }
+
+  onFailed(failure: AttemptFailure): void {
+    const next = this.#attempts > this.#retries ? 'stop' : nextAttempt(failure, this.#request, this.#hasOtherTarget)
+    if (next !== 'pooled') {
+      this.#body?.destroy()
+      this.#body = null
+    }
+    if (next === 'stop') this.#reject(failure.error)
+    else this.#attempt(this.#pool.next(failure.target), next === 'fresh')
+  }
+
+  get #hasOtherTarget(): boolean {
+    return this.#attempts < this.#pool.targetCount
+  }
+
+  #attempt(target: Target, onFreshConnection: boolean): void {
+    this.#attempts++
+    const mayGoAgain = this.#attempts <= this.#retries && isHarmless(this.#request)
+    const how = onFreshConnection ? 'fresh' : mayGoAgain ? 'kept' : 'checked'
+    const attempt = new Attempt(this, target, withTargetHost(this.#request.headers, target.origin), how)
+    this.#current = attempt
+    attempt.start()
+  }
 }
 
 function nextAttempt(
@@ -88,16 +130,19 @@ function nextAttempt(
     return isUnreachable && hasOtherTarget ? 'pooled' : 'stop'
   }
   if (phase === 'answered' || error.code !== 'upstream_reset') return 'stop'
-  const { method, body } = request
-  const isIdempotent = method === 'GET' || method === 'HEAD' || method === 'QUERY'
-  const harmless = isIdempotent && (body === null || body.mayReopen === true)
   // Another pooled connection may be as dead as the first, so this one is new.
-  return harmless ? 'fresh' : 'stop'
+  return isHarmless(request) ? 'fresh' : 'stop'
+}
+
+/** True where nothing is done twice, should the upstream see the request twice. */
+function isHarmless({ method, body }: UpstreamRequest): boolean {
+  const isIdempotent = method === 'GET' || method === 'HEAD' || method === 'QUERY'
+  return isIdempotent && (body === null || body.mayReopen === true)
 }
 
 /** A target reached by https serves by name and certificate, and would not know our Host: it gets its own, unless the
- *  route sets one. upstream/head.ts puts the client's Host first. */
+ *  route sets one. upstream/head.ts puts the client's Host first. So does a target where there is none (RFC 9112 §3.2). */
 function withTargetHost(headers: readonly string[], target: URL): readonly string[] {
-  if (target.protocol !== 'https:' || headers[0] !== 'Host') return headers
-  return ['Host', target.host, ...headers.slice(2)]
+  if (target.protocol === 'https:' && headers[0] === 'Host') return ['Host', target.host, ...headers.slice(2)]
+  return hasHeader(headers, 'host') ? headers : ['Host', target.host, ...headers]
 }

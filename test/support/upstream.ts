@@ -4,16 +4,17 @@
 import { Readable } from 'node:stream'
 import type { BodySink, BodyStream, RequestBody } from '../../src/core/context.ts'
 import type { GatewayError } from '../../src/core/errors.ts'
+import type { AttemptAnswer } from '../../src/upstream/fetch.ts'
 import { resolveTimeouts } from '../../src/upstream/forward.ts'
 import { upstreamOptions } from '../../src/upstream/options.ts'
 import { type UpstreamPool, createPool } from '../../src/upstream/pool.ts'
-import { type UpstreamFetch, type UpstreamRequest, fetchUpstream } from '../../src/upstream/retry.ts'
+import { UpstreamFetch, type UpstreamRequest } from '../../src/upstream/retry.ts'
 
 export interface TestPool {
   readonly pool: UpstreamPool
   /** Requests that the pool holds, in line or on a connection. */
   readonly held: number
-  fetch(request?: Partial<UpstreamRequest>): UpstreamFetch
+  fetch(request?: Partial<UpstreamRequest>): UpstreamFetch<AttemptAnswer>
   close(): Promise<void>
 }
 
@@ -27,7 +28,8 @@ export function openPool(targets: readonly string[], options: Record<string, unk
     get held() {
       return pool.status().targets.reduce((sum, target) => sum + target.in_flight + target.queued, 0)
     },
-    fetch: (request) => fetchUpstream(pool, { ...PLAIN, ...request }, timeouts, parsed.retries),
+    fetch: (request) =>
+      new UpstreamFetch(pool, { ...PLAIN, ...request }, { timeouts, retries: parsed.retries }, (answer) => answer),
     close: () => pool.destroy(),
   }
 }
@@ -70,7 +72,7 @@ export function testBody(chunks?: readonly string[]): TestBody {
 }
 
 /** The code of a fetch's failure; fails when there is an answer. */
-export async function failureOf({ answer }: UpstreamFetch): Promise<string> {
+export async function failureOf({ answer }: Pick<UpstreamFetch<unknown>, 'answer'>): Promise<string> {
   try {
     await answer
   } catch (error) {

@@ -19,7 +19,7 @@ const hasIpv6 = Object.values(networkInterfaces()).some((addresses) =>
 const GONE = new GatewayError('client_gone', 'The client has gone.')
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
 
-describe('a request that undici refuses before sending it', () => {
+describe('a request that must not go out as it is', () => {
   it.each<[string, object]>([
     ['the target *', { method: 'OPTIONS', path: '*' }],
     ['a space in the path', { path: '/a b' }],
