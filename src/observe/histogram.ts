@@ -70,14 +70,6 @@ export class Histogram {
     this.#count += other.#count
   }
 
-  /** Forgets everything and gives the memory back. */
-  reset(): void {
-    this.#pages.fill(null)
-    this.#sumMs = 0
-    this.#maxMs = 0
-    this.#count = 0
-  }
-
   #addPage(page: number): number[] {
     const parts = Array.from({ length: PARTS }, () => 0)
     this.#pages[page] = parts

@@ -1,5 +1,6 @@
 // The log: JSON lines on stdout, and the only file that knows pino. Levels carry the words of Python's logging (WARNING,
-// CRITICAL), time is ISO with milliseconds. Callers give flat fields without secrets; nothing is redacted here.
+// CRITICAL), time is ISO with milliseconds. Callers give flat fields without secrets; nothing is redacted here. What there
+// is a line of for each request comes as text (request-line.ts) and goes past pino, into the same sink.
 
 import { pino } from 'pino'
 import type { LogOptions } from './options.ts'
@@ -17,8 +18,9 @@ export interface Log {
   warn: WriteLine
   error: WriteLine
   fatal: WriteLine
-  /** Writes fields that hold their `message` already, so that it stands where the fields have it. */
-  line(level: Exclude<LogLevel, 'silent'>, fields: { readonly message: string }): void
+  /** Writes a line that is text already. beginning: what comes after the level, from its comma on, and is the same in many
+   *  lines; rest: all else, to the line break. atMs: performance.now(), of now. */
+  line(level: keyof typeof LABELS, beginning: string, rest: string, atMs: number): void
   /** True when lines of this level are written; ask before building fields that cost something. */
   isEnabled(level: LogLevel): boolean
   setLevel(level: LogLevel): void
@@ -49,8 +51,9 @@ const LABELS = {
 
 export function createLog(options: Pick<LogOptions, 'level'>, destination?: LogDestination): Log {
   const sink = destination === undefined ? createSink(1, MAX_WAITING_BYTES) : null
-  const timestamp = createTimestamp()
-  let label = ''
+  const out = destination ?? (sink as LogDestination)
+  const heads = createHeads()
+  let label: string = LABELS.info
   const logger = pino(
     {
       level: options.level,
@@ -59,10 +62,12 @@ export function createLog(options: Pick<LogOptions, 'level'>, destination?: LogD
       errorKey: 'error',
       // pino has the level first and then the time. A line begins with its time here, so the level comes with that.
       formatters: { level: () => ({}) },
-      timestamp: () => `${timestamp()},"level":"${label}"`,
+      timestamp: () => heads.now(label),
     },
-    sink ?? { write: (line) => void destination?.write(line) },
+    { write: (line) => void out.write(line) },
   )
+  let least = logger.levelVal
+  const isEnabled = (level: LogLevel): boolean => (pino.levels.values[level] ?? 0) >= least
   const write =
     (level: keyof typeof LABELS): WriteLine =>
     (fields, message) => {
@@ -76,13 +81,13 @@ export function createLog(options: Pick<LogOptions, 'level'>, destination?: LogD
     warn: write('warn'),
     error: write('error'),
     fatal: write('fatal'),
-    line(level, fields) {
-      label = LABELS[level]
-      logger[level](fields)
+    line(level, beginning, rest, atMs) {
+      if (isEnabled(level)) out.write(heads.at(atMs, LABELS[level], beginning) + rest)
     },
-    isEnabled: (level) => logger.isLevelEnabled(level),
+    isEnabled,
     setLevel(level) {
       logger.level = level
+      least = logger.levelVal
     },
     get droppedLines() {
       return sink?.droppedLines ?? 0
@@ -92,16 +97,38 @@ export function createLog(options: Pick<LogOptions, 'level'>, destination?: LogD
   }
 }
 
-/** The first member of each line; the text is made once per millisecond. */
-function createTimestamp(): () => string {
+interface Heads {
+  /** Time and level, as pino takes them: after a brace. */
+  now(label: string): string
+  /** From its brace, all that a line has in common with others of the same millisecond. */
+  at(atMs: number, label: string, beginning: string): string
+}
+
+/** The first members of each line; the text is made once per millisecond. */
+function createHeads(): Heads {
   let epochMs = Number.NaN
-  let member = ''
-  return () => {
+  let iso = ''
+  let known = { fromMs: Number.NaN, iso, label: '', beginning: '', text: '' }
+
+  const now = (label: string): string => {
     const nowMs = Date.now()
     if (nowMs !== epochMs) {
       epochMs = nowMs
-      member = `"timestamp":"${new Date(nowMs).toISOString()}"`
+      iso = new Date(nowMs).toISOString()
     }
-    return member
+    return `"timestamp":"${iso}","level":"${label}"`
+  }
+  return {
+    now,
+    at(atMs, label, beginning) {
+      // A clock that was read less than a millisecond ago is not read again: that would take longer than the rest.
+      const isNow = atMs >= known.fromMs && atMs < known.fromMs + 1 && known.iso === iso
+      if (!isNow || label !== known.label || beginning !== known.beginning) {
+        // By join, so that it is one text: `+` would only note what it consists of.
+        const text = ['{', now(label), beginning].join('')
+        known = { fromMs: atMs, iso, label, beginning, text }
+      }
+      return known.text
+    },
   }
 }

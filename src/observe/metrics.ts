@@ -4,9 +4,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { getHeapStatistics } from 'node:v8'
 import type { CacheOutcome, RequestContext } from '../core/context.ts'
-import type { ErrorCode } from '../core/errors.ts'
-import { Registry } from './registry.ts'
-import type { BucketHistogram, Counter } from './registry.ts'
+import { type BucketHistogram, Counter, type Family, Registry } from './registry.ts'
 import { NO_ROUTE, OTHER } from './verdict.ts'
 
 /** What others know and metrics tell. Each is asked once per scrape. */
@@ -39,8 +37,8 @@ export interface MetricSources {
 type TierCount = 'hits' | 'misses' | 'bad' | 'failed' | 'written' | 'dropped'
 
 export interface Metrics {
-  /** Counts a finished request. status: as logged. */
-  record(ctx: RequestContext, status: number): void
+  /** Where the requests of one route are counted; keep it until keepRoutes. */
+  ofRoute(route: string): RouteMetrics
   /** Tells how the last load of the configuration went; at start as well. atEpochMs: wall clock. */
   reloaded(ok: boolean, atEpochMs: number): void
   /** Drops the series of all routes but these; for a reload. */
@@ -55,13 +53,9 @@ const MAX_ROUTES = 20_000
 const LOOP_SAMPLE_MS = 20
 const DURATION_BOUNDS_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 
-/** The series of one route, resolved. */
-interface RouteSeries {
-  readonly name: string
-  readonly byStatus: Map<number, Counter>
-  readonly byCache: Map<CacheOutcome, Map<string | null, Counter>>
-  readonly duration: BucketHistogram
-  readonly bytes: Counter
+export interface RouteMetrics {
+  /** Counts a finished request. status: as logged. */
+  record(ctx: RequestContext, status: number): void
 }
 
 export function createMetrics(sources: MetricSources): Metrics {
@@ -171,41 +165,19 @@ export function createMetrics(sources: MetricSources): Metrics {
     loopDelayP99Seconds,
   )
 
-  const routes = new Map<string, RouteSeries>()
-  const routeSeries = (route: string): RouteSeries => {
+  const families = { requests, durations, cached, bytes, upstreamErrors }
+  const routes = new Map<string, RouteMetrics>()
+  const ofRoute = (route: string): RouteMetrics => {
     const known = routes.get(route)
     if (known !== undefined) return known
-    if (routes.size >= MAX_ROUTES && route !== OTHER) return routeSeries(OTHER)
-    const series = {
-      name: route,
-      byStatus: new Map<number, Counter>(),
-      byCache: new Map<CacheOutcome, Map<string | null, Counter>>(),
-      duration: durations.series([route]),
-      bytes: bytes.series([route]),
-    }
+    if (routes.size >= MAX_ROUTES && route !== OTHER) return ofRoute(OTHER)
+    const series = new RouteSeries(route, families)
     routes.set(route, series)
     return series
   }
 
-  const cacheCounter = (series: RouteSeries, outcome: CacheOutcome, reason: string | null): Counter => {
-    const byReason = getOrAdd(series.byCache, outcome, () => new Map<string | null, Counter>())
-    return getOrAdd(byReason, reason, () => cached.series([series.name, outcome, reason ?? '']))
-  }
-
-  const byCode = new Map<ErrorCode, Counter>()
-
   return {
-    record(ctx, status) {
-      const series = routeSeries(ctx.route ?? NO_ROUTE)
-      getOrAdd(series.byStatus, status, () => requests.series([series.name, String(status)])).add(1)
-      series.duration.observe(ctx.durationMs / 1000)
-      series.bytes.add(ctx.bytesSent)
-      if (ctx.cache !== null) cacheCounter(series, ctx.cache, ctx.cacheReason).add(1)
-      const { error } = ctx
-      if (error !== null && error.kind.source === 'upstream') {
-        getOrAdd(byCode, error.code, () => upstreamErrors.series([error.code])).add(1)
-      }
-    },
+    ofRoute,
     reloaded(ok, atEpochMs) {
       lastReloadSuccess = ok ? 1 : 0
       if (ok) loadedAtEpochMs = atEpochMs
@@ -221,6 +193,64 @@ export function createMetrics(sources: MetricSources): Metrics {
       return text
     },
     close: () => void loopDelay.disable(),
+  }
+}
+
+interface Families {
+  readonly requests: Family<Counter>
+  readonly durations: Family<BucketHistogram>
+  readonly cached: Family<Counter>
+  readonly bytes: Family<Counter>
+  readonly upstreamErrors: Family<Counter>
+}
+
+/** The series of one route, as far as it has come to need them. Most requests are like the one before, whose counters are
+ *  at hand. */
+class RouteSeries implements RouteMetrics {
+  readonly #route: string
+  readonly #families: Families
+  readonly #duration: BucketHistogram
+  readonly #bytes: Counter
+  readonly #byStatus = new Map<number, Counter>()
+  readonly #byOutcome = new Map<CacheOutcome, Map<string | null, Counter>>()
+  #status = 0
+  #requests = new Counter()
+  #outcome: CacheOutcome | null = null
+  #reason: string | null = null
+  #cached = new Counter()
+
+  constructor(route: string, families: Families) {
+    this.#route = route
+    this.#families = families
+    this.#duration = families.durations.series([route])
+    this.#bytes = families.bytes.series([route])
+  }
+
+  record(ctx: RequestContext, status: number): void {
+    if (status !== this.#status) this.#turnToStatus(status)
+    this.#requests.add(1)
+    this.#duration.observe(ctx.durationMs / 1000)
+    this.#bytes.add(ctx.bytesSent)
+    const { cache, cacheReason, error } = ctx
+    if (cache !== null) {
+      if (cache !== this.#outcome || cacheReason !== this.#reason) this.#turnToOutcome(cache, cacheReason)
+      this.#cached.add(1)
+    }
+    if (error !== null && error.kind.source === 'upstream') this.#families.upstreamErrors.series([error.code]).add(1)
+  }
+
+  #turnToStatus(status: number): void {
+    const { requests } = this.#families
+    this.#requests = getOrAdd(this.#byStatus, status, () => requests.series([this.#route, String(status)]))
+    this.#status = status
+  }
+
+  #turnToOutcome(outcome: CacheOutcome, reason: string | null): void {
+    const { cached } = this.#families
+    const byReason = getOrAdd(this.#byOutcome, outcome, () => new Map<string | null, Counter>())
+    this.#cached = getOrAdd(byReason, reason, () => cached.series([this.#route, outcome, reason ?? '']))
+    this.#outcome = outcome
+    this.#reason = reason
   }
 }
 

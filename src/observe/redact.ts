@@ -12,7 +12,10 @@ export function createRedact(names: readonly string[]): Redact {
   const secret = new Set(names.map((name) => name.toLowerCase()))
   if (secret.size === 0) return (query) => query
 
+  const mayHide = new RegExp(String.raw`[%+\x80-\uffff]|[?&;](?:${[...secret].map(literally).join('|')})=`, 'i')
+
   return (query) => {
+    if (!mayHide.test(query)) return query
     let redacted = ''
     let copied = 0
     let start = 1
@@ -43,3 +46,7 @@ function readName(raw: string): string {
 }
 
 const ESCAPED = /[%+]/
+
+/** A text as a pattern that matches it alone. */
+const literally = (text: string): string =>
+  text.replaceAll(/[^a-z0-9_]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)

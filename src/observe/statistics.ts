@@ -2,6 +2,8 @@
 // The minute is a ring of twelve slices of five seconds, turned by the time of the requests themselves, so there is no
 // timer and time is a parameter. A route that has been silent for a minute takes no room in the ring.
 //
+// On the path of every request: a route has its two tallies at hand, and totals are added up when somebody asks.
+//
 // Bounds: maxRoutes names in each table; a name that finds no room is counted as `(other)`. What a request without a
 // route costs is counted as `(none)`. About 2 KiB a route and table (see histogram.ts).
 
@@ -14,43 +16,31 @@ const SLICE_MS = 5000
 const SLICES = 12
 
 export interface Statistics {
-  /** Counts a finished request. status: as logged. The request's own times say which slice it falls into. */
-  record(ctx: RequestContext, status: number): void
+  /** Where the requests of one route are counted; keep it until keepRoutes. */
+  ofRoute(route: string): RouteStatistics
   /** nowMs: performance.now(). The gateway adds the numbers of the cache and of the limits. */
   snapshot(nowMs: number): Omit<Stats, 'cache' | 'limits'>
   /** Forgets all routes but these; for a reload. What they had counted stays in the totals. */
   keepRoutes(live: ReadonlySet<string>): void
 }
 
+export interface RouteStatistics {
+  /** Counts a finished request. status: as logged. The request's own times say which slice it falls into. */
+  record(ctx: RequestContext, status: number): void
+}
+
 /** startedAtMs: performance.now() at start. maxRoutes: names per table. */
 export function createStatistics(startedAtMs: number, maxRoutes = 20_000): Statistics {
   const sinceStart = new Table(maxRoutes)
-  const ring = Array.from({ length: SLICES }, () => ({ number: -1, table: new Table(maxRoutes) }))
-
-  const sliceAt = (number: number): (typeof ring)[number] => ring[number % SLICES] as (typeof ring)[number]
+  const ring = new Ring(maxRoutes)
 
   return {
-    record(ctx, status) {
-      sinceStart.add(ctx, status)
-      const number = Math.floor((ctx.receivedAtMs + ctx.durationMs) / SLICE_MS)
-      const slice = sliceAt(number)
-      if (slice.number < number) {
-        slice.number = number
-        slice.table.reset()
-      }
-      // Requests end in order but for rounding; one that belongs to a slice already turned is not put into the new one.
-      if (slice.number === number) slice.table.add(ctx, status)
-    },
+    ofRoute: (route) => new RouteTallies(route, sinceStart.of(route), ring),
     snapshot(nowMs) {
-      const lastMinute = new Table(maxRoutes)
-      const newest = Math.floor(nowMs / SLICE_MS)
-      for (const { number, table } of ring) {
-        if (number > newest - SLICES && number <= newest) lastMinute.merge(table)
-      }
       return {
         uptime_s: Math.round((nowMs - startedAtMs) / 1000),
         since_start: sinceStart.rows(),
-        last_minute: lastMinute.rows(),
+        last_minute: ring.lastMinute(nowMs).rows(),
       }
     },
     keepRoutes(live) {
@@ -59,50 +49,102 @@ export function createStatistics(startedAtMs: number, maxRoutes = 20_000): Stati
   }
 }
 
+/** What one route adds to: two tallies, which change with the slice. */
+class RouteTallies implements RouteStatistics {
+  readonly #route: string
+  readonly #sinceStart: Tally
+  readonly #ring: Ring
+  #number = -1
+  #slice: Tally | null = null
+
+  constructor(route: string, sinceStart: Tally, ring: Ring) {
+    this.#route = route
+    this.#sinceStart = sinceStart
+    this.#ring = ring
+  }
+
+  record(ctx: RequestContext, status: number): void {
+    const number = Math.floor((ctx.receivedAtMs + ctx.durationMs) / SLICE_MS)
+    if (number !== this.#number) {
+      this.#number = number
+      this.#slice = this.#ring.slice(number)?.of(this.#route) ?? null
+    }
+    this.#sinceStart.add(ctx, status)
+    this.#slice?.add(ctx, status)
+  }
+}
+
+class Ring {
+  readonly #maxRoutes: number
+  readonly #slices: { number: number; readonly table: Table }[]
+
+  constructor(maxRoutes: number) {
+    this.#maxRoutes = maxRoutes
+    this.#slices = Array.from({ length: SLICES }, () => ({ number: -1, table: new Table(maxRoutes) }))
+  }
+
+  /** The table of one slice, which begins with that if it is the newest; null where its time has passed. */
+  slice(number: number): Table | null {
+    const slice = this.#slices[number % SLICES] as { number: number; readonly table: Table }
+    if (slice.number < number) {
+      slice.number = number
+      slice.table.clear()
+    }
+    // Requests end in order but for rounding; one that belongs to a slice already turned is not put into the new one.
+    return slice.number === number ? slice.table : null
+  }
+
+  lastMinute(nowMs: number): Table {
+    const all = new Table(this.#maxRoutes)
+    const newest = Math.floor(nowMs / SLICE_MS)
+    for (const { number, table } of this.#slices) if (number > newest - SLICES && number <= newest) all.merge(table)
+    return all
+  }
+}
+
 class Table {
   readonly #maxRoutes: number
-  readonly #total = new Tally()
   readonly #routes = new Map<string, Tally>()
+  /** What routes had counted that are not told of any more. */
+  readonly #forgotten = new Tally()
 
   constructor(maxRoutes: number) {
     this.#maxRoutes = maxRoutes
   }
 
-  add(ctx: RequestContext, status: number): void {
-    this.#total.add(ctx, status)
-    this.#route(ctx.route ?? NO_ROUTE).add(ctx, status)
+  of(route: string): Tally {
+    const known = this.#routes.get(route)
+    if (known !== undefined) return known
+    if (this.#routes.size >= this.#maxRoutes && route !== OTHER) return this.of(OTHER)
+    const tally = new Tally()
+    this.#routes.set(route, tally)
+    return tally
   }
 
   merge(other: Table): void {
-    this.#total.merge(other.#total)
-    for (const [route, tally] of other.#routes) this.#route(route).merge(tally)
+    for (const [route, tally] of other.#routes) this.of(route).merge(tally)
   }
 
-  reset(): void {
-    this.#total.reset()
+  clear(): void {
     this.#routes.clear()
   }
 
   keep(live: ReadonlySet<string>): void {
-    for (const route of this.#routes.keys()) {
-      if (!live.has(route) && route !== NO_ROUTE && route !== OTHER) this.#routes.delete(route)
+    for (const [route, tally] of this.#routes) {
+      if (live.has(route) || route === NO_ROUTE || route === OTHER) continue
+      this.#forgotten.merge(tally)
+      this.#routes.delete(route)
     }
   }
 
   rows(): Stats['since_start'] {
+    const total = new Tally()
+    total.merge(this.#forgotten)
+    for (const tally of this.#routes.values()) total.merge(tally)
     return {
-      total: this.#total.row(),
+      total: total.row(),
       routes: Object.fromEntries([...this.#routes].map(([route, tally]) => [route, tally.row()])),
     }
-  }
-
-  #route(route: string): Tally {
-    const known = this.#routes.get(route)
-    if (known !== undefined) return known
-    if (this.#routes.size >= this.#maxRoutes && route !== OTHER) return this.#route(OTHER)
-    const tally = new Tally()
-    this.#routes.set(route, tally)
-    return tally
   }
 }
 
@@ -130,15 +172,6 @@ class Tally {
     for (const outcome of OUTCOMES) this.#cache[outcome] += other.#cache[outcome]
     this.#bytes += other.#bytes
     this.#latency.merge(other.#latency)
-  }
-
-  reset(): void {
-    this.#requests = 0
-    this.#errors = 0
-    this.#limited = 0
-    this.#bytes = 0
-    Object.assign(this.#cache, noOutcomes())
-    this.#latency.reset()
   }
 
   row(): StatsRow {

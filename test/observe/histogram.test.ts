@@ -92,12 +92,4 @@ describe('merge and reset', () => {
     of(1).merge(other)
     expect(summary(other)).toEqual(summary(of(5)))
   })
-
-  it('a reset histogram is as good as new', () => {
-    const histogram = of(1, 2, 3)
-    histogram.reset()
-    expect(summary(histogram)).toEqual(summary(of()))
-    histogram.observe(4)
-    expect(summary(histogram)).toEqual(summary(of(4)))
-  })
 })

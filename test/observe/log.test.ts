@@ -42,15 +42,41 @@ describe('a line', () => {
   ] as const)('at level %s says %s', (level, label) => {
     const { log, lines } = logTo()
     log[level]({}, 'said')
-    log.line(level, { message: 'said' })
+    log.line(level, ',"message":', '"said"}\n', performance.now())
     expect(lines().map((line) => line['level'])).toEqual([label, label])
   })
 
-  it('keeps the message in its place where the fields have it', () => {
+  it('may be text already, which comes after time and level as it is', () => {
+    const { log, texts, lines } = logTo()
+    log.line('info', ',"message":"first","b":', '1, "a":2}\n', performance.now())
+    expect(texts[0]).toMatch(/^\{"timestamp":"[^"]+","level":"INFO","message":"first","b":1, "a":2\}\n$/)
+    expect(Object.keys(lines()[0] ?? {})).toEqual(['timestamp', 'level', 'message', 'b', 'a'])
+  })
+
+  it('as text has the time of the clock, at most a millisecond old and never before that of an earlier line', () => {
     const { log, lines } = logTo()
-    const fields = { message: 'first', error: 'timeout_idle', last: 1 }
-    log.line('info', fields)
-    expect(Object.keys(lines()[0] ?? {})).toEqual(['timestamp', 'level', 'message', 'error', 'last'])
+    const written: { earliestMs: number; latestMs: number }[] = []
+    const untilMs = performance.now() + 20
+    for (let i = 0; performance.now() < untilMs; i++) {
+      const earliestMs = Date.now() - 1
+      if (i % 50 === 0) log.info({}, 'by pino')
+      else
+        log.line(
+          i % 7 === 0 ? 'warn' : 'info',
+          i % 3 === 0 ? ',"message":"a"' : ',"message":"b"',
+          '}\n',
+          performance.now(),
+        )
+      written.push({ earliestMs, latestMs: Date.now() })
+    }
+    let lastMs = 0
+    for (const [i, line] of lines().entries()) {
+      const atMs = Date.parse(String(line['timestamp']))
+      expect(atMs).toBeGreaterThanOrEqual(Math.max(lastMs, written[i]?.earliestMs ?? Infinity))
+      expect(atMs).toBeLessThanOrEqual(written[i]?.latestMs ?? 0)
+      lastMs = atMs
+    }
+    expect(new Set(lines().map((line) => line['timestamp'])).size).toBeGreaterThan(5)
   })
 
   it('tells an Error under `error` with its message and stack', () => {
@@ -76,7 +102,7 @@ describe('the level', () => {
     const { log, lines } = logTo('warn')
     log.debug({}, 'no')
     log.info({}, 'no')
-    log.line('info', { message: 'no' })
+    log.line('info', ',"message":"no"', '}\n', performance.now())
     log.warn({}, 'yes')
     expect(lines().map((line) => line['message'])).toEqual(['yes'])
     expect(log.isEnabled('info')).toBe(false)

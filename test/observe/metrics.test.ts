@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { RequestContext } from '../../src/core/context.ts'
 import { GatewayError } from '../../src/core/errors.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import type { Metrics } from '../../src/observe/metrics.ts'
+import { NO_ROUTE } from '../../src/observe/verdict.ts'
 import { finished } from './request.ts'
 
 const sources = {
@@ -27,6 +29,8 @@ afterEach(() => metrics.close())
 
 const lines = (): string[] => metrics.text().split('\n')
 
+const record = (ctx: RequestContext, status: number): void => metrics.ofRoute(ctx.route ?? NO_ROUTE).record(ctx, status)
+
 /** The value of one series, or null where it is not there. */
 function value(series: string): number | null {
   const line = lines().find((candidate) => candidate.startsWith(`${series} `))
@@ -43,9 +47,9 @@ describe('the limits', () => {
 
 describe('a finished request', () => {
   it('is counted by route and status, with its bytes and its duration', () => {
-    metrics.record(finished({ route: '/a', bytesSent: 100, durationMs: 30 }), 200)
-    metrics.record(finished({ route: '/a', bytesSent: 50, durationMs: 2 }), 200)
-    metrics.record(finished({ route: '/a' }), 499)
+    record(finished({ route: '/a', bytesSent: 100, durationMs: 30 }), 200)
+    record(finished({ route: '/a', bytesSent: 50, durationMs: 2 }), 200)
+    record(finished({ route: '/a' }), 499)
     expect(value('weirgate_requests_total{route="/a",status="200"}')).toBe(2)
     expect(value('weirgate_requests_total{route="/a",status="499"}')).toBe(1)
     expect(value('weirgate_response_bytes_total{route="/a"}')).toBe(150)
@@ -56,33 +60,30 @@ describe('a finished request', () => {
   })
 
   it('is counted under (none) where no route matched', () => {
-    metrics.record(finished({ route: null }), 404)
+    record(finished({ route: null }), 404)
     expect(value('weirgate_requests_total{route="(none)",status="404"}')).toBe(1)
   })
 
   it('is counted by what the cache did and why, where the cache was asked', () => {
-    metrics.record(finished({ route: '/a', cache: 'hit' }), 200)
-    metrics.record(finished({ route: '/a', cache: 'miss', cacheReason: 'absent' }), 200)
-    metrics.record(finished({ route: '/a', cache: null }), 200)
+    record(finished({ route: '/a', cache: 'hit' }), 200)
+    record(finished({ route: '/a', cache: 'miss', cacheReason: 'absent' }), 200)
+    record(finished({ route: '/a', cache: null }), 200)
     expect(value('weirgate_cache_requests_total{route="/a",outcome="hit",reason=""}')).toBe(1)
     expect(value('weirgate_cache_requests_total{route="/a",outcome="miss",reason="absent"}')).toBe(1)
     expect(lines().filter((line) => line.startsWith('weirgate_cache_requests_total'))).toHaveLength(2)
   })
 
   it('is counted as an upstream error only where the upstream was at fault', () => {
-    metrics.record(finished({ error: new GatewayError('timeout_first_byte', '') }), 504)
-    metrics.record(finished({ error: new GatewayError('saturated', '') }), 503)
-    metrics.record(finished({ error: new GatewayError('bad_message', '') }), 400)
+    record(finished({ error: new GatewayError('timeout_first_byte', '') }), 504)
+    record(finished({ error: new GatewayError('saturated', '') }), 503)
+    record(finished({ error: new GatewayError('bad_message', '') }), 400)
     expect(lines().filter((line) => line.startsWith('weirgate_upstream_errors_total'))).toEqual([
       'weirgate_upstream_errors_total{code="timeout_first_byte"} 1',
     ])
   })
 
   it('leaves no trace of path, query or client in the text', () => {
-    metrics.record(
-      finished({ route: '/a', path: '/secret-path', query: '?secret=1', clientAddress: '198.51.100.9' }),
-      200,
-    )
+    record(finished({ route: '/a', path: '/secret-path', query: '?secret=1', clientAddress: '198.51.100.9' }), 200)
     expect(metrics.text()).not.toMatch(/secret|198\.51/)
   })
 })
@@ -131,20 +132,20 @@ describe('reload', () => {
   })
 
   it('drops the series of routes that are gone and counts anew if they come back', () => {
-    for (const route of ['/kept', '/gone', null]) metrics.record(finished({ route, cache: 'hit' }), 200)
+    for (const route of ['/kept', '/gone', null]) record(finished({ route, cache: 'hit' }), 200)
     metrics.keepRoutes(new Set(['/kept']))
     expect(metrics.text()).not.toContain('/gone')
     expect(value('weirgate_requests_total{route="/kept",status="200"}')).toBe(1)
     expect(value('weirgate_requests_total{route="(none)",status="200"}')).toBe(1)
-    metrics.record(finished({ route: '/gone' }), 200)
-    metrics.record(finished({ route: '/kept' }), 200)
+    record(finished({ route: '/gone' }), 200)
+    record(finished({ route: '/kept' }), 200)
     expect(value('weirgate_requests_total{route="/gone",status="200"}')).toBe(1)
     expect(value('weirgate_requests_total{route="/kept",status="200"}')).toBe(2)
   })
 })
 
 it('every line of the text is a comment or one sample', () => {
-  metrics.record(finished({ route: 'odd "route"\\\n', cache: 'miss', cacheReason: 'absent' }), 200)
+  record(finished({ route: 'odd "route"\\\n', cache: 'miss', cacheReason: 'absent' }), 200)
   const sample = /^[a-z0-9_]+(\{([a-z]+="([^"\\\n]|\\["\\n])*",?)*\})? -?[0-9.e+]+$/
   for (const line of lines().slice(0, -1))
     expect(line).toMatch(line.startsWith('#') ? /^# (HELP|TYPE) [a-z_0-9]+ ./ : sample)

@@ -211,6 +211,20 @@ describe('counting', () => {
     expect(statistics.snapshot(0).since_start.total).toMatchObject({ requests: 1, errors: 0 })
   })
 
+  it('forgets routes that are gone, and counts them anew if they come back', () => {
+    const { recorder, line, metrics, statistics } = recording()
+    for (const route of ['/kept', '/gone', null]) recorder.record(finished({ route }))
+    recorder.keepRoutes(new Set(['/kept']))
+    expect(metrics.text()).not.toContain('/gone')
+    for (const route of ['/kept', '/gone', '/gone']) recorder.record(finished({ route }))
+    expect(line()['route']).toBe('/gone')
+    expect(metrics.text()).toContain('weirgate_requests_total{route="/gone",status="200"} 2')
+    expect(metrics.text()).toContain('weirgate_requests_total{route="/kept",status="200"} 2')
+    const { routes, total } = statistics.snapshot(0).since_start
+    expect(routes).toMatchObject({ '/kept': { requests: 2 }, '/gone': { requests: 2 }, '(none)': { requests: 1 } })
+    expect(total.requests).toBe(6)
+  })
+
   it('goes on where the log is silent', () => {
     const { recorder, texts, metrics, statistics } = recording('silent')
     recorder.record(finished({ route: '/a' }))

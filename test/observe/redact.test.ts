@@ -29,6 +29,16 @@ describe('the query in the log', () => {
     expect(redact(query)).toBe(logged)
   })
 
+  it.each([
+    ['?a.b=1&aXb=2', '?a.b=***&aXb=2'],
+    ['?x[]=1&x=2', '?x[]=***&x=2'],
+    ['?é=1', '?é=***'],
+    ['?É=1', '?É=***'],
+    ['?%E9=1', '?%E9=1'],
+  ])('%s is logged as %s where names have odd characters', (query, logged) => {
+    expect(createRedact(['a.b', 'x[]', 'É'])(query)).toBe(logged)
+  })
+
   it('is logged as it came where nothing is to be hidden', () => {
     expect(createRedact([])('?token=abc')).toBe('?token=abc')
   })

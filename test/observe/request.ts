@@ -16,6 +16,8 @@ type Finished = Partial<
     | 'durationMs'
     | 'aborted'
     | 'clientAddress'
+    | 'user'
+    | 'shadowedBy'
   >
 >
 type Facts = Partial<Pick<RequestContext, 'method' | 'path' | 'query' | 'headers' | 'receivedAtMs' | 'id'>>

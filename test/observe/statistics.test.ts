@@ -1,16 +1,21 @@
 import { describe, expect, it } from 'vitest'
+import type { RequestContext } from '../../src/core/context.ts'
 import { GatewayError } from '../../src/core/errors.ts'
-import { createStatistics } from '../../src/observe/statistics.ts'
+import { type Statistics, createStatistics } from '../../src/observe/statistics.ts'
+import { NO_ROUTE } from '../../src/observe/verdict.ts'
 import { finished } from './request.ts'
 
 const SECOND = 1000
 
+const record = (statistics: Statistics, ctx: RequestContext, status: number): void =>
+  statistics.ofRoute(ctx.route ?? NO_ROUTE).record(ctx, status)
+
 describe('a row', () => {
   it('counts requests, bytes and outcomes of its route, and the total counts all', () => {
     const statistics = createStatistics(0)
-    statistics.record(finished({ route: '/a', cache: 'hit', bytesSent: 10 }), 200)
-    statistics.record(finished({ route: '/a', cache: 'miss', bytesSent: 20 }), 200)
-    statistics.record(finished({ route: '/b', bytesSent: 5 }), 200)
+    record(statistics, finished({ route: '/a', cache: 'hit', bytesSent: 10 }), 200)
+    record(statistics, finished({ route: '/a', cache: 'miss', bytesSent: 20 }), 200)
+    record(statistics, finished({ route: '/b', bytesSent: 5 }), 200)
     const { total, routes } = statistics.snapshot(SECOND).since_start
     expect(routes['/a']).toMatchObject({ requests: 2, bytes: 30, cache: { hit: 1, miss: 1, bypass: 0 } })
     expect(routes['/b']).toMatchObject({ requests: 1, bytes: 5 })
@@ -19,13 +24,13 @@ describe('a row', () => {
 
   it('puts requests that no route matched under (none)', () => {
     const statistics = createStatistics(0)
-    statistics.record(finished({ route: null }), 404)
+    record(statistics, finished({ route: null }), 404)
     expect(statistics.snapshot(0).since_start.routes['(none)']?.requests).toBe(1)
   })
 
   it('has latencies in milliseconds', () => {
     const statistics = createStatistics(0)
-    for (let ms = 1; ms <= 100; ms++) statistics.record(finished({ route: '/a', durationMs: ms }), 200)
+    for (let ms = 1; ms <= 100; ms++) record(statistics, finished({ route: '/a', durationMs: ms }), 200)
     const { latency_ms } = statistics.snapshot(0).since_start.total
     expect(latency_ms.mean).toBe(50.5)
     expect(latency_ms.max).toBe(100)
@@ -44,15 +49,15 @@ describe('a row', () => {
     ['a good answer', 200, null, 0],
   ])('%s (%i) counts %s as %i errors', (_what, status, error, errors) => {
     const statistics = createStatistics(0)
-    statistics.record(finished({ route: '/a', status, error }), status)
+    record(statistics, finished({ route: '/a', status, error }), status)
     expect(statistics.snapshot(0).since_start.total.errors).toBe(errors)
   })
 
   it('counts a request as limited only where the limits refused it', () => {
     const statistics = createStatistics(0)
     const quota = { policy: 'per-client', limit: 60, remaining: 0 }
-    statistics.record(finished({ route: '/a', quota: { ...quota, admitted: false } }), 429)
-    statistics.record(finished({ route: '/a', quota: { ...quota, admitted: true } }), 200)
+    record(statistics, finished({ route: '/a', quota: { ...quota, admitted: false } }), 429)
+    record(statistics, finished({ route: '/a', quota: { ...quota, admitted: true } }), 200)
     expect(statistics.snapshot(0).since_start.total.limited).toBe(1)
   })
 })
@@ -60,15 +65,15 @@ describe('a row', () => {
 describe('hit_rate', () => {
   it('is null where no request consulted the cache', () => {
     const statistics = createStatistics(0)
-    statistics.record(finished({ route: '/a', cache: null }), 200)
-    statistics.record(finished({ route: '/a', cache: 'bypass' }), 200)
+    record(statistics, finished({ route: '/a', cache: null }), 200)
+    record(statistics, finished({ route: '/a', cache: 'bypass' }), 200)
     expect(statistics.snapshot(0).since_start.total.hit_rate).toBeNull()
   })
 
   it('counts stale answers as hits, and leaves bypasses out', () => {
     const statistics = createStatistics(0)
     for (const cache of ['hit', 'stale', 'miss', 'collapsed', 'revalidated', 'bypass', 'bypass'] as const) {
-      statistics.record(finished({ route: '/a', cache }), 200)
+      record(statistics, finished({ route: '/a', cache }), 200)
     }
     expect(statistics.snapshot(0).since_start.total.hit_rate).toBe(0.4)
   })
@@ -77,9 +82,10 @@ describe('hit_rate', () => {
 describe('the last minute', () => {
   const requestsAt = (nowMs: number) => {
     const statistics = createStatistics(0)
-    for (const endedAtMs of [1, 30, 58, 62, 90]) {
+    const route = statistics.ofRoute('/a')
+    for (const endedAtSeconds of [1, 30, 58, 62, 90]) {
       // A request belongs to the moment at which it ended.
-      statistics.record(finished({ route: '/a', receivedAtMs: (endedAtMs - 1) * SECOND, durationMs: SECOND }), 200)
+      route.record(finished({ receivedAtMs: (endedAtSeconds - 1) * SECOND, durationMs: SECOND }), 200)
     }
     return statistics.snapshot(nowMs).last_minute.total.requests
   }
@@ -98,9 +104,21 @@ describe('the last minute', () => {
     expect(requestsAt(atSeconds * SECOND)).toBe(requests)
   })
 
+  it('leaves a request out that ends in a slice which another route has turned already, and counts the next', () => {
+    const statistics = createStatistics(0)
+    const [early, late] = [statistics.ofRoute('/a'), statistics.ofRoute('/b')]
+    late.record(finished({ receivedAtMs: 1 * SECOND }), 200)
+    early.record(finished({ receivedAtMs: 61 * SECOND }), 200)
+    for (const endedAtSeconds of [1, 61, 1]) late.record(finished({ receivedAtMs: endedAtSeconds * SECOND }), 200)
+    const { since_start, last_minute } = statistics.snapshot(61 * SECOND)
+    expect(last_minute.routes).toMatchObject({ '/a': { requests: 1 }, '/b': { requests: 1 } })
+    expect(last_minute.total.requests).toBe(2)
+    expect(since_start.routes['/b']?.requests).toBe(4)
+  })
+
   it('forgets nothing of what happened since start', () => {
     const statistics = createStatistics(0)
-    statistics.record(finished({ route: '/a' }), 200)
+    record(statistics, finished({ route: '/a' }), 200)
     const { since_start, last_minute } = statistics.snapshot(600 * SECOND)
     expect(since_start.routes['/a']?.requests).toBe(1)
     expect(last_minute.routes).toEqual({})
@@ -110,7 +128,7 @@ describe('the last minute', () => {
   it('has quantiles over all its slices', () => {
     const statistics = createStatistics(0)
     for (let second = 0; second < 60; second++) {
-      statistics.record(finished({ route: '/a', receivedAtMs: second * SECOND, durationMs: 10 }), 200)
+      record(statistics, finished({ route: '/a', receivedAtMs: second * SECOND, durationMs: 10 }), 200)
     }
     const row = statistics.snapshot(59 * SECOND).last_minute.routes['/a']
     expect(row?.requests).toBe(60)
@@ -121,7 +139,7 @@ describe('the last minute', () => {
 describe('bounds and reload', () => {
   it('counts routes beyond the bound as (other)', () => {
     const statistics = createStatistics(0, 2)
-    for (const route of ['/a', '/b', '/c', '/d', '/a']) statistics.record(finished({ route }), 200)
+    for (const route of ['/a', '/b', '/c', '/d', '/a']) record(statistics, finished({ route }), 200)
     const { routes, total } = statistics.snapshot(0).since_start
     expect(Object.fromEntries(Object.entries(routes).map(([name, row]) => [name, row.requests]))).toEqual({
       '/a': 2,
@@ -133,11 +151,13 @@ describe('bounds and reload', () => {
 
   it('forgets routes that are gone after a reload, but not what they had counted in the total', () => {
     const statistics = createStatistics(0)
-    for (const route of ['/kept', '/gone', null]) statistics.record(finished({ route }), 200)
+    for (const route of ['/kept', '/gone', null]) record(statistics, finished({ route, durationMs: 8 }), 200)
     statistics.keepRoutes(new Set(['/kept']))
+    statistics.keepRoutes(new Set(['/kept']))
+    record(statistics, finished({ route: '/kept' }), 200)
     const { routes, total } = statistics.snapshot(0).since_start
     expect(Object.keys(routes).toSorted()).toEqual(['(none)', '/kept'])
-    expect(total.requests).toBe(3)
+    expect(total).toMatchObject({ requests: 4, latency_ms: { mean: 6, max: 8 } })
   })
 
   it('tells whole seconds since start', () => {
