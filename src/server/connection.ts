@@ -19,6 +19,7 @@ import type { ListenOptions } from './options.ts'
 import { explainParseError, isHeadTimeout, isTruncation } from './parse-error.ts'
 import { nextRequestId } from './request-id.ts'
 import { refuseSocket } from './respond.ts'
+import { readShared } from './shared-read.ts'
 
 /** Requests that may wait behind the one that is answered. What node:http has read before it can be stopped may hold
  *  thousands; nobody who means well sends them. */
@@ -39,14 +40,16 @@ interface Turn {
 }
 
 export interface ConnectionSetup {
-  /** As node:http has it from its server: with its listeners, and with none but those. */
-  readonly socket: Socket
+  /** Paused; it is the connection's from now on. */
+  readonly accepted: Socket
   /** IPv4-mapped IPv6 already unmapped. */
   readonly address: string
   readonly options: ListenOptions
   readonly door: Door
   readonly lane: FullLane
   readonly lanes: Lanes
+  /** Gives a socket to node:http; answers what takes its bytes. */
+  readonly engage: (socket: Socket) => (chunk: Buffer) => void
   /** Of all connections. */
   readonly fastAnswers: { count: number }
 }
@@ -56,19 +59,19 @@ export type Lanes = 'both' | 'full'
 
 export class ClientConnection implements FastPeer {
   readonly address: string
-  readonly #socket: Socket
+  readonly socket: Socket
   readonly #options: ListenOptions
   readonly #door: Door
   readonly #lane: FullLane
   /** null: all of them take the full lane. */
   readonly #fast: FastPath | null
   readonly #fastAnswers: { count: number }
-  /** What the fast path does not answer goes here: node:http's own listener. */
-  readonly #parse: (chunk: Buffer) => void
+  readonly #engage: (socket: Socket) => (chunk: Buffer) => void
+  /** node:http's own listener, which takes what the fast path does not answer; null before there was any. */
+  #parse: ((chunk: Buffer) => void) | null = null
   readonly #input = new LaneInput()
   /** True while the fast path answers. */
   #isFastBusy = false
-  #stallWatch: NodeJS.Timeout | null = null
   /** True from a fast answer on until node:http, which has timeouts of its own, is given something. */
   #isFastIdle = false
   #current: Exchange | null = null
@@ -80,24 +83,26 @@ export class ClientConnection implements FastPeer {
   #bytesAtRest = 0
   /** True from the moment on that no further request is looked at. */
   #ending = false
+  /** Bytes that are still taken after that. */
+  #unwantedBytes = MAX_UNWANTED_BYTES
+  readonly #onIdleTimeout = (): void => this.onTimeout()
 
   constructor(setup: ConnectionSetup) {
-    const { socket, address, options, door, lane, lanes, fastAnswers } = setup
+    const { accepted, address, options, door, lane, lanes, engage, fastAnswers } = setup
+    const socket = readShared(accepted, (buffer, length) => this.#onRead(buffer, length))
     this.#fastAnswers = fastAnswers
+    this.#engage = engage
     this.address = address
-    this.#socket = socket
+    this.socket = socket
     this.#options = options
     this.#door = door
     this.#lane = lane
     this.#fast = lanes === 'full' ? null : new FastPath(socket, options, door, this)
-    // node:http reads a socket itself, out of everybody's sight, until somebody else listens to it.
-    const [parse] = socket.listeners('data')
-    this.#parse = parse as (chunk: Buffer) => void
-    socket.removeAllListeners('data')
-    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
     // A socket without a listener would end the process; what the error means, 'close' says as well.
     socket.on('error', () => {})
-    socket.once('end', () => this.#probe(0, socket.bytesWritten))
+    socket.once('end', () => this.#onEnd())
+    socket.setTimeout(options.headTimeout)
+    socket.on('timeout', this.#onIdleTimeout)
     socket.once('close', () => this.#onClose())
     // node:http ends a connection with this after the last answer, at once and with a reset where bytes are unread.
     socket.destroySoon = () => this.hangUp()
@@ -106,7 +111,7 @@ export class ClientConnection implements FastPeer {
   mayReuse(): boolean {
     const { keepAlive, requestsPerConnection } = this.#options
     if (keepAlive === 0 || this.#requests >= requestsPerConnection || !this.#door.mayReuseConnections()) return false
-    return !this.#socket.readableEnded || this.#waiting.length > 0
+    return !this.socket.readableEnded || this.#waiting.length > 0
   }
 
   /** No request is being answered. */
@@ -115,44 +120,37 @@ export class ClientConnection implements FastPeer {
   }
 
   /** In doubt it is node:http's. */
-  #onData(chunk: Buffer): void {
+  #onRead(buffer: Buffer, length: number): void {
+    if (this.#ending) return this.#discard(length)
     // Behind what cannot be read nothing is looked at.
     if (this.#refusal !== null) return
-    if (this.#fast !== null && this.#current === null && this.#input.isEmpty && this.#fast.take(chunk)) {
-      if (this.#isFastBusy) this.#holdBack()
+    if (this.#fast !== null && this.#current === null && this.#input.isEmpty && this.#fast.take(buffer, length)) {
+      if (this.#isFastBusy) this.socket.pause()
       return
     }
+    this.#parse ??= this.#beginParsing()
     if (this.#isFastIdle) {
       this.#isFastIdle = false
-      this.#socket.setTimeout(this.#options.writeStall)
+      this.socket.setTimeout(this.#options.writeStall)
     }
+    const chunk = Buffer.from(buffer.subarray(0, length))
     this.#input.note(chunk)
     this.#parse(chunk)
   }
 
-  /** Reads no more until the requests that are here have been answered. */
-  #holdBack(): void {
-    const socket = this.#socket
-    socket.pause()
-    if (this.#stallWatch !== null) return
-    // A paused stream reads on until its buffer is full, and whatever it reads puts off the socket's own timeout, by which
-    // a client that takes nothing of its answer is cut off.
-    let seen = NaN
-    this.#stallWatch = setInterval(() => {
-      const { bytesWritten, writableLength } = socket
-      if (!this.#isHoldingBack) this.#endWatch()
-      else if (writableLength > 0 && bytesWritten - writableLength === seen) this.#cutOff()
-      seen = bytesWritten - writableLength
-    }, this.#options.writeStall)
+  #beginParsing(): (chunk: Buffer) => void {
+    this.socket.off('timeout', this.#onIdleTimeout)
+    return this.#engage(this.socket)
   }
 
-  get #isHoldingBack(): boolean {
-    return this.#isFastBusy || this.#waiting.length > 0 || this.#refusal !== null
+  #discard(length: number): void {
+    this.#unwantedBytes -= length
+    if (this.#unwantedBytes < 0) this.socket.pause()
   }
 
-  #endWatch(): void {
-    if (this.#stallWatch !== null) clearInterval(this.#stallWatch)
-    this.#stallWatch = null
+  #onEnd(): void {
+    if (this.#parse === null) this.hangUp()
+    else this.#probe(0, this.socket.bytesWritten)
   }
 
   onFastBegin(bytes: number): void {
@@ -164,7 +162,7 @@ export class ClientConnection implements FastPeer {
 
   onFastEnd(mayReuse: boolean): void {
     this.#isFastBusy = false
-    const socket = this.#socket
+    const socket = this.socket
     if (socket.destroyed) return
     if (!mayReuse) return this.hangUp()
     if (!this.#isFastIdle) {
@@ -182,7 +180,7 @@ export class ClientConnection implements FastPeer {
     if (this.#current === null) return this.#begin(turn)
     if (this.#waiting.length === MAX_WAITING) return this.#cutOff()
     this.#waiting.push(turn)
-    this.#holdBack()
+    this.socket.pause()
   }
 
   #begin({ message, response }: Turn): void {
@@ -191,20 +189,20 @@ export class ClientConnection implements FastPeer {
     this.#current = exchange
     // After the lane's own listener: what comes next is recorded behind this request.
     response.once('close', () => this.#onAnswered(exchange))
-    if (this.#socket.readableEnded) this.#probe(0, this.#socket.bytesWritten)
+    if (this.socket.readableEnded) this.#probe(0, this.socket.bytesWritten)
   }
 
   #onAnswered(exchange: Exchange): void {
     const { message } = exchange
     this.#current = null
-    this.#bytesAtRest = this.#socket.bytesRead
+    this.#bytesAtRest = this.socket.bytesRead
     // Whoever still reads the body reads for nobody.
     if (!message.complete) exchange.breakBody(new GatewayError('client_gone', 'The request is answered already.'))
-    if (this.#ending || this.#socket.destroyed) return
+    if (this.#ending || this.socket.destroyed) return
     if (!message.complete) return this.#awaitRest(message)
     const next = this.#waiting.shift()
     if (next === undefined) return this.#rest(message)
-    if (this.#waiting.length === 0 && this.#refusal === null) this.#socket.resume()
+    if (this.#waiting.length === 0 && this.#refusal === null) this.socket.resume()
     this.#begin(next)
   }
 
@@ -222,7 +220,7 @@ export class ClientConnection implements FastPeer {
     message.once('close', () => {
       clearTimeout(timer)
       if (this.#current !== null) return
-      this.#bytesAtRest = this.#socket.bytesRead
+      this.#bytesAtRest = this.socket.bytesRead
       this.#rest(message)
     })
     message.resume()
@@ -230,19 +228,19 @@ export class ClientConnection implements FastPeer {
 
   /** What has come cannot be read, or has not come in time. */
   onParseError(error: Error): void {
-    if (this.#ending || this.#socket.destroyed) return
+    if (this.#ending || this.socket.destroyed) return
     // Node does not see what the fast path answers, and counts the time for a head from the last that it has seen.
     if (isHeadTimeout(error) && this.#input.isEmpty && this.#requests > 0) return
     const current = this.#current
     if (current !== null && !current.message.complete) {
       // A client that ends its side in the middle of a body has given it up.
-      if (isTruncation(error)) this.#socket.destroy()
+      if (isTruncation(error)) this.socket.destroy()
       else current.breakBody(explainParseError(error, this.#options))
       return
     }
     this.#refusal ??= explainParseError(error, this.#options)
-    if (current !== null) this.#holdBack()
-    else if (isTruncation(error) || this.#socket.bytesRead === this.#bytesAtRest) this.#socket.destroy()
+    if (current !== null) this.socket.pause()
+    else if (isTruncation(error) || this.socket.bytesRead === this.#bytesAtRest) this.socket.destroy()
     else this.#refuse(this.#refusal)
   }
 
@@ -256,9 +254,9 @@ export class ClientConnection implements FastPeer {
   /** Nothing has moved for a while, or the time between two requests is over. */
   onTimeout(): void {
     if (this.#isIdle) {
-      // Before its first request a connection is bounded by the time for a head.
-      if (this.#requests > 0) this.#socket.destroy()
-    } else if (this.#socket.writableLength > 0) {
+      // Before the first request that node:http reads, it bounds the time for a head.
+      if (this.#parse === null || this.#requests > 0) this.socket.destroy()
+    } else if (this.socket.writableLength > 0) {
       // A client that takes nothing of what waits for it. One that waits for us is not idle.
       this.#cutOff()
     }
@@ -270,7 +268,7 @@ export class ClientConnection implements FastPeer {
     setTimeout(() => {
       // After a turn of the loop, so that what has come meanwhile has been read.
       setImmediate(() => {
-        if (this.#isIdle && this.#socket.bytesRead === this.#bytesAtRest) this.hangUp()
+        if (this.#isIdle && this.socket.bytesRead === this.#bytesAtRest) this.hangUp()
       })
     }, RETIRE_AFTER_MS)
   }
@@ -280,23 +278,17 @@ export class ClientConnection implements FastPeer {
   hangUp(): void {
     if (this.#ending) return
     this.#ending = true
-    const socket = this.#socket
+    const socket = this.socket
     if (socket.destroyed) return
     socket.end()
     const timer = setTimeout(() => socket.destroy(), MAX_LINGER_MS)
     socket.once('close', () => clearTimeout(timer))
-    let leftBytes = MAX_UNWANTED_BYTES
-    socket.removeAllListeners('data')
-    socket.on('data', (chunk: Buffer) => {
-      leftBytes -= chunk.length
-      if (leftBytes < 0) socket.pause()
-    })
     socket.resume()
   }
 
   #cutOff(): void {
     this.#ending = true
-    this.#socket.resetAndDestroy()
+    this.socket.resetAndDestroy()
   }
 
   /** A client that ends its side may wait for its answer or be gone, which looks the same until something is sent: what
@@ -308,7 +300,7 @@ export class ClientConnection implements FastPeer {
     const delayMs = PROBES_AFTER_MS[step]
     if (response === undefined || delayMs === undefined) return
     setTimeout(() => {
-      const socket = this.#socket
+      const socket = this.socket
       if (this.#current?.response !== response || socket.destroyed) return
       if (!response.headersSent) {
         // RFC 9110 §15.2: HTTP/1.0 knows no interim answers. Any other client has to skip them.
@@ -324,8 +316,7 @@ export class ClientConnection implements FastPeer {
 
   #onClose(): void {
     this.#waiting.length = 0
-    this.#endWatch()
-    if (this.#ending || !this.#isIdle || this.#socket.bytesRead === this.#bytesAtRest) return
+    if (this.#ending || !this.#isIdle || this.socket.bytesRead === this.#bytesAtRest) return
     const ctx = this.#unreadRequest('-', '-')
     ctx.error = new GatewayError('client_gone', 'The client went before its request was whole.')
     ctx.abort()
@@ -334,7 +325,7 @@ export class ClientConnection implements FastPeer {
 
   #refuse(error: GatewayError, method = '-', path = '-'): void {
     const ctx = this.#unreadRequest(method, path)
-    refuseSocket(this.#socket, ctx, error)
+    refuseSocket(this.socket, ctx, error)
     this.hangUp()
     this.#door.record(ctx)
   }

@@ -40,10 +40,11 @@ export class FastPath {
     this.#peer = peer
   }
 
-  /** Answers the request that a chunk is, all of it; false where it is for the full lane, and nothing has happened. */
-  take(chunk: Buffer): boolean {
-    if (!mayBeHead(chunk, this.#options.headBytes)) return false
-    const head = readRequestHead(chunk.toString('latin1'), this.#options, this.#known)
+  /** Answers the request that `length` bytes are, all of them; false where it is for the full lane, and nothing has
+   *  happened. */
+  take(buffer: Buffer, length: number): boolean {
+    if (!mayBeHead(buffer, length, this.#options.headBytes)) return false
+    const head = readRequestHead(buffer.toString('latin1', 0, length), this.#options, this.#known)
     if (head === null) return false
     const { method, path, query, fields } = head
     if (fields.text.length <= MAX_KNOWN_CHARS) this.#known = fields
@@ -64,7 +65,7 @@ export class FastPath {
     )
     const answered = this.#door.answerNow(ctx)
     if (answered === null) return false
-    this.#peer.onFastBegin(chunk.length)
+    this.#peer.onFastBegin(length)
     if (answered instanceof Promise) void answered.then((reply) => this.#send(ctx, reply, fields.wantsClose))
     else this.#send(ctx, answered, fields.wantsClose)
     return true

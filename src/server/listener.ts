@@ -41,7 +41,8 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
   let refusedConnections = 0
   let whenEmpty: (() => void) | null = null
 
-  const server = http.createServer({
+  /** Reads what the fast path leaves. */
+  const engine = http.createServer({
     maxHeaderSize: options.headBytes,
     headersTimeout: options.headTimeout,
     // A whole request is bounded by its body's gaps and by the route's total timeout.
@@ -51,27 +52,45 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
     requireHostHeader: false,
     insecureHTTPParser: false,
   })
-  server.maxHeadersCount = 0
-  server.maxConnections = options.connections
+  engine.maxHeadersCount = 0
   // A client that ends its side after its request still gets its answer. Node has no other way to say so.
-  Object.assign(server, { httpAllowHalfOpen: true })
+  Object.assign(engine, { httpAllowHalfOpen: true })
+  // It never listens by itself, and begins with this to look for heads that are late.
+  engine.emit('listening')
 
-  server.on('connection', (socket: Socket) => {
+  function engage(socket: Socket): (chunk: Buffer) => void {
+    engine.emit('connection', socket)
+    const [parse] = socket.listeners('data')
+    // It would read the socket itself, out of everybody's sight, if nobody else listened.
+    socket.removeAllListeners('data')
+    socket.on('data', () => {})
+    return parse as (chunk: Buffer) => void
+  }
+
+  const server = net.createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (accepted) => {
     // A connection that was reset before it was accepted has no address; there is nobody to answer.
-    if (socket.remoteAddress === undefined) {
-      socket.destroy()
+    if (accepted.remoteAddress === undefined) {
+      accepted.destroy()
       return
     }
-    const address = unmapAddress(socket.remoteAddress)
+    if (connections.size >= options.connections) {
+      refusedConnections++
+      accepted.destroy()
+      return
+    }
+    const address = unmapAddress(accepted.remoteAddress)
     const network = networkOf(address)
     const count = (perNetwork.get(network) ?? 0) + 1
     if (count > options.connectionsPerAddress && !door.isTrusted(address)) {
       refusedConnections++
-      socket.destroy()
+      accepted.destroy()
       return
     }
     perNetwork.set(network, count)
-    connections.set(socket, new ClientConnection({ socket, address, options, door, lane, lanes, fastAnswers }))
+    const setup = { accepted, address, options, door, lane, lanes, engage, fastAnswers }
+    const connection = new ClientConnection(setup)
+    const { socket } = connection
+    connections.set(socket, connection)
     socket.once('close', () => {
       connections.delete(socket)
       if (connections.size === 0) whenEmpty?.()
@@ -80,15 +99,14 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
       else perNetwork.set(network, left)
     })
   })
-  server.on('drop', () => refusedConnections++)
 
   const take: http.RequestListener = (message, response) => connections.get(message.socket)?.take({ message, response })
-  server.on('request', take)
-  server.on('checkContinue', take)
-  server.on('checkExpectation', take)
-  server.on('clientError', (error, socket) => connections.get(socket as Socket)?.onParseError(error))
-  server.on('connect', (message: http.IncomingMessage) => connections.get(message.socket)?.onConnect(message))
-  server.setTimeout(options.writeStall, (socket: Socket) => connections.get(socket)?.onTimeout())
+  engine.on('request', take)
+  engine.on('checkContinue', take)
+  engine.on('checkExpectation', take)
+  engine.on('clientError', (error, socket) => connections.get(socket as Socket)?.onParseError(error))
+  engine.on('connect', (message: http.IncomingMessage) => connections.get(message.socket)?.onConnect(message))
+  engine.setTimeout(options.writeStall, (socket: Socket) => connections.get(socket)?.onTimeout())
 
   const cutOff = () => {
     for (const socket of connections.keys()) socket.destroy()
@@ -117,19 +135,18 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
     drain: (deadlineMs) =>
       new Promise((resolve) => {
         const timer = setTimeout(cutOff, deadlineMs)
-        // Not the close() of http.Server: it destroys connections whose last bytes are still on their way out, and stops
-        // looking for late heads.
-        net.Server.prototype.close.call(server, () => {
+        server.close()
+        whenEmpty = () => {
           clearTimeout(timer)
-          server.close()
-          // Node counts a connection as gone before its 'close', with which the last requests are recorded.
-          if (connections.size === 0) resolve()
-          else whenEmpty = resolve
-        })
+          engine.close()
+          resolve()
+        }
+        if (connections.size === 0) whenEmpty()
         for (const connection of connections.values()) connection.retire()
       }),
     destroy() {
       server.close()
+      engine.close()
       cutOff()
     },
   }

@@ -30,9 +30,8 @@ const VERSION = ' HTTP/1.1\r\n'
 /** What ends a head, read backwards in a chunk. */
 const [CR, LF] = [0x0d, 0x0a]
 
-/** True where a chunk may be one whole head: which ones are worth reading. */
-export const mayBeHead = (chunk: Buffer, maxBytes: number): boolean => {
-  const { length } = chunk
+/** True where the first bytes of a buffer may be one whole head: which ones are worth reading. */
+export const mayBeHead = (chunk: Buffer, length: number, maxBytes: number): boolean => {
   if (length < MIN_BYTES || length > maxBytes) return false
   if (chunk[0] !== G && chunk[0] !== H) return false
   return chunk[length - 1] === LF && chunk[length - 2] === CR && chunk[length - 3] === LF && chunk[length - 4] === CR

@@ -93,10 +93,10 @@ describe('weirgate run', () => {
 describe('a signal in the middle of the start', () => {
   /** Sends the signal when the public port is about to open, and holds the port back for a while. */
   const inTheMiddle = (signal: string) => `
-    import http from 'node:http'
-    const listen = http.Server.prototype.listen
+    import net from 'node:net'
+    const listen = net.Server.prototype.listen
     let servers = 0
-    http.Server.prototype.listen = function (...args) {
+    net.Server.prototype.listen = function (...args) {
       if (++servers < 2) return listen.apply(this, args)
       process.kill(process.pid, '${signal}')
       setTimeout(() => listen.apply(this, args), 300)
