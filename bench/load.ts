@@ -32,6 +32,8 @@ export interface LoadResult {
 }
 
 export interface LoadGenerator {
+  /** Cheap enough to keep a fast server busy, and with the percentiles that are asked for. */
+  readonly isPrecise: boolean
   readonly name: string
   run(port: number, load: Load): Promise<LoadResult>
 }
@@ -39,10 +41,11 @@ export interface LoadGenerator {
 /** folder: for the scripts. */
 export function createLoadGenerator(folder: string): LoadGenerator {
   const wrk = versionOf('wrk', '-v', /^wrk (?:debian\/)?(\S+)/m)
-  if (wrk === null) return { name: 'autocannon', run: runAutocannon }
+  if (wrk === null) return { name: 'autocannon', isPrecise: false, run: runAutocannon }
   const script = join(folder, 'load.lua')
   return {
     name: `wrk ${wrk}`,
+    isPrecise: true,
     run: (port, load) => {
       writeFileSync(script, luaOf(load))
       return runWrk(script, port, load)

@@ -1,22 +1,48 @@
 // Servers under the same load in turns: one round each, then the next round, so that what else the machine does falls on
-// all alike. A figure is the median of the rounds. Each server first has a round that does not count, in which it has to
-// write a log line per request, where it writes a log at all.
+// all alike. A figure is the median of the rounds. Before that each server has to prove that it does the work: it answers
+// what is expected, and in a round that does not count it writes a log line per request, where it writes a log at all.
 
 import { readFileSync, truncateSync } from 'node:fs'
+import http from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Load, LoadResult } from './load.ts'
-import type { Server } from './peers/peer.ts'
+import type { Peer, Server } from './peers/peer.ts'
 import type { Bench, Check, Row } from './scenario.ts'
 
 /** Where the CPU times of the rounds lie further apart than this part of their median, the row is marked. */
 const NOISY = 0.2
 const LOG_SETTLES_MS = 1500
+/** A few lines may wait for the piece to fill in which they are written. */
+const LOGGED_AT_LEAST = 0.98
 const NEW_LINE = 10
 
 export interface Contestant {
   readonly name: string
   readonly server: Server
   readonly load: Load
+  /** Default: any 200. */
+  readonly expect?: Expected
+}
+
+/** Of an answer. */
+export interface Expected {
+  readonly status: number
+  readonly bytes: number
+}
+
+/** The gateway and the peers, each started, all under the same load. */
+export async function startAll(
+  bench: Bench,
+  peers: readonly Peer[],
+  load: Omit<Load, 'seconds'>,
+  expect: Expected,
+): Promise<Contestant[]> {
+  const contestants: Contestant[] = []
+  for (const peer of [...bench.gateways(), ...bench.present(peers)]) {
+    const server = await bench.start(peer)
+    contestants.push({ name: peer.name, server, load: { ...load, seconds: bench.roundSeconds }, expect })
+  }
+  return contestants
 }
 
 interface Sample extends LoadResult {
@@ -24,22 +50,31 @@ interface Sample extends LoadResult {
   readonly originRequests: number
 }
 
-export async function measure(bench: Bench, contestants: readonly Contestant[], rounds = bench.rounds): Promise<Row[]> {
+/** A row for each, in the order given. maxRounds: for scenarios that need no more. */
+export async function measure(
+  bench: Bench,
+  contestants: readonly Contestant[],
+  maxRounds = Number.POSITIVE_INFINITY,
+): Promise<Row[]> {
   let next = 0
-  const run = async ({ server, load }: Contestant): Promise<Sample> => {
+  const run = async ({ name, server, load }: Contestant): Promise<Sample> => {
     if (server.log !== null) truncateSync(server.log)
     const [cpuMs, originRequests] = [server.cpuMs(), bench.origin.requests]
     const result = await bench.load.run(server.port, numbered(load, next))
+    if (result.requests === 0) throw new Error(`${name} answers nothing under load`)
     next += result.requests + load.connections
     const cpuUs = ((server.cpuMs() - cpuMs) * 1000) / result.requests
     return { ...result, cpuUs, originRequests: bench.origin.requests - originRequests }
   }
-  for (const contestant of contestants) {
-    const { requests } = await run(contestant)
-    await mustHaveLogged(contestant, requests)
-  }
+  for (const contestant of contestants) await mustAnswer(contestant)
+  const warmUps = []
+  for (const contestant of contestants) warmUps.push(await run(contestant))
+  // Nothing more is asked, so lines that wait for their piece to fill stay away.
+  await sleep(LOG_SETTLES_MS)
+  for (const [i, contestant] of contestants.entries()) mustHaveLogged(contestant, (warmUps[i] as Sample).requests)
+
   const samples = contestants.map((): Sample[] => [])
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round < Math.min(bench.rounds, maxRounds); round++) {
     for (const i of contestants.keys()) {
       // Another first one each round.
       const turn = (i + round) % contestants.length
@@ -53,23 +88,45 @@ export async function measure(bench: Bench, contestants: readonly Contestant[], 
 const numbered = (load: Load, next: number): Load =>
   load.numbers !== undefined && 'from' in load.numbers ? { ...load, numbers: { from: load.numbers.from + next } } : load
 
-async function mustHaveLogged({ name, server }: Contestant, requests: number): Promise<void> {
+async function mustAnswer({ name, server, load, expect }: Contestant): Promise<void> {
+  const path = load.path.replace('{n}', '0')
+  await ask(server.port, path)
+  const answer = await ask(server.port, path, load.headers)
+  const isRight = expect === undefined ? answer.status === 200 : JSON.stringify(answer) === JSON.stringify(expect)
+  if (!isRight) throw new Error(`${name} answers ${path} with ${JSON.stringify(answer)}`)
+}
+
+/** A request over a connection of its own. */
+export function ask(
+  port: number,
+  path: string,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<{ status: number; bytes: number }> {
+  return new Promise((resolve, reject) => {
+    const request = http.get({ host: '127.0.0.1', port, path, headers, agent: false }, (response) => {
+      let bytes = 0
+      response.on('data', (chunk: Buffer) => (bytes += chunk.length))
+      response.on('end', () => resolve({ status: response.statusCode as number, bytes }))
+      response.on('error', reject)
+    })
+    request.on('error', reject)
+  })
+}
+
+function mustHaveLogged({ name, server }: Contestant, requests: number): void {
   if (server.log === null) return
-  // Nothing else is asked of it, so lines that wait for their piece to fill stay away.
-  await sleep(LOG_SETTLES_MS)
   const lines = readFileSync(server.log).reduce((count, byte) => (byte === NEW_LINE ? count + 1 : count), 0)
-  if (lines < requests * 0.98) console.log(`${name} has logged ${lines} of ${requests} requests`)
+  if (lines < requests * LOGGED_AT_LEAST) throw new Error(`${name} has logged ${lines} of ${requests} requests`)
 }
 
 function rowOf(server: string, samples: readonly Sample[]): Row {
   const medianOf = (figure: (sample: Sample) => number): number => median(samples.map(figure))
-  const times = samples.map(({ cpuUs }) => cpuUs)
-  const spread = (Math.max(...times) - Math.min(...times)) / median(times)
+  const spread = spreadOf(samples.map(({ cpuUs }) => cpuUs))
   return {
     server,
     noisy: spread > NOISY,
     figures: {
-      cpuUs: median(times),
+      cpuUs: medianOf(({ cpuUs }) => cpuUs),
       requestsPerSecond: medianOf(({ requests, seconds }) => requests / seconds),
       meanMs: medianOf(({ meanMs }) => meanMs),
       p50Ms: medianOf(({ p50Ms }) => p50Ms),
@@ -82,13 +139,16 @@ function rowOf(server: string, samples: readonly Sample[]): Row {
   }
 }
 
-/** The upper one of the two in the middle. */
+/** The upper one of the two in the middle, where there are two. */
 export const median = (values: readonly number[]): number =>
   values.toSorted((a, b) => a - b)[values.length >> 1] as number
 
-/** CPU of the first row beside each of the others; goals: the most that it may be, by name. */
-export function cpuRatios(rows: readonly Row[], goals: Readonly<Record<string, number>> = {}): Check[] {
-  const [own, ...others] = rows
+/** Largest less smallest, as a part of the median. */
+export const spreadOf = (values: readonly number[]): number =>
+  (Math.max(...values) - Math.min(...values)) / median(values)
+
+/** CPU per request of the first row beside each of the others; goals: the most that it may be, by name. */
+export function cpuRatios([own, ...others]: readonly Row[], goals: Readonly<Record<string, number>> = {}): Check[] {
   return others.map(({ server, figures }) => ({
     what: `CPU per request, ${own?.server} / ${server}`,
     value: (own?.figures.cpuUs as number) / (figures.cpuUs as number),

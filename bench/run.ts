@@ -1,18 +1,20 @@
 // `npm run bench` runs the suite: scenarios that measure the gateway beside other servers. `npm run bench -- name ...` runs
-// the named scenarios, or benches of single parts; `--help` lists both. Benches print figures and never fail on them;
-// limit-promises alone fails, when a promise is broken.
+// the named scenarios, or benches of single parts; `--help` lists both. Figures are printed and never fail, but for two:
+// `--guard` fails on a regression, limit-promises when a promise is broken.
 
-import { mkdirSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { benchCacheMemory } from './cache-memory.ts'
 import { benchCacheStore } from './cache-store.ts'
 import { benchLimitLease } from './limit-lease.ts'
 import { benchLimitPromises } from './limit-promises.ts'
 import { benchLimitRedis } from './limit-redis.ts'
+import { pageOf } from './page.ts'
+import { publish } from './publish.ts'
 import { benchRecord } from './record.ts'
+import { BASELINE, FOLDER, LAST, type Results, readResults, regressions, writeResults } from './results.ts'
 import { benchRouter } from './router.ts'
-import { SCENARIOS, runSuite } from './suite.ts'
+import { SCENARIOS, type SuiteOptions, runSuite } from './suite.ts'
 import { benchTransfer } from './transfer.ts'
 
 /** Of single parts: what they print is for who works on the part. */
@@ -27,21 +29,27 @@ const BENCHES: Readonly<Record<string, () => void | Promise<void>>> = {
   transfer: benchTransfer,
 }
 
-const RESULTS = fileURLToPath(new URL('results', import.meta.url))
+/** Those that tell of a regression in a minute or two. */
+const GUARDED = ['hit', '304', 'miss', 'routes-10k']
 
 const HELP = `npm run bench [-- NAME ...] [options]
 
-Scenarios, with peers where they are installed; all of them without a name:
-  ${Object.keys(SCENARIOS).join(' ')}
+Scenarios, beside peers where they are installed; all of them without a name:
+  ${[...SCENARIOS.keys()].join(' ')}
 Benches of single parts:
   ${Object.keys(BENCHES).join(' ')}
 
   --quick          fewer and shorter rounds
-  --rounds N       rounds that count, for each server (5)
-  --seconds N      length of a round (2)
+  --rounds N       rounds that count, for each server (5; quick: 2)
+  --seconds N      length of a round (2; quick: 1)
   --peers A,B      only these peers beside the gateway; none: --peers ''
   --against DIR    a second checkout of Weirgate, its packages installed, as one more peer
-  --profile        a CPU profile of the gateway for each scenario, into bench/results`
+  --profile        a CPU profile of the gateway for each scenario, into bench/results
+  --guard          exits 1 where a CPU ratio is more than 15 % worse than in bench/results/baseline.json;
+                   without a name: ${GUARDED.join(' ')}
+  --publish        writes the baseline, the picture and the table of the README anew: the whole suite, on a quiet machine
+
+What a run has told is in bench/results: report.html to look at, last.json to compute with.`
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -53,29 +61,58 @@ const { values, positionals } = parseArgs({
     peers: { type: 'string' },
     against: { type: 'string' },
     profile: { type: 'boolean', default: false },
+    guard: { type: 'boolean', default: false },
+    publish: { type: 'boolean', default: false },
   },
 })
-const unknown = positionals.filter((name) => !(name in BENCHES) && !(name in SCENARIOS))
+const unknown = positionals.filter((name) => !(name in BENCHES) && !SCENARIOS.has(name))
 if (values.help) console.log(HELP)
 else if (unknown.length > 0) {
   console.error(`no bench ${unknown.join(', ')}\n\n${HELP}`)
   process.exitCode = 2
 } else {
-  const names = positionals.filter((name) => name in SCENARIOS)
-  if (names.length > 0 || positionals.length === 0) {
-    mkdirSync(RESULTS, { recursive: true })
-    await runSuite({
-      names,
-      rounds: Number(values.rounds ?? (values.quick ? 2 : 5)),
-      roundSeconds: Number(values.seconds ?? (values.quick ? 1 : 2)),
-      quick: values.quick,
-      against: values.against ?? null,
-      peers: values.peers?.split(',') ?? null,
-      profileInto: values.profile ? RESULTS : null,
-    })
-  }
+  const named = positionals.filter((name) => SCENARIOS.has(name))
+  if (named.length > 0 || positionals.length === 0) await suite(named)
   for (const name of positionals.filter((name) => name in BENCHES)) {
     console.log(`\n== ${name}`)
     await BENCHES[name]?.()
   }
+}
+
+async function suite(named: readonly string[]): Promise<void> {
+  mkdirSync(FOLDER, { recursive: true })
+  const options: SuiteOptions = {
+    names: named.length > 0 ? named : values.guard ? GUARDED : [...SCENARIOS.keys()],
+    rounds: Number(values.rounds ?? (values.quick ? 2 : 5)),
+    roundSeconds: Number(values.seconds ?? (values.quick ? 1 : 2)),
+    quick: values.quick,
+    against: values.against ?? null,
+    peers: values.peers?.split(',') ?? null,
+    profileInto: values.profile ? FOLDER : null,
+  }
+  const results = await runSuite(options)
+  writeResults(LAST, results)
+  writeFileSync(`${FOLDER}/report.html`, pageOf(results))
+  console.log(`\nwritten: ${LAST}, ${FOLDER}/report.html`)
+  if (values.publish) publish(results)
+  if (values.guard) await guard(results, options)
+}
+
+/** What is worse is measured once more: only what is worse twice is a regression. */
+async function guard(results: Results, options: SuiteOptions): Promise<void> {
+  const baseline = readResults(BASELINE)
+  if (baseline === null) throw new Error(`there is no ${BASELINE}`)
+  const first = regressions(baseline, results)
+  if (first.compared === 0) throw new Error('the guard has nothing to compare: no peer of the baseline was measured')
+  const names = [...new Set(first.worse.map(({ scenario }) => scenario))]
+  if (names.length > 0) console.log(`\nworse than the baseline, so measured again: ${names.join(', ')}`)
+  const again = names.length === 0 ? first : regressions(baseline, await runSuite({ ...options, names }))
+  const worse = again.worse.filter(({ scenario, what }) =>
+    first.worse.some((other) => other.scenario === scenario && other.what === what),
+  )
+  for (const { scenario, what, was, is } of worse) {
+    console.error(`${scenario}: ${what} is ${is.toFixed(2)}, was ${was.toFixed(2)}`)
+  }
+  console.log(`\nguard: ${first.compared} ratios compared, ${worse.length} worse`)
+  if (worse.length > 0) process.exitCode = 1
 }

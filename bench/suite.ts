@@ -1,4 +1,4 @@
-// Runs scenarios, one after the other, and prints what they tell.
+// Runs scenarios, one after the other, and gathers what they tell.
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -7,18 +7,36 @@ import { createLoadGenerator } from './load.ts'
 import { describeMachine, loadAverage, pinSelf, shareCores } from './machine.ts'
 import { startOrigin } from './origin.ts'
 import type { Peer, Server } from './peers/peer.ts'
-import { type GatewayOptions, gateway, otherCheckout } from './peers/weirgate.ts'
-import { type Bench, type Check, FIGURES, type Figure, type Outcome, type Row, type Scenario } from './scenario.ts'
-import { hit } from './scenarios/hit.ts'
+import { CHECKOUT, type GatewayOptions, gateway, otherCheckout, versionOfCheckout } from './peers/weirgate.ts'
+import { printOutcome } from './print.ts'
+import type { Results } from './results.ts'
+import type { Bench, Outcome, Scenario } from './scenario.ts'
+import { connections5k } from './scenarios/connections.ts'
+import { entries1M, routes10k } from './scenarios/growth.ts'
+import { hitRedisLimit } from './scenarios/hit-redis-limit.ts'
+import { hit, hit100kB, notModified } from './scenarios/hit.ts'
+import { hundredUsers } from './scenarios/hundred-users.ts'
 import { miss } from './scenarios/miss.ts'
+import { start } from './scenarios/start.ts'
 
-export const SCENARIOS: Readonly<Record<string, Scenario>> = { hit, miss }
+export const SCENARIOS: ReadonlyMap<string, Scenario> = new Map([
+  ['hit', hit],
+  ['hit-redis-limit', hitRedisLimit],
+  ['hit-100kB', hit100kB],
+  ['304', notModified],
+  ['miss', miss],
+  ['routes-10k', routes10k],
+  ['entries-1M', entries1M],
+  ['connections-5k', connections5k],
+  ['start', start],
+  ['hundred-users', hundredUsers],
+])
 
 export interface SuiteOptions {
-  /** All where empty. */
   readonly names: readonly string[]
   readonly rounds: number
   readonly roundSeconds: number
+  /** Smaller where a scenario is long. */
   readonly quick: boolean
   /** Another checkout to compare with. */
   readonly against: string | null
@@ -28,50 +46,75 @@ export interface SuiteOptions {
   readonly profileInto: string | null
 }
 
-export async function runSuite(options: SuiteOptions): Promise<void> {
+/** Prints as it goes. Throws where this machine cannot run it, or a server does not do what it is measured for. */
+export async function runSuite(options: SuiteOptions): Promise<Results> {
   const cores = shareCores()
   pinSelf(cores.load)
   const folder = mkdtempSync(join(tmpdir(), 'weirgate-bench-'))
   const load = createLoadGenerator(folder)
-  console.log(`${describeMachine()}; server on core ${cores.server}, load by ${load.name} on ${cores.load}`)
-  const missing = new Set<string>()
   const origin = await startOrigin()
+  const missing = new Set<string>()
+  const servers: Record<string, { version: string; does: string }> = {}
+  const scenarios: Record<string, Outcome & { title: string; loadAverage: number }> = {}
+  if (!load.isPrecise) missing.add('wrk (apt-get install wrk), so the load is by autocannon')
+  console.log(`${describeMachine()}; server on core ${cores.server}, load by ${load.name} on ${cores.load}`)
+
+  let places = 0
+  const run = async (name: string, scenario: Scenario): Promise<void> => {
+    const { title } = scenario
+    const busy = loadAverage()
+    console.log(`\n== ${name}: ${title} (load average ${busy.toFixed(2)})`)
+    const started: Server[] = []
+    const bench: Bench = {
+      ...options,
+      load,
+      origin,
+      cores,
+      gateways: (given) => gatewaysOf(options, name, given),
+      missing: (what) => void missing.add(what),
+      present(peers) {
+        for (const peer of peers) if (peer.version === null) missing.add(`${peer.name} (${peer.install})`)
+        return peers.filter(({ name, version }) => version !== null && (options.peers?.includes(name) ?? true))
+      },
+      place: () => ({ folder: join(folder, String(places++)), originPort: origin.port, core: cores.server }),
+      async start(peer) {
+        servers[peer.name] = { version: peer.version ?? '', does: peer.does }
+        const server = await peer.start(bench.place())
+        started.push(server)
+        return server
+      },
+    }
+    try {
+      const outcome = await scenario.run(bench)
+      printOutcome(outcome)
+      scenarios[name] = { title, loadAverage: busy, ...outcome }
+    } finally {
+      await Promise.all(started.map((server) => server.close()))
+    }
+  }
+
   try {
-    for (const name of options.names.length > 0 ? options.names : Object.keys(SCENARIOS)) {
-      const scenario = SCENARIOS[name] as Scenario
-      console.log(`\n== ${name}: ${scenario.title} (load average ${loadAverage().toFixed(2)})`)
-      const started: Server[] = []
-      const bench: Bench = {
-        ...options,
-        load,
-        origin,
-        gateways: (given) => gatewaysOf(options, name, given),
-        present(peers) {
-          for (const peer of peers) if (peer.version === null) missing.add(`${peer.name} (${peer.install})`)
-          return peers.filter(({ name, version }) => version !== null && (options.peers?.includes(name) ?? true))
-        },
-        async start(peer) {
-          const place = {
-            folder: join(folder, `${name}-${started.length}`),
-            originPort: origin.port,
-            core: cores.server,
-          }
-          const server = await peer.start(place)
-          started.push(server)
-          return server
-        },
-      }
-      try {
-        print(await scenario.run(bench))
-      } finally {
-        await Promise.all(started.map((server) => server.close()))
-      }
+    for (const name of options.names) {
+      const scenario = SCENARIOS.get(name)
+      if (scenario !== undefined) await run(name, scenario)
     }
   } finally {
     await origin.close()
     rmSync(folder, { recursive: true, force: true })
   }
   if (missing.size > 0) console.log(`\nnot installed, so left out: ${[...missing].join(', ')}`)
+  return {
+    measuredAt: new Date().toISOString(),
+    commit: versionOfCheckout(CHECKOUT),
+    machine: describeMachine(),
+    load: load.name,
+    rounds: options.rounds,
+    roundSeconds: options.roundSeconds,
+    quick: options.quick,
+    missing: [...missing],
+    servers,
+    scenarios,
+  }
 }
 
 function gatewaysOf({ against, profileInto }: SuiteOptions, scenario: string, given: GatewayOptions = {}): Peer[] {
@@ -81,32 +124,4 @@ function gatewaysOf({ against, profileInto }: SuiteOptions, scenario: string, gi
   if (against === null) return [own]
   const other = otherCheckout(against)
   return [own, gateway({ ...given, root: other.root, name: name.replace('weirgate', other.name) })]
-}
-
-function print({ rows, checks }: Outcome): void {
-  const figures = (Object.keys(FIGURES) as Figure[]).filter((figure) => rows.some((row) => figure in row.figures))
-  const cells = (row: Row): string[] =>
-    figures.map((figure) => row.figures[figure]?.toFixed(FIGURES[figure].digits) ?? '')
-  const table = [
-    ['', ...figures.map((figure) => FIGURES[figure].title), ''],
-    ...rows.map((row) => [row.server, ...cells(row), row.noisy ? 'noisy' : '']),
-  ]
-  const widths = (table[0] as string[]).map((_, column) =>
-    Math.max(...table.map((line) => (line[column] ?? '').length)),
-  )
-  for (const line of table) {
-    console.log(
-      line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
-    )
-  }
-  for (const check of checks) console.log(`${check.what}: ${check.value.toFixed(2)}${goalOf(check)}`)
-}
-
-function goalOf({ value, goal }: Check): string {
-  if (goal === null) return ''
-  const [isMet, text] =
-    'atMost' in goal
-      ? [value <= goal.atMost, `at most ${goal.atMost}`]
-      : [value >= goal.atLeast, `at least ${goal.atLeast}`]
-  return `, goal ${text}: ${isMet ? 'met' : 'MISSED'}`
 }

@@ -2,6 +2,9 @@
 
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
+import { pictureOf } from '../bench/picture.ts'
+import { BASELINE, FOLDER, type Results, readResults } from '../bench/results.ts'
+import { tablesOf, withTables } from '../bench/tables.ts'
 import { loadConfig } from '../src/config/load.ts'
 import { ERRORS } from '../src/core/errors.ts'
 
@@ -23,6 +26,12 @@ describe('the README', () => {
     const yaml = /```yaml\n([\s\S]*?)```/.exec(readme)?.[1] ?? ''
     const loaded = loadConfig(yaml, 'gateway.yaml', {})
     expect(loaded.ok ? loaded.config.routes.length : loaded.issues).toBe(3)
+  })
+
+  it('shows the committed figures', () => {
+    const baseline = readResults(BASELINE) as Results
+    expect(readme).toBe(withTables(readme, tablesOf(baseline)))
+    expect(readFileSync(`${FOLDER}/figures.svg`, 'utf8')).toBe(pictureOf(baseline))
   })
 
   it('names only scripts that there are', () => {

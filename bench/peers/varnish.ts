@@ -25,7 +25,9 @@ export const varnish: Peer = {
     const name = join(place.folder, 'varnish')
     writeFileSync(vcl, vclOf(place.originPort))
     const jail = process.getuid?.() === 0 ? ['-j', 'none'] : []
-    const command = ['varnishd', ...jail, '-F', '-a', `127.0.0.1:${port}`, '-f', vcl, '-s', 'malloc,256m', '-n', name]
+    // Others keep idle connections for a minute too.
+    const options = ['-s', 'malloc,256m', '-p', 'timeout_idle=65']
+    const command = ['varnishd', ...jail, '-F', '-a', `127.0.0.1:${port}`, '-f', vcl, ...options, '-n', name]
     const daemon = launch({ command: command as [string, ...string[]] }, place)
     // It waits by itself for the daemon's shared memory.
     const logging = hasLog ? [launch({ command: ['varnishncsa', '-n', name, '-a', '-w', log] }, place)] : []

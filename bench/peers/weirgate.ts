@@ -38,11 +38,16 @@ export function gateway(options: GatewayOptions = {}): Peer {
     name,
     version: versionOfCheckout(root),
     install: 'npm ci',
-    does: 'memory cache, limit per address, JSON log line per request (written in pieces of 4 KiB), metrics',
+    does: 'memory cache, limit per address, JSON log line per request (written at least each second), metrics',
     async start(place) {
       const file = `${profileName.replaceAll(/\W+/g, '-')}.cpuprofile`
       const profile = ['--cpu-prof', `--cpu-prof-dir=${profileInto}`, `--cpu-prof-name=${file}`]
-      return startGateway(root, gatewayYaml(yaml, place), place, profileInto === undefined ? [] : profile)
+      return startGateway({
+        root,
+        yaml: gatewayYaml(yaml, place),
+        place,
+        nodeOptions: profileInto === undefined ? [] : profile,
+      })
     },
   }
 }
@@ -67,22 +72,24 @@ admin: {listen: 127.0.0.1:0}
 upstreams: {origin: {targets: [http://127.0.0.1:${originPort}], connections: 64}}
 ${yaml}`
 
-/** program: of the checkout, or what was built from it. */
-export async function startGateway(
-  root: string,
-  yaml: string,
-  place: Place,
-  nodeOptions: readonly string[] = [],
-  env: NodeJS.ProcessEnv = {},
-): Promise<Server & { readonly adminPort: number }> {
+export interface GatewayStart {
+  readonly root: string
+  /** The program, in root or anywhere. */
+  readonly main?: string
+  readonly yaml: string
+  readonly place: Place
+  readonly nodeOptions?: readonly string[]
+  readonly env?: NodeJS.ProcessEnv
+}
+
+/** Resolves when it says that it listens. */
+export async function startGateway(start: GatewayStart): Promise<Server & { readonly adminPort: number }> {
+  const { root, main = 'src/main.ts', yaml, place, nodeOptions = [], env = {} } = start
   mkdirSync(place.folder, { recursive: true })
   const [config, log] = [join(place.folder, 'weirgate.yaml'), join(place.folder, 'access.log')]
   writeFileSync(config, yaml)
-  const main = join(root, 'src/main.ts')
-  const node = launch(
-    { command: [process.execPath, ...nodeOptions, main, 'run', '-c', config], stdout: log, env },
-    place,
-  )
+  const command = [process.execPath, ...nodeOptions, resolve(root, main), 'run', '-c', config] as const
+  const node = launch({ command: [...command], stdout: log, env }, place)
   const [, port, adminPort] = await saidBy(node, /listens on http:\/\/\S+:(\d+), admin on http:\/\/\S+:(\d+)/)
   return { ...(await serverOf(Number(port), log, [node])), adminPort: Number(adminPort) }
 }

@@ -1,0 +1,134 @@
+// The demo with a hundred users at once: straight at its backends, and through the gateway of `npm start`, which begins with
+// nothing stored. Both at the same time, each with backends of its own: who asks these directly mostly waits.
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { startAiBackend } from '../../src/demo/ai.ts'
+import { startPresentationBackend } from '../../src/demo/presentation.ts'
+import { CHECKOUT, startGateway } from '../peers/weirgate.ts'
+import type { Check, Row, Scenario } from '../scenario.ts'
+import { type Asked, KINDS, type Kind, runUsers } from '../users.ts'
+
+const USERS = 100
+const RUN_MS = 30_000
+const QUICK = { runMs: 12_000, deckMs: 4000 }
+const SETTLES_MS = 1000
+/** What a hand-made optimisation of the same service reached: to be exceeded. */
+const HIT_RATES: Readonly<Record<Kind, number>> = { presentations: 0.68, templates: 0.85, themes: 0.9, ai: 0.45 }
+
+export const hundredUsers: Scenario = {
+  title: '100 users on the demo backends, 90 % database and 10 % AI, without a pause, from an empty cache',
+  async run(bench) {
+    const runMs = bench.quick ? QUICK.runMs : RUN_MS
+    const backends = async () => {
+      const [presentation, ai] = await Promise.all([
+        startPresentationBackend(),
+        startAiBackend(bench.quick ? { delayMs: QUICK.deckMs } : {}),
+      ])
+      return {
+        presentation,
+        ai,
+        close: () => Promise.all([presentation.close(), ai.close()]),
+        queries: () => presentation.queries() + ai.calls(),
+      }
+    }
+    const [bare, behind] = await Promise.all([backends(), backends()])
+    const gateway = await startGateway({
+      root: CHECKOUT,
+      yaml: readFileSync(join(CHECKOUT, 'config/demo.yaml'), 'utf8'),
+      place: bench.place(),
+      env: {
+        PORT: '0',
+        ADMIN_PORT: '0',
+        LOG_LEVEL: 'info',
+        RATE_LIMIT_PER_MINUTE: '1000000000',
+        DEMO_PRESENTATION_URL: behind.presentation.url,
+        DEMO_AI_URL: behind.ai.url,
+      },
+    })
+    try {
+      await sleep(SETTLES_MS)
+      const idleMib = gateway.residentBytes() / 1024 ** 2
+      const cpuMs = gateway.cpuMs()
+      const at = (port: number, aiPort = port) => ({ presentations: port, templates: port, themes: port, ai: aiPort })
+      const end = sleep(runMs)
+      const [direct, through] = await Promise.all([
+        runUsers(USERS, end, at(bare.presentation.port, bare.ai.port)),
+        runUsers(USERS, end, at(gateway.port)),
+      ])
+      const cpuUs = ((gateway.cpuMs() - cpuMs) * 1000) / through.length
+      const rows = [
+        rowOf('direct', direct, runMs, bare.queries()),
+        rowOf('weirgate', through, runMs, behind.queries(), {
+          cpuUs,
+          residentMib: gateway.residentBytes() / 1024 ** 2,
+        }),
+      ]
+      return { rows, checks: checksOf(rows, through, idleMib) }
+    } finally {
+      await gateway.close()
+      await Promise.all([bare.close(), behind.close()])
+    }
+  },
+}
+
+function rowOf(
+  server: string,
+  asked: readonly Asked[],
+  runMs: number,
+  queries: number,
+  more: Row['figures'] = {},
+): Row {
+  const times = Float64Array.from(asked, ({ tookMs }) => tookMs).sort()
+  return {
+    server,
+    noisy: false,
+    figures: {
+      ...more,
+      requestsPerSecond: asked.length / (runMs / 1000),
+      meanMs: times.reduce((sum, ms) => sum + ms, 0) / times.length,
+      p50Ms: percentile(times, 50),
+      p95Ms: percentile(times, 95),
+      p99Ms: percentile(times, 99),
+      errors: asked.filter(({ isError }) => isError).length,
+      originPerRequest: queries / asked.length,
+    },
+  }
+}
+
+function checksOf([direct, through]: readonly Row[], asked: readonly Asked[], idleMib: number): Check[] {
+  const check = (what: string, value: number, goal: Check['goal'] = null): Check => ({
+    what,
+    value,
+    goal,
+    guarded: false,
+  })
+  const figure = (name: keyof Row['figures']): number => through?.figures[name] ?? Number.NaN
+  const hits = asked.filter(({ cache }) => cache === 'HIT')
+  const hitRates = KINDS.map((kind) => {
+    const ofKind = (all: readonly Asked[]): number => all.filter((one) => one.kind === kind).length
+    return check(`hit rate, ${kind}`, ofKind(hits) / ofKind(asked), { atLeast: HIT_RATES[kind] })
+  })
+  const insideMs = Float64Array.from(
+    hits.filter(({ kind }) => kind === 'ai'),
+    (hit) => hit.insideMs,
+  ).sort()
+  return [
+    check('times the requests/s of direct', figure('requestsPerSecond') / (direct?.figures.requestsPerSecond ?? 1), {
+      atLeast: 100,
+    }),
+    check('mean, ms', figure('meanMs'), { atMost: 10 }),
+    check('p95, ms', figure('p95Ms'), { atMost: 20 }),
+    check('errors', figure('errors'), { atMost: 0 }),
+    ...hitRates,
+    check('AI answer from the cache, ms in the gateway, p99', percentile(insideMs, 99), { atMost: 1 }),
+    check('backend queries per request', figure('originPerRequest'), { atMost: 0.1 }),
+    // 100 MB.
+    check('resident before the first request, MiB', idleMib, { atMost: 95 }),
+  ]
+}
+
+/** Of sorted values. */
+const percentile = (sorted: Float64Array, percent: number): number =>
+  sorted[Math.min(sorted.length - 1, Math.floor((sorted.length * percent) / 100))] ?? Number.NaN
