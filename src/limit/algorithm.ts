@@ -46,6 +46,9 @@ export interface Standing {
  *  remembered; what `fallback` says while the shared ones cannot be reached, `closed` where it lets nobody pass. */
 export type DecisionSource = 'memory' | 'redis' | 'lease' | 'remembered' | 'share' | 'closed'
 
+/** The time of a charge that is given back wherever it was taken: who asks for that knows of no charge. */
+export const WHENEVER = -1
+
 export interface Algorithm {
   readonly name: string
   /** Numbers per subject. */
@@ -54,8 +57,9 @@ export interface Algorithm {
   fits(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number): boolean
   /** Takes `cost`, which fits. Separate from fits(), so that several policies are charged all or nothing. */
   charge(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number): void
-  /** Corrects an earlier charge. delta below 0 gives back, only what the window of chargedAtMs still counts and never below
-   *  nothing used; above 0 it takes, beyond the capacity too, and what is beyond has to be paid off first. */
+  /** Corrects an earlier charge. delta below 0 gives back, only what is still counted of what was charged at chargedAtMs:
+   *  afterwards the state is as if that had never been charged, or stricter. Above 0 it takes, beyond the capacity
+   *  too, and what is beyond has to be paid off first. Two corrections of the same sign and charge are as good as one. */
   settle(cells: Float64Array, at: number, rate: Rate, delta: number, chargedAtMs: number, nowMs: number): void
   /** Fills everything but `admitted` and `source`. cost: what waitMs is about. */
   measure(cells: Float64Array, at: number, rate: Rate, cost: number, nowMs: number, standing: Standing): void

@@ -5,7 +5,7 @@
 import type { LimitCounts, LimitRow, LimitStanding, LimitSubject, LimitTop } from '../core/control.ts'
 import { formatDuration } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
-import { blankStanding } from '../limit/algorithm.ts'
+import { WHENEVER, blankStanding } from '../limit/algorithm.ts'
 import { MONTH_MS } from '../limit/calendar.ts'
 import type { Decisions, Tally } from '../limit/decisions.ts'
 import { wholeSeconds } from '../limit/fields.ts'
@@ -16,8 +16,6 @@ import { type Quota, compileQuota } from '../limit/quota.ts'
 import type { GatewayPlan } from './compile.ts'
 
 const MAX_TOP = 100
-/** Into how many parts of a window a refund is looked for: a sliding window gives back only where it was taken. */
-const PARTS_OF_WINDOW = 10
 
 export interface LimitDesk {
   rows(plan: GatewayPlan): LimitRow[]
@@ -80,15 +78,7 @@ export function createLimitDesk({ quotas, slots, decisions }: LimitState, now: (
     async refund(plan, policy, values, units) {
       const { options, quota, subject } = find(plan, policy, values)
       refuseSlots(options)
-      const { windowMs } = quota.rate
-      let left = units
-      let before = await read(options, quota, subject)
-      for (let part = 0; part <= PARTS_OF_WINDOW && left > 0; part++) {
-        quotas.settle(quota, subject, -left, before.atMs - (part * windowMs) / PARTS_OF_WINDOW, now())
-        const after = await read(options, quota, subject)
-        left -= after.found.remaining - before.found.remaining
-        before = after
-      }
+      quotas.settle(quota, subject, -units, WHENEVER, now())
       return standing(plan, policy, values)
     },
     top(plan, policy) {

@@ -109,6 +109,20 @@ describe('one subject', () => {
     expect(json['remaining']).toBe(3)
   })
 
+  it.each(['window: 1h', 'window: 1h, burst: 5', 'window: month, align: UTC'])(
+    'who owes units is forgiven as many as are given back, and no more: %s',
+    async (rule) => {
+      const { ask, admin, origin } = await start(`  five: {limit: 5, ${rule}, costField: X-Cost}`, 'limits: [five]')
+      origin.answer((_request, response) => void response.setHeader('X-Cost', '9').end())
+      expect([await ask(), await ask()]).toEqual([200, 429])
+      const refund = async (units: number) => {
+        const { json } = await admin('POST', '/api/limits/five/refund', { subject: { ip: '127.0.0.1' }, units })
+        return json['remaining']
+      }
+      expect([await refund(3), await refund(2), await refund(1)]).toEqual([0, 1, 2])
+    },
+  )
+
   it('of several parts is named by all of them; the address stands in for one that is missing', async () => {
     const { ask, admin } = await start(
       '  keyed: {limit: 3, window: 1h, key: ["header:x-api-key", route]}',

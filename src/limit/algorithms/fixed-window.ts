@@ -5,7 +5,7 @@
 // Cells: when the counted window ends, and what was used in it. Its end rather than its beginning, so that what has
 // expired is known without a calendar.
 
-import type { Algorithm, Calendar, Rate, Standing } from '../algorithm.ts'
+import { type Algorithm, type Calendar, type Rate, type Standing, WHENEVER } from '../algorithm.ts'
 
 export const fixedWindow: Algorithm = {
   name: 'fixed-window',
@@ -22,7 +22,7 @@ export const fixedWindow: Algorithm = {
 
   settle(cells, at, rate, delta, chargedAtMs, nowMs) {
     // What was taken in a window that is over has been given back by its end.
-    if (delta < 0 && chargedAtMs < calendarOf(rate).startMs(nowMs)) return
+    if (delta < 0 && chargedAtMs !== WHENEVER && chargedAtMs < calendarOf(rate).startMs(nowMs)) return
     cells[at + 1] = Math.max(0, usedAt(cells, at, rate, nowMs) + delta)
     cells[at] = calendarOf(rate).endMs(nowMs)
   },
@@ -53,7 +53,7 @@ return {
   fits = function(c, r, cost) return used(c, r) + cost <= r.limit end,
   charge = function(c, r, cost) c[2] = used(c, r) + cost; c[1] = r.ends end,
   settle = function(c, r, delta, chargedAt)
-    if delta < 0 and chargedAt < r.starts then return end
+    if delta < 0 and chargedAt ~= ${WHENEVER} and chargedAt < r.starts then return end
     c[2] = max(0, used(c, r) + delta)
     c[1] = r.ends
   end,

@@ -6,11 +6,13 @@
 // Cells: the number of the newest slice, then the use of eleven slices by age, newest first. Ages rather than a ring,
 // so that a clock that steps back keeps them: the newest slice is renumbered and nobody waits for the old time.
 
-import type { Algorithm, Rate, Standing } from '../algorithm.ts'
+import { type Algorithm, type Rate, type Standing, WHENEVER } from '../algorithm.ts'
 
 const SLICES = 10
 /** The window's ten, and the one that its beginning cuts. */
 const AGES = SLICES + 1
+/** What fits the packed form: a count is far below that but for a debt, and one as large refuses everybody all the same. */
+const MAX_COUNT = 2 ** 32 - 1
 
 export const slidingWindow: Algorithm = {
   name: 'sliding-window',
@@ -28,10 +30,13 @@ export const slidingWindow: Algorithm = {
 
   settle(cells, at, rate, delta, chargedAtMs, nowMs) {
     const slice = turn(cells, at, rate, nowMs)
+    if (delta < 0 && chargedAtMs === WHENEVER) {
+      for (let age = 0, left = delta; age < AGES && left < 0; age++) left = add(cells, at + 1 + age, left)
+      return
+    }
     // A debt counts from now on; what is given back leaves the slice that it was taken in, if that still counts.
     const age = delta > 0 ? 0 : slice - sliceOf(chargedAtMs, rate)
-    if (age < 0 || age >= AGES) return
-    cells[at + 1 + age] = Math.max(0, (cells[at + 1 + age] as number) + delta)
+    if (age >= 0 && age < AGES) add(cells, at + 1 + age, delta)
   },
 
   measure(cells, at, rate, cost, nowMs, standing: Standing) {
@@ -71,7 +76,6 @@ export const slidingWindow: Algorithm = {
   spendableUntilMs: (rate, chargedAtMs) => Math.ceil(((sliceOf(chargedAtMs, rate) + 1) * rate.windowMs) / SLICES),
 
   lua: {
-    // A count is a whole number far below 2^32 but for a debt; one that large refuses everybody, as a larger one would.
     layout: `<d${'I4'.repeat(AGES)}`,
     // One script has one time, so a state is turned once and its sum is kept.
     source: `
@@ -100,11 +104,20 @@ return {
   end,
   settle = function(c, r, delta, chargedAt, now)
     local sum = used(c, r, now)
-    local age = delta > 0 and 0 or c[1] - sliceOf(chargedAt, r)
-    if age < 0 or age >= ${AGES} then return end
-    local before = c[FIRST + age]
-    c[FIRST + age] = min(4294967295, max(0, before + delta))
-    c[OWN] = sum - before + c[FIRST + age]
+    local from, to = FIRST, FIRST
+    if delta < 0 and chargedAt == ${WHENEVER} then
+      to = LAST
+    elseif delta < 0 then
+      from = FIRST + c[1] - sliceOf(chargedAt, r)
+      to = from
+    end
+    for i = max(from, FIRST), min(to, LAST) do
+      local before = c[i]
+      c[i] = min(${MAX_COUNT}, max(0, before + delta))
+      sum = sum - before + c[i]
+      delta = delta - (c[i] - before)
+    end
+    c[OWN] = sum
   end,
   measure = function(c, r, cost, now)
     local inUse = used(c, r, now)
@@ -136,6 +149,14 @@ return {
   end,
 }`,
   },
+}
+
+/** Changes a count as far as it may be; answers by how much less. */
+function add(cells: Float64Array, at: number, delta: number): number {
+  const before = cells[at] as number
+  const after = Math.min(MAX_COUNT, Math.max(0, before + delta))
+  cells[at] = after
+  return delta - (after - before)
 }
 
 /** Whole numbers below 2^53 on both sides of the division, so windows that ten does not divide stay exact. */

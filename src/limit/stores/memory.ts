@@ -7,7 +7,7 @@
 // (`Quota.sharedRate`). Memory at most: 9.6 MB of cells, a table of 2 MB and 100,000 bounded texts, and 2 MiB for each
 // policy that overflows. The numbers of an entry are cells[entry * STRIDE ...].
 
-import { gcra } from '../algorithms/gcra.ts'
+import { sharedGcra } from '../algorithms/gcra.ts'
 import type { Standing } from '../algorithm.ts'
 import { ALGORITHMS, type Demand, type Quota, type QuotaStore } from '../quota.ts'
 import { NO_ENTRY, SubjectTable } from './subject-table.ts'
@@ -100,7 +100,7 @@ class ProcessMemory implements MemoryStore {
       return
     }
     const overflow = ledger.overflow as Float64Array
-    gcra.settle(overflow, (OVERFLOW - place) * gcra.cells, quota.sharedRate, delta, chargedAtMs, nowMs)
+    sharedGcra.settle(overflow, (OVERFLOW - place) * sharedGcra.cells, quota.sharedRate, delta, chargedAtMs, nowMs)
     ledger.overflowIdleAtMs = Math.max(ledger.overflowIdleAtMs, idleAtMs(ledger, overflow, OVERFLOW - place))
   }
 
@@ -115,8 +115,8 @@ class ProcessMemory implements MemoryStore {
     // Who shares its counter is forgiven too.
     place = this.#placeOfStranger(ledger, hash, 0, nowMs)
     if (place <= OVERFLOW) {
-      const slot = (OVERFLOW - place) * gcra.cells
-      ledger.overflow?.fill(0, slot, slot + gcra.cells)
+      const slot = (OVERFLOW - place) * sharedGcra.cells
+      ledger.overflow?.fill(0, slot, slot + sharedGcra.cells)
     }
     return Promise.resolve()
   }
@@ -161,7 +161,7 @@ class ProcessMemory implements MemoryStore {
   #placeOfStranger(ledger: Ledger, hash: number, entering: number, nowMs: number): number {
     const slot = (hash >>> 8) & (OVERFLOW_SLOTS - 1)
     if (!this.#table.hasRoom(hash, entering + 1)) {
-      ledger.overflow ??= new Float64Array(OVERFLOW_SLOTS * gcra.cells)
+      ledger.overflow ??= new Float64Array(OVERFLOW_SLOTS * sharedGcra.cells)
       return OVERFLOW - slot
     }
     if (ledger.overflow === null || ledger.overflowIdleAtMs <= nowMs) return NOWHERE
@@ -182,7 +182,7 @@ class ProcessMemory implements MemoryStore {
         fits = algorithm.fits(this.#cells, place * STRIDE, rate, cost, nowMs)
       } else if (place !== NOWHERE) {
         const overflow = (this.#ledgerOf[i] as Ledger).overflow as Float64Array
-        fits = gcra.fits(overflow, (OVERFLOW - place) * gcra.cells, sharedRate, cost, nowMs)
+        fits = sharedGcra.fits(overflow, (OVERFLOW - place) * sharedGcra.cells, sharedRate, cost, nowMs)
       }
       standing.admitted = fits
       standing.source = 'memory'
@@ -202,7 +202,7 @@ class ProcessMemory implements MemoryStore {
       let place = this.#placeOf[i] as number
       if (place <= OVERFLOW) {
         const overflow = ledger.overflow as Float64Array
-        gcra.charge(overflow, (OVERFLOW - place) * gcra.cells, sharedRate, cost, nowMs)
+        sharedGcra.charge(overflow, (OVERFLOW - place) * sharedGcra.cells, sharedRate, cost, nowMs)
         ledger.overflowIdleAtMs = Math.max(ledger.overflowIdleAtMs, idleAtMs(ledger, overflow, OVERFLOW - place))
         continue
       }
@@ -224,7 +224,7 @@ class ProcessMemory implements MemoryStore {
         algorithm.measure(this.#blank.fill(0), 0, rate, cost, nowMs, standing)
       } else {
         const overflow = (this.#ledgerOf[i] as Ledger).overflow as Float64Array
-        gcra.measure(overflow, (OVERFLOW - place) * gcra.cells, sharedRate, cost, nowMs, standing)
+        sharedGcra.measure(overflow, (OVERFLOW - place) * sharedGcra.cells, sharedRate, cost, nowMs, standing)
       }
     }
   }
@@ -264,4 +264,4 @@ class ProcessMemory implements MemoryStore {
 
 /** When an overflow counter has been empty for a whole window, so that a fresh entry breaks no promise. */
 const idleAtMs = ({ quota }: Ledger, overflow: Float64Array, slot: number): number =>
-  gcra.fullAtMs(overflow, slot * gcra.cells, quota.sharedRate) + quota.rate.windowMs
+  sharedGcra.fullAtMs(overflow, slot * sharedGcra.cells, quota.sharedRate) + quota.rate.windowMs

@@ -2,7 +2,7 @@
 
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { blankStanding, type Algorithm, type Calendar, type Rate } from '../../../src/limit/algorithm.ts'
+import { blankStanding, type Algorithm, type Calendar, type Rate, WHENEVER } from '../../../src/limit/algorithm.ts'
 import { ALGORITHMS } from '../../../src/limit/quota.ts'
 
 const START_MS = 1_795_341_600_000
@@ -166,6 +166,113 @@ describe.each(ALGORITHMS.map((algorithm) => ({ name: algorithm.name, algorithm }
         subject.settle(-cost, nowMs, nowMs)
         expect(subject.measure(1, nowMs)).toEqual(before.measure(1, nowMs))
       }),
+    )
+  })
+
+  /** Charges, some of them given back later, each once; to what they leave, and what they leave without those. */
+  const lateHistory = (afterMs: fc.Arbitrary<number>, maxLength: number) =>
+    fc.array(
+      fc.record({
+        afterMs,
+        cost: fc.integer({ min: 1, max: 3 }),
+        /** Null: it counts. */
+        backAfterMs: fc.option(fc.integer({ min: 0, max: 4000 })),
+      }),
+      { maxLength },
+    )
+  type LateHistory = ReturnType<typeof lateHistory> extends fc.Arbitrary<infer T> ? T : never
+  type LateEvent = { readonly atMs: number; readonly cost: number; readonly backAtMs: number | null }
+
+  function liveLate(rate: Omit<Rate, 'calendar'>, history: LateHistory) {
+    const subject = new Subject(algorithm, rate)
+    const charged: LateEvent[] = []
+    const due = (untilMs: number) => {
+      const now = charged.filter(({ backAtMs }) => backAtMs !== null && backAtMs <= untilMs)
+      for (const each of now.toSorted((a, b) => (a.backAtMs as number) - (b.backAtMs as number))) {
+        subject.settle(-each.cost, each.atMs, each.backAtMs as number)
+        charged.splice(charged.indexOf(each), 1)
+      }
+    }
+    let nowMs = START_MS
+    const counted: LateEvent[] = []
+    for (const { afterMs, cost, backAfterMs } of history) {
+      nowMs += afterMs
+      due(nowMs)
+      if (!subject.charge(cost, nowMs)) continue
+      const event = { atMs: nowMs, cost, backAtMs: backAfterMs === null ? null : nowMs + backAfterMs }
+      if (event.backAtMs === null) counted.push(event)
+      else charged.push(event)
+    }
+    const endMs = nowMs + 4001
+    due(endMs)
+    const never = new Subject(algorithm, rate)
+    for (const { atMs, cost } of counted) never.algorithm.charge(never.cells, AT, never.rate, cost, atMs)
+    return { subject, never, nowMs: endMs }
+  }
+
+  it('gives back late, whatever came between, never more than as if it had not been charged', () => {
+    const gaps = fc.oneof(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 0, max: 900 }))
+    fc.assert(
+      fc.property(rates, lateHistory(gaps, 100), (rate, history) => {
+        const { subject, never, nowMs } = liveLate(rate, history)
+        const [left, leftThen] = [subject, never].map((each) => each.measure(1, nowMs))
+        expect(left?.remaining).toBeLessThanOrEqual(leftThen?.remaining as number)
+        expect(left?.fullMs).toBeGreaterThanOrEqual(leftThen?.fullMs as number)
+        // Windows remember all; a bucket remembers a few lows.
+        expect(algorithm.name === 'gcra' ? leftThen : left).toEqual(leftThen)
+      }),
+      { numRuns: 1000 },
+    )
+  })
+
+  it('gives back late all that is still counted, where not much came between', () => {
+    const gaps = fc.oneof(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 0, max: 900 }))
+    fc.assert(
+      fc.property(rates, lateHistory(gaps, 4), fc.integer({ min: 0, max: 4000 }), (rate, history, sooner) => {
+        const soon = history.map((each) => ({
+          ...each,
+          backAfterMs: each.backAfterMs && each.backAfterMs % (sooner + 1),
+        }))
+        const { subject, never, nowMs } = liveLate(rate, soon)
+        expect(subject.measure(1, nowMs)).toEqual(never.measure(1, nowMs))
+      }),
+      { numRuns: 1000 },
+    )
+  })
+
+  it('gives as much back in two parts as in one', () => {
+    fc.assert(
+      fc.property(rates, steps, fc.nat(20), fc.nat(20), fc.nat(6000), (rate, history, one, other, agoMs) => {
+        const subject = new Subject(algorithm, rate)
+        const nowMs = subject.live(history)
+        const atOnce = subject.copy()
+        for (const units of [one, other]) if (units > 0) subject.settle(-units, nowMs - agoMs, nowMs)
+        if (one + other > 0) atOnce.settle(-one - other, nowMs - agoMs, nowMs)
+        expect(subject.cells).toEqual(atOnce.cells)
+      }),
+      { numRuns: 500 },
+    )
+  })
+
+  it('gives back whenever it was taken just what is asked for, of a debt too, and not below zero', () => {
+    fc.assert(
+      fc.property(rates, steps, fc.nat(60), fc.integer({ min: 1, max: 80 }), (rate, history, debt, units) => {
+        const subject = new Subject(algorithm, rate)
+        const nowMs = subject.live(history)
+        if (debt > 0) subject.settle(debt, nowMs, nowMs)
+        // How much is used: what has to be given back until nothing is.
+        const usedOf = (each: Subject): number => {
+          const rest = each.copy()
+          for (let used = 0; ; used++) {
+            if (rest.measure(1, nowMs).fullMs === 0) return used
+            rest.settle(-1, WHENEVER, nowMs)
+          }
+        }
+        const used = usedOf(subject)
+        subject.settle(-units, WHENEVER, nowMs)
+        expect(usedOf(subject)).toBe(Math.max(0, used - units))
+      }),
+      { numRuns: 300 },
     )
   })
 

@@ -3,7 +3,7 @@
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
 import type { RedisLink } from '../../../src/core/redis.ts'
-import { type Algorithm, type Calendar, type Standing, blankStanding } from '../../../src/limit/algorithm.ts'
+import { type Algorithm, type Calendar, type Standing, WHENEVER, blankStanding } from '../../../src/limit/algorithm.ts'
 import { ALGORITHMS, BLOCK_ALGORITHMS, type Demand, type Quota } from '../../../src/limit/quota.ts'
 import { createMemoryStore } from '../../../src/limit/stores/memory.ts'
 import { Ask, Call, timeOf } from '../../../src/limit/stores/redis-call.ts'
@@ -118,7 +118,8 @@ describeWithRedis('the script', () => {
           { weight: 3, arbitrary: fc.constant(0) },
           { weight: 1, arbitrary: fc.integer({ min: -6, max: 9 }) },
         ),
-        agoMs: fc.integer({ min: 0, max: 3000 }),
+        /** Null: whenever it was. */
+        agoMs: fc.option(fc.integer({ min: 0, max: 3000 }), { freq: 9 }),
         skewMs: fc.integer({ min: -99, max: 99 }),
       }),
       { maxLength: 60 },
@@ -128,10 +129,12 @@ describeWithRedis('the script', () => {
   /** Here and there the clock steps back. */
   const unsteadySteps = stepsOf(fc.oneof({ weight: 5, arbitrary: forth }, fc.integer({ min: -3000, max: 0 })))
   type History = typeof steps extends fc.Arbitrary<infer T> ? T : never
+  /** Many in a short time, so that there is more to remember than can be. */
+  const denseSteps = stepsOf(fc.integer({ min: 0, max: 90 }))
   const rates = fc.record({
     limit: fc.integer({ min: 1, max: 20 }),
     windowMs: fc.integer({ min: 100, max: 5000 }),
-    burst: fc.integer({ min: 1, max: 20 }),
+    burst: fc.integer({ min: 1, max: 60 }),
     isEnforced: fc.boolean(),
   })
 
@@ -146,10 +149,11 @@ describeWithRedis('the script', () => {
       nowMs += afterMs
       const clockMs = nowMs + skewMs
       if (delta !== 0) {
+        const chargedAtMs = agoMs === null ? WHENEVER : nowMs - agoMs
         for (const [i, quota] of quotas.entries()) {
-          store.settle(quota, subjects[i] as string, delta, nowMs - agoMs, nowMs)
+          store.settle(quota, subjects[i] as string, delta, chargedAtMs, nowMs)
           const call = new Call()
-          call.correct(quota, new Subject(`k:${subjects[i]}`), delta, nowMs - agoMs)
+          call.correct(quota, new Subject(`k:${subjects[i]}`), delta, chargedAtMs)
           there.push(send(call, nowMs, clockMs).then(() => null))
           here.push(null)
         }
@@ -182,7 +186,7 @@ describeWithRedis('the script', () => {
     async ({ algorithm }) => {
       let life = 0
       await fc.assert(
-        fc.asyncProperty(rates, steps, async (options, history) => {
+        fc.asyncProperty(rates, fc.oneof(steps, denseSteps), async (options, history) => {
           const quota = quotaOf(algorithm, options)
           const { here, there } = await liveTwice([quota], [`${algorithm.name}-${life++}`], history)
           expect(there).toEqual(here)
@@ -322,6 +326,6 @@ describeWithRedis('the script', () => {
       quotaOf(algorithm, { windowMs: 86_400_000, number: i + 1 }),
     )
     await charge(quotas, ['k', 'k', 'k'], START_MS)
-    expect(Number(await redis.ask('STRLEN', 'k'))).toBe(3 * 13 + 52 + 32 + 16)
+    expect(Number(await redis.ask('STRLEN', 'k'))).toBe(3 * 13 + 52 + 80 + 16)
   })
 })
