@@ -28,6 +28,9 @@ const MAX_WAITING = 100
 /** How long a client may take to end its side after ours, and to send a body that nobody reads. */
 const MAX_LINGER_MS = 1000
 
+/** How much longer than it says the gateway keeps an idle connection: a request that was sent in time is on its way. */
+export const KEEP_ALIVE_GRACE_MS = 1000
+
 /** How long a kept connection is left open while shutting down: its client may just be sending. */
 const RETIRE_AFTER_MS = 200
 
@@ -111,7 +114,7 @@ export class ClientConnection implements FastPeer {
   mayReuse(): boolean {
     const { keepAlive, requestsPerConnection } = this.#options
     if (keepAlive === 0 || this.#requests >= requestsPerConnection || !this.#door.mayReuseConnections()) return false
-    return !this.socket.readableEnded || this.#waiting.length > 0
+    return this.#waiting.length > 0 || !(this.socket.readableEnded || this.#input.hasLost)
   }
 
   /** No request is being answered. */
@@ -125,7 +128,7 @@ export class ClientConnection implements FastPeer {
     // Behind what cannot be read nothing is looked at.
     if (this.#refusal !== null) return
     if (this.#fast !== null && this.#current === null && this.#input.isEmpty && this.#fast.take(buffer, length)) {
-      if (this.#isFastBusy) this.socket.pause()
+      if (this.#isFastBusy) this.#awaitFast()
       return
     }
     this.#parse ??= this.#beginParsing()
@@ -136,6 +139,13 @@ export class ClientConnection implements FastPeer {
     const chunk = Buffer.from(buffer.subarray(0, length))
     this.#input.note(chunk)
     this.#parse(chunk)
+  }
+
+  /** The fast answer is not out yet. */
+  #awaitFast(): void {
+    this.#isFastIdle = false
+    this.socket.setTimeout(this.#options.writeStall)
+    this.socket.pause()
   }
 
   #beginParsing(): (chunk: Buffer) => void {
@@ -163,11 +173,15 @@ export class ClientConnection implements FastPeer {
   onFastEnd(mayReuse: boolean): void {
     this.#isFastBusy = false
     const socket = this.socket
-    if (socket.destroyed) return
+    if (socket.destroyed) {
+      // What came behind it is as little looked at as what waits in the full lane.
+      this.#ending = true
+      return
+    }
     if (!mayReuse) return this.hangUp()
     if (!this.#isFastIdle) {
       this.#isFastIdle = true
-      socket.setTimeout(this.#options.keepAlive)
+      socket.setTimeout(this.#options.keepAlive + KEEP_ALIVE_GRACE_MS)
     }
     if (socket.isPaused()) socket.resume()
     if (!this.#door.mayReuseConnections()) this.retire()
@@ -176,7 +190,7 @@ export class ClientConnection implements FastPeer {
   /** The head of a request has come. */
   take(turn: Turn): void {
     if (this.#ending) return
-    this.#input.noteMessage()
+    this.#input.noteMessage(turn.message.rawHeaders)
     if (this.#current === null) return this.#begin(turn)
     if (this.#waiting.length === MAX_WAITING) return this.#cutOff()
     this.#waiting.push(turn)
@@ -187,6 +201,8 @@ export class ClientConnection implements FastPeer {
     this.#requests++
     const exchange = this.#lane(message, response, this)
     this.#current = exchange
+    // What cannot be read is its own body, which came while it waited.
+    if (this.#refusal !== null && !message.complete) exchange.breakBody(this.#refusal)
     // After the lane's own listener: what comes next is recorded behind this request.
     response.once('close', () => this.#onAnswered(exchange))
     if (this.socket.readableEnded) this.#probe(0, this.socket.bytesWritten)

@@ -74,29 +74,30 @@ export class FastPath {
   #send(ctx: RequestContext, reply: Reply, wantsClose: boolean): void {
     const socket = this.#socket
     // It may have gone while its limits were asked for.
-    if (socket.destroyed) return this.#end(ctx, reply, false)
-    let mayReuse = !wantsClose && reply.close !== true && this.#peer.mayReuse()
-    const keepAliveMs = this.#options.keepAlive
+    if (socket.destroyed) return this.#end(ctx, reply, false, true)
+    let close = reply.close === true || !this.#peer.mayReuse()
+    const keepAliveMs = wantsClose ? null : this.#options.keepAlive
     try {
-      respondAtOnce(socket, ctx, reply, mayReuse ? keepAliveMs : null)
+      respondAtOnce(socket, ctx, reply, close, keepAliveMs)
     } catch (cause) {
       // A fault of ours. The client must not wait for an answer that cannot be sent.
-      mayReuse = false
+      close = true
       ctx.fields.length = 0
-      respondAtOnce(socket, ctx, refusal(ctx, asGatewayError(cause)), null)
+      respondAtOnce(socket, ctx, refusal(ctx, asGatewayError(cause)), close, keepAliveMs)
     }
-    if (socket.writableLength === 0) return this.#end(ctx, reply, mayReuse)
+    const mayReuse = !close && !wantsClose
+    if (socket.writableLength === 0) return this.#end(ctx, reply, mayReuse, socket.destroyed)
     // Called when all before it has been written, or cannot be.
-    socket.write('', () => this.#end(ctx, reply, mayReuse && !socket.destroyed))
+    socket.write('', (error) => this.#end(ctx, reply, mayReuse, socket.destroyed || Boolean(error)))
   }
 
-  #end(ctx: RequestContext, reply: Reply, mayReuse: boolean): void {
-    if (this.#socket.destroyed && ctx.error === null) {
+  #end(ctx: RequestContext, reply: Reply, mayReuse: boolean, isGone: boolean): void {
+    if (isGone && ctx.error === null) {
       ctx.abort()
       discard(reply)
     }
     ctx.durationMs = performance.now() - ctx.receivedAtMs
     this.#door.record(ctx)
-    this.#peer.onFastEnd(mayReuse)
+    this.#peer.onFastEnd(mayReuse && !isGone)
   }
 }

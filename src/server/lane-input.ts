@@ -1,6 +1,12 @@
 // What node:http's parser has been given, and whether it is known to stand between two messages: only then may the next
 // bytes of a connection be looked at by anybody else. Node does not tell, so it is concluded from the bytes themselves,
 // and where that cannot be, the parser keeps the connection.
+//
+// After a message that offers to upgrade (RFC 9110 §7.8) Node's parser takes back nothing of what it has read, whether the
+// offer is taken or not: what stands behind it in the same chunk is gone, and errors in the next message go unsaid.
+
+import type { HeaderList } from '../core/context.ts'
+import { hasHeader } from '../http/headers.ts'
 
 const [CR, LF] = [0x0d, 0x0a]
 const HEAD_END = '\r\n\r\n'
@@ -11,6 +17,14 @@ export class LaneInput {
   #headBytes = 0
   #messages = 0
   #endsBlank = false
+  /** Of the latest message. */
+  #offersUpgrade = false
+  #hasLost = false
+
+  /** True where bytes may be gone that nobody has read: nothing behind them can be told apart any more. */
+  get hasLost(): boolean {
+    return this.#hasLost
+  }
 
   get isEmpty(): boolean {
     return this.#bytes === 0
@@ -28,9 +42,14 @@ export class LaneInput {
       chunk[length - 1] === LF && chunk[length - 2] === CR && chunk[length - 3] === LF && chunk[length - 4] === CR
   }
 
-  /** The parser has found a message. */
-  noteMessage(): void {
+  /** The parser has found a message with these fields. */
+  noteMessage(fields: HeaderList): void {
     this.#messages++
+    this.#offersUpgrade = hasHeader(fields, 'upgrade')
+    if (!this.#offersUpgrade) return
+    const hasBody = hasHeader(fields, 'content-length') || hasHeader(fields, 'transfer-encoding')
+    const isAlone = this.#messages === 1 && this.#bytes === this.#headBytes && !hasBody
+    if (!isAlone) this.#hasLost = true
   }
 
   /** All messages so far are complete and answered. bodyBytes: the length that the last one has declared; null where it
@@ -39,7 +58,7 @@ export class LaneInput {
     // An empty line ends a head or a chunked body, and one more message would have been found; or it is the end of a body
     // of declared length, or stands behind one, where it means nothing (RFC 9112 §2.2).
     const isExact = this.#messages === 1 && this.#headBytes > 0 && this.#bytes === this.#headBytes + (bodyBytes ?? 0)
-    if (!this.#endsBlank && !isExact) return
+    if (this.#offersUpgrade || (!this.#endsBlank && !isExact)) return
     this.#bytes = this.#messages = 0
   }
 }

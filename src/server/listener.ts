@@ -6,7 +6,7 @@
 import http from 'node:http'
 import net, { type AddressInfo, type Socket } from 'node:net'
 import { unmapAddress } from '../http/forwarded.ts'
-import { ClientConnection, type Lanes } from './connection.ts'
+import { ClientConnection, KEEP_ALIVE_GRACE_MS, type Lanes } from './connection.ts'
 import type { Door } from './door.ts'
 import { createFullLane } from './full-lane.ts'
 import type { Address, ListenOptions } from './options.ts'
@@ -49,6 +49,7 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
     requestTimeout: 0,
     connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, options.headTimeout),
     keepAliveTimeout: options.keepAlive,
+    keepAliveTimeoutBuffer: KEEP_ALIVE_GRACE_MS,
     requireHostHeader: false,
     insecureHTTPParser: false,
   })

@@ -78,17 +78,25 @@ export function breakOff(response: ServerResponse): void {
   response.destroy()
 }
 
-/** Answers on the bare socket as respond() does through node:http, byte for byte. The reply is whole. keepAliveMs: for how
- *  long the connection stays; null: it ends with the answer. Throws where the head is not valid, before any byte is sent. */
-export function respondAtOnce(socket: Socket, ctx: RequestContext, reply: Reply, keepAliveMs: number | null): void {
+/** Answers on the bare socket as respond() does through node:http, byte for byte. The reply is whole. close: the gateway ends
+ *  the connection. keepAliveMs: for how long it stays else; null: the client has asked for its end. Throws where the head is
+ *  not valid, before any byte is sent. */
+export function respondAtOnce(
+  socket: Socket,
+  ctx: RequestContext,
+  reply: Reply,
+  close: boolean,
+  keepAliveMs: number | null,
+): void {
   const { status, headers, body } = reply
   if (body !== null && !Buffer.isBuffer(body)) throw new TypeError('What is answered at once has come whole.')
   ctx.status = status
   ctx.headMs = performance.now() - ctx.receivedAtMs
   let head = `${statusLine(status)}${reply.lines ?? ownLines(reply)}${gatewayLines(ctx.fields)}Via: ${VIA}\r\nX-Request-Id: ${ctx.id}\r\nX-Process-Time: ${ctx.headMs.toFixed(2)}ms\r\n`
-  if (keepAliveMs === null) head += 'Connection: close\r\n'
+  if (close) head += CLOSE
+  // node:http says what it adds itself behind its Date.
   if (reply.lines === undefined && !hasHeader(headers, 'date')) head += `Date: ${httpDateNow()}\r\n`
-  head += keepAliveMs === null ? '\r\n' : keepAliveLines(keepAliveMs)
+  head += close ? '\r\n' : keepAliveMs === null ? `${CLOSE}\r\n` : keepAliveLines(keepAliveMs)
 
   if (body === null || ctx.method === 'HEAD') {
     socket.write(head, 'latin1')
@@ -125,6 +133,7 @@ function gatewayLines(fields: HeaderList): string {
   return lines
 }
 
+const CLOSE = 'Connection: close\r\n'
 /** With the end of the head. */
 const keepAliveLines = (keepAliveMs: number): string =>
   `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveMs / 1000)}\r\n\r\n`

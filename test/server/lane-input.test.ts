@@ -24,7 +24,7 @@ it.each<[what: string, chunks: string[], messages: number, bodyBytes: number | n
 ])('%s', (_what, chunks, messages, bodyBytes, isKnown) => {
   const input = new LaneInput()
   for (const chunk of chunks) input.note(Buffer.from(chunk))
-  for (let i = 0; i < messages; i++) input.noteMessage()
+  for (let i = 0; i < messages; i++) input.noteMessage([])
   expect(input.isEmpty).toBe(false)
   input.settle(bodyBytes)
   expect(input.isEmpty).toBe(isKnown)
@@ -33,10 +33,31 @@ it.each<[what: string, chunks: string[], messages: number, bodyBytes: number | n
 it('is known again after a request that leaves no doubt', () => {
   const input = new LaneInput()
   input.note(Buffer.from(`${GET}GE`))
-  input.noteMessage()
+  input.noteMessage([])
   input.settle(null)
   input.note(Buffer.from('T / HTTP/1.1\r\nHost: a\r\n\r\n'))
-  input.noteMessage()
+  input.noteMessage([])
+  input.settle(null)
+  expect(input.isEmpty).toBe(true)
+})
+
+const UPGRADE = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n'
+const OFFER = ['Host', 'a', 'Connection', 'Upgrade', 'Upgrade', 'h2c']
+
+it.each<[what: string, chunk: string, fields: string[], isLost: boolean]>([
+  ['alone', UPGRADE, OFFER, false],
+  ['with another behind it', UPGRADE + GET, OFFER, true],
+  ['with the beginning of another', `${UPGRADE}G`, OFFER, true],
+  ['with a body', `${UPGRADE}a`, [...OFFER, 'Content-Length', '1'], true],
+])('an offer to upgrade %s', (_what, chunk, fields, isLost) => {
+  const input = new LaneInput()
+  input.note(Buffer.from(chunk))
+  input.noteMessage(fields)
+  expect(input.hasLost).toBe(isLost)
+  input.settle(null)
+  expect(input.isEmpty).toBe(false)
+  input.note(Buffer.from(GET))
+  input.noteMessage([])
   input.settle(null)
   expect(input.isEmpty).toBe(true)
 })
