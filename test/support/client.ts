@@ -63,14 +63,20 @@ export interface Conversation {
   expect(text: string | RegExp): Promise<string>
   /** Resolves when the other side has closed. */
   end(): Promise<void>
+  /** Ends this side: nothing more is sent. */
+  finish(): void
   destroy(): void
   /** Breaks off with a reset in place of an end. */
   reset(): void
 }
 
-/** A raw connection. */
-export async function converse(port: number, first: string | Buffer = ''): Promise<Conversation> {
-  const socket = net.connect({ port, host: '127.0.0.1', noDelay: true })
+/** A raw connection. from: the address that it comes from. */
+export async function converse(
+  port: number,
+  first: string | Buffer = '',
+  from: string = '127.0.0.1',
+): Promise<Conversation> {
+  const socket = net.connect({ port, host: '127.0.0.1', localAddress: from, noDelay: true })
   let received = ''
   let closedBy: 'end' | 'reset' | null = null
   let closed = false
@@ -126,6 +132,7 @@ export async function converse(port: number, first: string | Buffer = ''): Promi
       return received
     },
     end: () => when(() => closed, 'the connection to close'),
+    finish: () => void socket.end(),
     destroy: () => void socket.destroy(),
     reset: () => void socket.resetAndDestroy(),
   }
