@@ -6,6 +6,7 @@ import { STATUS_CODES, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { BodySink, BodyStream, HeaderList, Reply, RequestContext } from '../core/context.ts'
 import type { GatewayError } from '../core/errors.ts'
+import { fixedMs } from '../core/milliseconds.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { fieldLines, hasHeader } from '../http/headers.ts'
 import { METHODS } from '../http/methods.ts'
@@ -27,7 +28,7 @@ export function respond(response: ServerResponse, ctx: RequestContext, reply: Re
   const fields = [...reply.headers]
   if (Buffer.isBuffer(body) && !hasHeader(reply.headers, 'content-length'))
     fields.push('Content-Length', String(body.length))
-  fields.push(...ctx.fields, 'Via', VIA, 'X-Request-Id', ctx.id, 'X-Process-Time', `${ctx.headMs.toFixed(2)}ms`)
+  fields.push(...ctx.fields, 'Via', VIA, 'X-Request-Id', ctx.id, 'X-Process-Time', `${fixedMs(ctx.headMs)}ms`)
   if (close) fields.push('Connection', 'close')
   response.writeHead(reply.status, fields)
 
@@ -92,7 +93,7 @@ export function respondAtOnce(
   if (body !== null && !Buffer.isBuffer(body)) throw new TypeError('What is answered at once has come whole.')
   ctx.status = status
   ctx.headMs = performance.now() - ctx.receivedAtMs
-  let head = `${statusLine(status)}${reply.lines ?? ownLines(reply)}${gatewayLines(ctx.fields)}Via: ${VIA}\r\nX-Request-Id: ${ctx.id}\r\nX-Process-Time: ${ctx.headMs.toFixed(2)}ms\r\n`
+  let head = `${statusLine(status)}${reply.lines ?? ownLines(reply)}${gatewayLines(ctx.fields)}Via: ${VIA}\r\nX-Request-Id: ${ctx.id}\r\nX-Process-Time: ${fixedMs(ctx.headMs)}ms\r\n`
   if (close) head += CLOSE
   // node:http says what it adds itself behind its Date.
   if (reply.lines === undefined && !hasHeader(headers, 'date')) head += `Date: ${httpDateNow()}\r\n`
@@ -174,7 +175,7 @@ export function refuseSocket(socket: Socket, ctx: RequestContext, error: Gateway
   ctx.status = reply.status
   ctx.headMs = ctx.durationMs = performance.now() - ctx.receivedAtMs
   const fields = [...reply.headers, 'Date', formatHttpDate(Date.now()), 'Via', VIA, 'X-Request-Id', ctx.id]
-  fields.push('X-Process-Time', `${ctx.headMs.toFixed(2)}ms`, 'Connection', 'close')
+  fields.push('X-Process-Time', `${fixedMs(ctx.headMs)}ms`, 'Connection', 'close')
   let head = `HTTP/1.1 ${reply.status} ${error.kind.title}\r\n`
   for (let i = 0; i < fields.length; i += 2) head += `${fields[i]}: ${fields[i + 1]}\r\n`
   const body = reply.body as Buffer
