@@ -42,7 +42,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** Packages and the only places that import them. */
 const PACKAGES: Readonly<Record<string, RegExp>> = {
-  ioredis: /^core\/redis\.ts$/,
+  ioredis: /^core\/redis-client\.ts$/,
   yaml: /^config\/load\.ts$/,
   zod: /^(core\/decode|config\/[a-z-]+|[a-z]+\/options|admin\/endpoints\/[a-z]+)\.ts$/,
   jose: /^identity\/jwt\.ts$/,

@@ -7,7 +7,8 @@
 // A lease saves fetches, nothing depends on it: two owners at once, as after a pause of one of them, make two fetches.
 
 import { hash, randomBytes } from 'node:crypto'
-import type { RedisLink, RedisSubscriber } from '../core/redis.ts'
+import type { RedisSubscriber } from '../core/redis-subscriber.ts'
+import type { RedisLink } from '../core/redis.ts'
 
 /** How long others wait for an owner that is gone. */
 const LEASE_MS = 3000

@@ -9,7 +9,8 @@
 // Redis is back; until then nothing that Redis holds is used.
 
 import type { ChangeLog } from '../core/availability.ts'
-import type { RedisLink, RedisSubscriber } from '../core/redis.ts'
+import type { RedisSubscriber } from '../core/redis-subscriber.ts'
+import type { RedisLink } from '../core/redis.ts'
 import type { CacheEntry } from './entry.ts'
 import { createPurgeHistory } from './purge-history.ts'
 import { type PurgeRule, splitRule } from './purge-rule.ts'

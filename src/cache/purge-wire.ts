@@ -10,7 +10,8 @@
 // place that a wiped Redis or a fail-over has lost is not used again, and each record names the one before it: whoever
 // misses one sees it. A record as text: `<seq> <previous seq> <body as JSON>`.
 
-import type { RedisLink, RedisReply } from '../core/redis.ts'
+import type { RedisReply } from '../core/redis-reply.ts'
+import type { RedisLink } from '../core/redis.ts'
 import type { PurgeRule } from './purge-rule.ts'
 
 const MAX_RECORDS = 50_000

@@ -22,10 +22,14 @@ export interface AvailabilityOptions {
   readonly probeLimitMs: number
   /** Answers null when all is well, else what is wrong, in words. Never rejects. */
   readonly probe: () => Promise<string | null>
+  /** Called after each change of isUp. */
+  readonly onChange: () => void
 }
 
 /** Between probes while up. */
 const HEARTBEAT_MS = 1000
+/** After a bad one while up. */
+const SECOND_LOOK_MS = 100
 /** A service that is not up after this long at the start is told to be down. */
 const START_MS = 1000
 
@@ -34,9 +38,6 @@ export class Availability {
   readonly #log: ChangeLog
   readonly #breaker = new Breaker()
   readonly #probes: Sweeper
-  readonly #listeners = new Set<(isUp: boolean) => void>()
-  /** Ends of whenUp. */
-  readonly #waiting = new Set<() => void>()
   readonly #startedAtMs = performance.now()
   #downSinceMs = this.#startedAtMs
   #isUp = false
@@ -59,29 +60,14 @@ export class Availability {
     return this.#isUp
   }
 
-  /** See RedisConnection. */
-  onChange(listener: (isUp: boolean) => void): () => void {
-    this.#listeners.add(listener)
-    return () => void this.#listeners.delete(listener)
-  }
-
-  /** See RedisConnection. */
-  whenUp(maxMs: number): Promise<boolean> {
-    if (this.#isUp || this.#isClosed) return Promise.resolve(this.#isUp)
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer)
-        this.#waiting.delete(done)
-        resolve(this.#isUp)
-      }
-      const timer = setTimeout(done, maxMs)
-      this.#waiting.add(done)
-    })
-  }
-
-  /** There is a connection: looks at once. */
+  /** There is a connection. */
   connected(): void {
     this.#breaker.hasten()
+    this.look()
+  }
+
+  /** Looks at once, instead of with the next probe. */
+  look(): void {
     this.#probeAfter(0)
   }
 
@@ -111,13 +97,11 @@ export class Availability {
     this.#update()
   }
 
-  /** Down for good: listeners hear of it, the log does not. */
+  /** Down for good: onChange tells, the log does not. */
   close(): void {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#update()
-    this.#listeners.clear()
-    for (const done of this.#waiting) done()
     clearTimeout(this.#probeTimer)
   }
 
@@ -132,9 +116,7 @@ export class Availability {
       this.#probeAfter(this.#breaker.nextProbeMs(Math.random()))
     }
     this.#tell(nowMs)
-    if (!hasChanged) return
-    if (isUp) for (const done of this.#waiting) done()
-    for (const listener of this.#listeners) listener(isUp)
+    if (hasChanged) this.#options.onChange()
   }
 
   #tell(nowMs: number): void {
@@ -150,10 +132,10 @@ export class Availability {
   #probeAfter(delayMs: number): void {
     if (this.#isClosed) return
     clearTimeout(this.#probeTimer)
-    this.#probeTimer = setTimeout(() => void this.#look(), delayMs)
+    this.#probeTimer = setTimeout(() => void this.#probe(), delayMs)
   }
 
-  async #look(): Promise<void> {
+  async #probe(): Promise<void> {
     if (this.#isProbing) return
     this.#isProbing = true
     const trouble = await this.#probeInTime()
@@ -163,7 +145,9 @@ export class Availability {
     else if (trouble === null) this.good()
     else this.#breaker.missed(1, performance.now())
     this.#update()
-    this.#probeAfter(this.#isUp ? HEARTBEAT_MS : this.#breaker.nextProbeMs(Math.random()))
+    // One bad probe is not the end, so the next one shall tell.
+    if (this.#isUp) this.#probeAfter(trouble === null ? HEARTBEAT_MS : SECOND_LOOK_MS)
+    else this.#probeAfter(this.#breaker.nextProbeMs(Math.random()))
   }
 
   #probeInTime(): Promise<string | null> {

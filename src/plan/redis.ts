@@ -4,7 +4,8 @@
 import type { GatewayConfig } from '../config/schema.ts'
 import type { ChangeLog } from '../core/availability.ts'
 import { parseRedisUrl } from '../core/redis-url.ts'
-import { type RedisLink, type RedisSubscriber, createRedisLink, createRedisSubscriber } from '../core/redis.ts'
+import { type RedisSubscriber, createRedisSubscriber } from '../core/redis-subscriber.ts'
+import { type RedisLink, createRedisLink } from '../core/redis.ts'
 
 export interface SharedRedis {
   /** Of the cache tier. */

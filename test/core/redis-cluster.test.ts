@@ -2,9 +2,10 @@
 
 import { setImmediate } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { createRedisLink, createRedisSubscriber } from '../../src/core/redis.ts'
+import { createRedisSubscriber } from '../../src/core/redis-subscriber.ts'
+import { createRedisLink } from '../../src/core/redis.ts'
 import { closeAfterEach } from '../support/closing.ts'
-import { codeOf, linksFor, listen, soon, whenDown } from '../support/redis-link.ts'
+import { codeOf, linksFor, listen, whenDown } from '../support/redis-link.ts'
 import {
   type RedisCluster,
   type RedisServer,
@@ -42,6 +43,30 @@ describeWithRedis('a link to a Redis Cluster', () => {
     for (const key of ['a', 'b', 'c']) expect(await codeOf(up.command('SET', key, key))).toBe('none')
   })
 
+  it('still hears while the node that it listens at hangs', async () => {
+    const heard: string[] = []
+    const subscriber = opened(
+      createRedisSubscriber(
+        { url: cluster.url, name: 'purge', deadlineMs: 50, channels: ['hung'] },
+        (_channel, message) => void heard.push(message.toString()),
+        listen().log,
+      ),
+    )
+    expect(await subscriber.whenUp(10_000)).toBe(true)
+    const clients = await Promise.all(cluster.nodes.map((node) => node.ask('PUBSUB', 'NUMSUB', 'hung')))
+    const victim = cluster.nodes[clients.findIndex((text) => text.endsWith('1'))] as RedisServer
+    victim.pause()
+    try {
+      await whenDown(subscriber)
+      expect(await subscriber.whenUp(30_000)).toBe(true)
+      const other = cluster.nodes.find((node) => node !== victim)
+      await other?.ask('PUBLISH', 'hung', 'message')
+      await until(() => heard.length > 0, 'the message')
+    } finally {
+      victim.resume()
+    }
+  })
+
   it('hears what is published on any node', async () => {
     const heard: string[] = []
     const subscriber = opened(
@@ -57,35 +82,64 @@ describeWithRedis('a link to a Redis Cluster', () => {
     expect(heard.toSorted()).toEqual(cluster.nodes.map((node) => String(node.port)).toSorted())
   })
 
-  /** The index of the node that holds a key. */
-  async function ownerOf(key: string): Promise<number> {
-    const slot = Number(await cluster.nodes[0]?.ask('CLUSTER', 'KEYSLOT', key))
-    return Math.floor(slot / Math.ceil(16_384 / cluster.nodes.length))
+  /** A key of each master. */
+  const keyOn = async (master: RedisServer): Promise<string> => {
+    for (let i = 0; ; i++) if ((await cluster.ownerOf(`key-${i}`)) === master) return `key-${i}`
   }
 
-  it('is down while one master hangs, and comes back with it', async () => {
-    const up = await linkUp(cluster.url, soon)
-    const victim = cluster.nodes[await ownerOf('key-1')] as RedisServer
-    victim.pause()
-    await Promise.all(Array.from({ length: 30 }, (_, i) => codeOf(up.command('GET', `key-${i}`))))
-    await whenDown(up)
-    expect(await codeOf(up.command('GET', 'key-1'))).toBe('redis_down')
-    victim.resume()
+  it.each([
+    ['dies', (master: RedisServer) => master.kill(), (master: RedisServer) => master.restart()],
+    ['hangs', async (master: RedisServer) => master.pause(), async (master: RedisServer) => master.resume()],
+  ])('loses the keys of a master that %s, and no others, until it is back', async (_how, lose, find) => {
+    const { lines, log } = listen()
+    const up = await linkUp(cluster.url, { deadlineMs: 500, probeKey: 'test:probe' }, log)
+    const [victim, other, third] = cluster.nodes as [RedisServer, RedisServer, RedisServer]
+    const keys = await Promise.all([victim, other, third].map(keyOn))
+    const [lost = '', ...rest] = keys
+    const codes = () => Promise.all(keys.map((key) => codeOf(up.command('SET', key, key))))
+    expect(await codes()).toEqual(['none', 'none', 'none'])
+    await lose(victim)
+    await until(async () => {
+      const [code, ...others] = await codes()
+      expect(others).toEqual(['none', 'none'])
+      return code === 'redis_down'
+    }, 'the keys of that master to be lost')
+    expect(up.isUp).toBe(false)
+    expect(keys.map((key) => up.shardOf(key).isUp)).toEqual([false, true, true])
+    const [refused, ...stored] = await up.pipeline(keys.map((key) => ['GET', key] as const))
+    expect(refused).toMatchObject({ code: 'redis_down' })
+    expect(stored).toEqual(rest.map((key) => Buffer.from(key)))
+    await expect(up.pipeline([['GET', lost]])).rejects.toMatchObject({ code: 'redis_down' })
+    // What needs no key goes to whoever is there.
+    for (let i = 0; i < 10; i++) expect(await codeOf(up.command('PUBLISH', 'channel', 'x'))).toBe('none')
+    await find(victim)
     expect(await up.whenUp(10_000)).toBe(true)
+    expect(await codes()).toEqual(['none', 'none', 'none'])
+    const server = `127.0.0.1:${victim.port}`
+    const told = lines.filter(({ fields }) => (fields as { server?: string }).server === server)
+    expect(told.map(({ message }) => message)).toEqual(['Redis is up', 'Redis is down', 'Redis is up'])
+    expect(lines).toHaveLength(5)
   })
 
-  it('is down at once when one master dies, and comes back with it', async () => {
+  it('fails at once what is in flight to a master that dies', async () => {
     const up = await linkUp(cluster.url)
-    const victim = cluster.nodes[await ownerOf('list')] as RedisServer
-    // One of its keys, so that this command is in flight there.
+    const victim = await cluster.ownerOf('list')
     const inFlight = codeOf(up.command('BLPOP', 'list', 0))
     await victim.kill()
     expect(await inFlight).toBe('redis_down')
     await setImmediate()
-    expect(up.isUp).toBe(false)
-    expect(await up.whenUp(800)).toBe(false)
+    expect(up.shardOf('list').isUp).toBe(false)
     await victim.restart()
     expect(await up.whenUp(10_000)).toBe(true)
+  })
+
+  it('finds a key for every shard', async () => {
+    const up = await linkUp(cluster.url)
+    const keys = up.shards.map((shard) => shard.keyOf('test:each') as string)
+    expect(keys).toHaveLength(3)
+    expect(keys.map((key) => up.shardOf(key))).toEqual(up.shards)
+    const owners = await Promise.all(keys.map((key) => cluster.ownerOf(key)))
+    expect(new Set(owners).size).toBe(3)
   })
 
   it('leaves nothing behind when it is closed', async () => {
@@ -94,6 +148,68 @@ describeWithRedis('a link to a Redis Cluster', () => {
     expect(await up.whenUp(10_000)).toBe(true)
     await up.close()
     await until(() => process.getActiveResourcesInfo().length <= before, 'sockets and timers to be gone')
+  })
+})
+
+describeWithRedis('a link to a Redis Cluster that changes', () => {
+  it('loses nothing while slots move to a node that had none', async () => {
+    const cluster = opened(await startRedisCluster({ spare: 1 }))
+    const up = await linkUp(cluster.url, { probeKey: 'test:probe' })
+    const to = cluster.nodes[3] as RedisServer
+    const from = await cluster.ownerOf('{n}')
+    const slot = await cluster.slotOf('{n}')
+    const add = up.script('return redis.call("incr", KEYS[1])')
+    const codes: string[] = []
+    let sent = 0
+    const ask = async (key: string): Promise<void> => void codes.push(await codeOf(add([`{n}${key}`], [])))
+    const end = new AbortController()
+    const asking = (async () => {
+      for (; !end.signal.aborted; sent++) await ask(String(sent % 10))
+    })()
+    await until(() => sent > 50, 'counts')
+    await cluster.move(slot, from, to, async () => {
+      // Neither node has these: they go to the new one.
+      await Promise.all(Array.from({ length: 20 }, (_, i) => ask(`new-${i}`)))
+    })
+    const before = sent
+    await until(() => sent > before + 50, 'counts after the move')
+    end.abort()
+    await asking
+    expect(new Set(codes)).toEqual(new Set(['none']))
+    const kept = await Promise.all(Array.from({ length: 10 }, (_, i) => to.ask('GET', `{n}${i}`)))
+    expect(kept.map(Number).reduce((sum, count) => sum + count)).toBe(sent)
+    await until(() => up.shards.length === 4 && up.isUp, 'the new master to be known')
+  })
+
+  it('goes on with the replica that takes over from a dead master', async () => {
+    const cluster = opened(await startRedisCluster({ replicas: 1 }))
+    const { lines, log } = listen()
+    const up = await linkUp(cluster.url, { probeKey: 'test:probe' }, log)
+    const [victim, replica] = [cluster.nodes[0] as RedisServer, cluster.nodes[3] as RedisServer]
+    let key = 'k'
+    while ((await cluster.ownerOf(key)) !== victim) key += 'k'
+    await victim.kill()
+    await until(() => !up.shardOf(key).isUp, 'the loss')
+    await replica.ask('CLUSTER', 'FAILOVER', 'TAKEOVER')
+    expect(await up.whenUp(10_000)).toBe(true)
+    expect(await codeOf(up.command('SET', key, 'after'))).toBe('none')
+    expect(await replica.ask('GET', key)).toBe('after')
+    expect(up.shards).toHaveLength(3)
+    const told = lines.slice(3).map(({ message, fields }) => [message, (fields as { server: string }).server])
+    expect(told).toEqual([
+      ['Redis is down', `127.0.0.1:${victim.port}`],
+      ['Redis is up', `127.0.0.1:${replica.port}`],
+    ])
+  })
+
+  it('is lost as a whole where the cluster wants all its slots, and back when they are', async () => {
+    const cluster = opened(await startRedisCluster({ fullCoverage: true }))
+    const up = await linkUp(cluster.url)
+    const victim = cluster.nodes[0] as RedisServer
+    await victim.kill()
+    await until(() => up.shards.every(({ isUp }) => !isUp), 'all masters to say that the cluster is down')
+    await victim.restart()
+    expect(await up.whenUp(10_000)).toBe(true)
   })
 })
 

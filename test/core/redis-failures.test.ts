@@ -87,7 +87,7 @@ describeWithRedis('a link whose Redis fails', () => {
       expect(await codeOf(up.command('GET', 'hung'))).toBe('redis_timeout')
       expect(performance.now() - startedAtMs).toBeGreaterThanOrEqual(49)
       expect(await codeOf(up.command('GET', 'hung'))).toBe('redis_timeout')
-      expect(up.status).toBe('down')
+      expect(up.isUp).toBe(false)
       expect(await codeOf(up.command('GET', 'hung'))).toBe('redis_down')
     } finally {
       redis.resume()

@@ -1,7 +1,9 @@
 // Links for tests, closed after each, and what they log.
 
 import { expect } from 'vitest'
-import { type RedisConnection, type RedisLink, RedisError, createRedisLink } from '../../src/core/redis.ts'
+import { RedisError } from '../../src/core/redis-reply.ts'
+import type { RedisConnection } from '../../src/core/redis-connection.ts'
+import { type RedisLink, createRedisLink } from '../../src/core/redis.ts'
 import type { Closable } from './closing.ts'
 import { until } from './redis.ts'
 

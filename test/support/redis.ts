@@ -94,40 +94,78 @@ export async function startRedis(
 
 /** A cluster of masters that share all slots, as URLs of its nodes know it. */
 export interface RedisCluster {
+  /** Masters first, each with an equal part of the slots in this order, then replicas. */
   readonly nodes: readonly RedisServer[]
   /** redis+cluster:// with every node. */
   readonly url: string
+  slotOf(key: string): Promise<number>
+  /** The master that held a key at the start. */
+  ownerOf(key: string): Promise<RedisServer>
+  /** Moves a slot to another node. meanwhile: runs when both serve it, each the keys that it has. */
+  move(slot: number, from: RedisServer, to: RedisServer, meanwhile?: () => Promise<void>): Promise<void>
   close(): Promise<void>
 }
 
-export async function startRedisCluster(size = 3): Promise<RedisCluster> {
-  const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--cluster-port']
+export interface RedisClusterOptions {
+  /** With slots. */
+  readonly masters?: number
+  /** More nodes, which hold nothing. */
+  readonly spare?: number
+  /** How many of the masters have one. */
+  readonly replicas?: number
+  /** Whether the keys of living masters are lost with a dead one, as Redis has it unless told otherwise. */
+  readonly fullCoverage?: boolean
+}
+
+export async function startRedisCluster(options: RedisClusterOptions = {}): Promise<RedisCluster> {
+  const { masters = 3, spare = 0, replicas = 0, fullCoverage = false } = options
+  const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000']
+  args.push('--cluster-require-full-coverage', fullCoverage ? 'yes' : 'no', '--cluster-port')
   const nodes = await Promise.all(
-    Array.from({ length: size }, async () => {
+    Array.from({ length: masters + spare + replicas }, async () => {
       const busPort = await freePort()
       return startRedis([...args, String(busPort)])
     }),
   )
-  const share = Math.ceil(16_384 / size)
+  const share = Math.ceil(16_384 / masters)
+  const owners = nodes.slice(0, masters)
+  const first = nodes[0] as RedisServer
   await Promise.all(
-    nodes.map((node, i) =>
+    owners.map((node, i) =>
       node.ask('CLUSTER', 'ADDSLOTSRANGE', String(i * share), String(Math.min((i + 1) * share, 16_384) - 1)),
     ),
   )
-  const [first] = nodes
   for (const other of nodes.slice(1)) {
     const busPort = (await other.ask('CONFIG', 'GET', 'cluster-port')).split('\n')[1] as string
-    await first?.ask('CLUSTER', 'MEET', '127.0.0.1', String(other.port), busPort)
+    await first.ask('CLUSTER', 'MEET', '127.0.0.1', String(other.port), busPort)
   }
   for (const node of nodes) {
     await until(async () => {
       const info = await node.ask('CLUSTER', 'INFO')
-      return info.includes('cluster_state:ok') && info.includes(`cluster_known_nodes:${size}`)
+      return info.includes('cluster_state:ok') && info.includes(`cluster_known_nodes:${nodes.length}`)
     }, 'the cluster to be whole')
   }
+  for (const [i, replica] of nodes.slice(masters + spare).entries()) {
+    await replica.ask('CLUSTER', 'REPLICATE', await (owners[i] as RedisServer).ask('CLUSTER', 'MYID'))
+    await until(async () => (await replica.ask('INFO', 'replication')).includes('link_status:up'), 'a replica')
+  }
+  const slotOf = async (key: string): Promise<number> => Number(await first.ask('CLUSTER', 'KEYSLOT', key))
   return {
     nodes,
     url: `redis+cluster://${nodes.map((node) => `127.0.0.1:${node.port}`).join(',')}`,
+    slotOf,
+    ownerOf: async (key) => owners[Math.floor((await slotOf(key)) / share)] as RedisServer,
+    async move(slot, from, to, meanwhile = async () => {}) {
+      const [fromId, toId] = [await from.ask('CLUSTER', 'MYID'), await to.ask('CLUSTER', 'MYID')]
+      await to.ask('CLUSTER', 'SETSLOT', String(slot), 'IMPORTING', fromId)
+      await from.ask('CLUSTER', 'SETSLOT', String(slot), 'MIGRATING', toId)
+      await meanwhile()
+      const keys = await from.ask('CLUSTER', 'GETKEYSINSLOT', String(slot), '1000')
+      for (const key of keys.split('\n').filter((each) => each !== '')) {
+        await from.ask('MIGRATE', '127.0.0.1', String(to.port), key, '0', '5000')
+      }
+      for (const node of [to, from]) await node.ask('CLUSTER', 'SETSLOT', String(slot), 'NODE', toId)
+    },
     async close() {
       await Promise.all(nodes.map((node) => node.close()))
     },

@@ -12,7 +12,8 @@
 // queue behind more than one. What cannot be written is dropped: with Redis down or full, the cache is what it was without.
 
 import { hash, randomBytes } from 'node:crypto'
-import { type RedisCommand, RedisError, type RedisLink } from '../../core/redis.ts'
+import { type RedisCommand, RedisError } from '../../core/redis-reply.ts'
+import type { RedisLink } from '../../core/redis.ts'
 import { ENCODING } from '../encoding.ts'
 import { type StoredResponse, selectorOf } from '../entry.ts'
 import type { CacheTier, Selecting, TierCounts } from '../tier.ts'

@@ -13,7 +13,8 @@
 // Bounds: what is held, by the requests that are open; 10,000 slots given back while Redis is lost; more of them end by
 // themselves.
 
-import { type RedisLink, RedisError } from '../../core/redis.ts'
+import { RedisError } from '../../core/redis-reply.ts'
+import type { RedisLink } from '../../core/redis.ts'
 import type { DecisionSource } from '../algorithm.ts'
 import type { Quota } from '../quota.ts'
 import type { Slot, SlotStore } from '../slots.ts'
