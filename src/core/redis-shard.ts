@@ -63,7 +63,8 @@ export class Shard {
 
   keyOf(prefix: string): string | null {
     const tag = this.node.tag()
-    return tag === null || tag === '' ? tag && prefix : `${prefix}:{${tag}}`
+    if (tag === null) return null
+    return tag === '' ? prefix : `${prefix}:{${tag}}`
   }
 
   failed(error: Error): void {

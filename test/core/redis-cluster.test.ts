@@ -209,7 +209,7 @@ describeWithRedis('a link to a Redis Cluster that changes', () => {
     await victim.kill()
     await until(() => up.shards.every(({ isUp }) => !isUp), 'all masters to say that the cluster is down')
     await victim.restart()
-    expect(await up.whenUp(10_000)).toBe(true)
+    expect(await up.whenUp(20_000)).toBe(true)
   })
 })
 

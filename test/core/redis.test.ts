@@ -80,6 +80,14 @@ describeWithRedis('a link to a healthy Redis', () => {
     expect(await redis.ask('CLIENT', 'LIST')).toContain('name=weirgate-test')
   })
 
+  it('is one shard for all keys, and writes its probes where it is told', async () => {
+    const up = await linkUp(redis.url, { probeKey: 'test:probe' })
+    expect(up.shards).toEqual([up.shardOf('a')])
+    expect(up.shardOf('b')).toBe(up.shardOf('a'))
+    expect(up.shardOf('a').keyOf('test:each')).toBe('test:each')
+    expect(await redis.ask('GET', 'test:probe')).toBe('1')
+  })
+
   it('takes 1,000 commands in flight and refuses the next at once', async () => {
     const up = await linkUp(redis.url)
     const codes = await Promise.all(Array.from({ length: 1001 }, () => codeOf(up.command('PING'))))
