@@ -135,9 +135,9 @@ routes: [{path: /slots, limits: [slots]}, {path: /held, limits: [slots]}]
   await Promise.all(leaving)
   const freeMs = await timeUntil(async () => (await ask(1, '/slots')).status === 200, 2)
   tell(
-    '11. clients that end their side and go free their slots within 500 ms (probed after 100 and 350 ms), for all gateways',
+    '11. clients that end their side and go free their slots within 100 ms, for all gateways',
     `${full} while all were taken; after ${shown(freeMs)}`,
-    full === 429 && (freeMs <= 500 ? true : freeMs <= 2000 ? 'unsure' : false),
+    full === 429 && (freeMs <= 100 ? true : freeMs <= 300 ? 'unsure' : false),
   )
   const held = Array.from({ length: 50 }, () => hold(2))
   await fill()

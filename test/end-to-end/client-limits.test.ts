@@ -5,7 +5,7 @@
 import http from 'node:http'
 import net from 'node:net'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { converse, request } from '../support/client.ts'
+import { type Conversation, converse, request } from '../support/client.ts'
 import { startBareOrigin } from '../support/bare-origin.ts'
 import { expectWorking, openConnections, settled, startEdge, startGatewayBefore } from '../support/edge.ts'
 import { until } from '../support/gateway.ts'
@@ -522,14 +522,19 @@ describe('clients that end their side', () => {
   }
   const finals = (received: string) => readAnswers(received).filter(({ status }) => status >= 200)
 
-  it('get their answer all the same', async () => {
+  it('get their answer all the same, whole, behind a few interim answers', async () => {
     const { gateway } = await startEdge({
       script: (_message, response) => void setTimeout(() => response.end('late'), 700),
     })
-    const answers = finals(await sendAndEnd(gateway.port, GET))
+    const received = await sendAndEnd(gateway.port, GET)
+    const answers = finals(received)
     expect(answers.map((answer) => [answer.status, answer.body, field(answer, 'connection')])).toEqual([
       [200, 'late', 'close'],
     ])
+    const interim = statuses(received).slice(0, -1)
+    expect(interim).toEqual(interim.map(() => 100))
+    expect(interim.length).toBeGreaterThanOrEqual(1)
+    expect(interim.length).toBeLessThanOrEqual(5)
     expect(await gateway.requestLines(1)).toEqual([expect.objectContaining({ status_code: 200 })])
   })
 
@@ -547,7 +552,31 @@ describe('clients that end their side', () => {
 
   it('are asked to look at no interim answer when the real one is quick', async () => {
     const { gateway } = await startEdge()
-    expect(statuses(await sendAndEnd(gateway.port, GET))).toEqual([200])
+    expect(statuses(await sendAndEnd(gateway.port, GET.replace('/x', '/health')))).toEqual([200])
+  })
+
+  /** Time on the one loop on which all of this runs: a slow machine makes it as late as the gateway's own timers. */
+  const loopTime = async (...steps: readonly number[]): Promise<void> => {
+    for (const ms of steps) await pause(ms)
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+  }
+
+  it.each<[how: string, bytes: string, leave: (client: Conversation) => void, within: readonly number[]]>([
+    ['by ending it', GET, (client) => client.destroy(), [50, 50]],
+    ['by ending it, with another request behind', GET + GET, (client) => client.destroy(), [50, 50]],
+    ['by a reset', GET, (client) => client.reset(), []],
+    ['by a reset, with another request behind', GET + GET, (client) => client.reset(), []],
+    ['by a reset, in a body that nobody takes', post('Content-Length: 9\r\n', 'x'), (client) => client.reset(), []],
+  ])('and have gone %s are known to be gone within 100 ms, or at once', async (_how, bytes, leave, within) => {
+    const edge = await startEdge({ script: () => {} })
+    const client = await converse(edge.gateway.port, bytes)
+    await until(() => edge.origin.seen.length === 1, 'the request to arrive')
+    leave(client)
+    await client.end()
+    await loopTime(...within)
+    expect(edge.origin.aborted).toBe(1)
+    expect(edge.gateway.log.filter((line) => line['status_code'] === 499)).not.toEqual([])
+    await settled(edge)
   })
 
   it('and have gone do not keep the origin busy', async () => {
