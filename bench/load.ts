@@ -29,6 +29,7 @@ export interface LoadResult {
   /** autocannon: the 97.5th. */
   readonly p95Ms: number
   readonly p99Ms: number
+  readonly maxMs: number
 }
 
 export interface LoadGenerator {
@@ -57,9 +58,9 @@ export function createLoadGenerator(folder: string): LoadGenerator {
 const REPORT = `
 done = function(summary, latency)
   local e = summary.errors
-  io.write(string.format('\\nRESULT {"requests":%d,"errors":%d,"us":%d,"mean":%.1f,"p50":%.1f,"p95":%.1f,"p99":%.1f}\\n',
+  io.write(string.format('\\nRESULT {"requests":%d,"errors":%d,"us":%d,"mean":%.1f,"p50":%.1f,"p95":%.1f,"p99":%.1f,"max":%.1f}\\n',
     summary.requests, e.connect + e.read + e.write + e.status + e.timeout, summary.duration,
-    latency.mean, latency:percentile(50), latency:percentile(95), latency:percentile(99)))
+    latency.mean, latency:percentile(50), latency:percentile(95), latency:percentile(99), latency.max))
 end
 `
 
@@ -86,11 +87,11 @@ async function runWrk(script: string, port: number, load: Load): Promise<LoadRes
   await new Promise((resolve, reject) => wrk.once('close', resolve).once('error', reject))
   const result = /^RESULT (\{.*\})$/m.exec(said)?.[1]
   if (result === undefined) throw new Error(`wrk: ${said}`)
-  const { requests, errors, us, mean, p50, p95, p99 } = JSON.parse(result) as Record<
-    'requests' | 'errors' | 'us' | 'mean' | 'p50' | 'p95' | 'p99',
+  const { requests, errors, us, mean, p50, p95, p99, max } = JSON.parse(result) as Record<
+    'requests' | 'errors' | 'us' | 'mean' | 'p50' | 'p95' | 'p99' | 'max',
     number
   >
-  const times = { meanMs: mean / 1000, p50Ms: p50 / 1000, p95Ms: p95 / 1000, p99Ms: p99 / 1000 }
+  const times = { meanMs: mean / 1000, p50Ms: p50 / 1000, p95Ms: p95 / 1000, p99Ms: p99 / 1000, maxMs: max / 1000 }
   return { requests, errors, seconds: us / 1e6, ...times }
 }
 
@@ -103,7 +104,7 @@ async function runAutocannon(port: number, load: Load): Promise<LoadResult> {
   const setupRequest = (request: autocannon.Request) => ({ ...request, path: path.replace('{n}', String(next())) })
   const requests = numbers === undefined ? [{}] : [{ setupRequest }]
   const result = await autocannon({ url, connections, duration, headers, requests })
-  const { average, p50, p97_5, p99 } = result.latency
+  const { average, p50, p97_5, p99, max } = result.latency
   return {
     requests: result.requests.total,
     errors: result.errors + result['4xx'] + result['5xx'],
@@ -112,5 +113,6 @@ async function runAutocannon(port: number, load: Load): Promise<LoadResult> {
     p50Ms: p50,
     p95Ms: p97_5,
     p99Ms: p99,
+    maxMs: max,
   }
 }

@@ -17,8 +17,8 @@ export function pageOf(results: Results): string {
      ${rounds} rounds of ${roundSeconds} s each (fewer in some scenarios), after one that does not count; figures are medians.`,
     `CPU per request is user and system time of all processes of a server, from /proc, over the requests answered. It holds
      where the machine has other work; requests/s and times do not. "noisy" marks servers whose rounds differ by more than 20 %.`,
-    `Before it is measured, each server has to answer what is expected, and to log one line per request where it logs. All
-     logs are files on the same disk. Connections of clients are taken as long as each server's defaults have it.`,
+    `Before it is measured, each server has to answer what is expected, and the lines of its log are counted ("logged": per
+     request; 1 is all of them). All logs are files on the same disk. Connections of clients are taken as long as each server's defaults have it.`,
     `Limits are counted for each request and are never reached.`,
     ...(missing.length > 0 ? [`Not installed, so left out: ${missing.join(', ')}.`] : []),
   ]

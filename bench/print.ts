@@ -3,6 +3,10 @@
 import { FIGURES, type Figure, type Outcome, type Row, goalText, isMet } from './scenario.ts'
 
 export function printOutcome({ rows, checks }: Outcome): void {
+  if (rows.length === 0) {
+    console.log('left out: what it needs is not installed')
+    return
+  }
   const figures = figuresOf(rows)
   const table = [
     ['', ...figures.map((figure) => FIGURES[figure].title), ''],

@@ -9,6 +9,7 @@ import { benchCacheStore } from './cache-store.ts'
 import { benchLimitLease } from './limit-lease.ts'
 import { benchLimitPromises } from './limit-promises.ts'
 import { benchLimitRedis } from './limit-redis.ts'
+import { pinSelf, shareCores } from './machine.ts'
 import { pageOf } from './page.ts'
 import { publish } from './publish.ts'
 import { benchRecord } from './record.ts'
@@ -81,7 +82,10 @@ else if (unknown.length > 0) {
 
 async function suite(named: readonly string[]): Promise<void> {
   mkdirSync(FOLDER, { recursive: true })
+  const cores = shareCores()
+  pinSelf(cores.load)
   const options: SuiteOptions = {
+    cores,
     names: named.length > 0 ? named : values.guard ? GUARDED : [...SCENARIOS.keys()],
     rounds: Number(values.rounds ?? (values.quick ? 2 : 5)),
     roundSeconds: Number(values.seconds ?? (values.quick ? 1 : 2)),

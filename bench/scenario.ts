@@ -16,8 +16,12 @@ export const FIGURES = {
   p50Ms: { title: 'p50, ms', digits: 2 },
   p95Ms: { title: 'p95, ms', digits: 2 },
   p99Ms: { title: 'p99, ms', digits: 2 },
+  /** Of all rounds. */
+  maxMs: { title: 'slowest, ms', digits: 1 },
   errors: { title: 'errors', digits: 0 },
   originPerRequest: { title: 'origin asked', digits: 4 },
+  /** Lines in the log, per request, in the round that does not count. */
+  logged: { title: 'logged', digits: 2 },
   readyMs: { title: 'ready after, ms', digits: 0 },
   readyCpuMs: { title: 'CPU until then, ms', digits: 0 },
   idleConnectionBytes: { title: 'bytes per idle connection', digits: 0 },

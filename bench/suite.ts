@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createLoadGenerator } from './load.ts'
-import { describeMachine, loadAverage, pinSelf, shareCores } from './machine.ts'
+import { type Cores, describeMachine, loadAverage } from './machine.ts'
 import { startOrigin } from './origin.ts'
 import type { Peer, Server } from './peers/peer.ts'
 import { CHECKOUT, type GatewayOptions, gateway, otherCheckout, versionOfCheckout } from './peers/weirgate.ts'
@@ -33,6 +33,8 @@ export const SCENARIOS: ReadonlyMap<string, Scenario> = new Map([
 ])
 
 export interface SuiteOptions {
+  /** This process is bound to those of the load. */
+  readonly cores: Cores
   readonly names: readonly string[]
   readonly rounds: number
   readonly roundSeconds: number
@@ -46,10 +48,9 @@ export interface SuiteOptions {
   readonly profileInto: string | null
 }
 
-/** Prints as it goes. Throws where this machine cannot run it, or a server does not do what it is measured for. */
+/** Prints as it goes. Throws where a server does not do what it is measured for. */
 export async function runSuite(options: SuiteOptions): Promise<Results> {
-  const cores = shareCores()
-  pinSelf(cores.load)
+  const { cores } = options
   const folder = mkdtempSync(join(tmpdir(), 'weirgate-bench-'))
   const load = createLoadGenerator(folder)
   const origin = await startOrigin()
@@ -69,7 +70,6 @@ export async function runSuite(options: SuiteOptions): Promise<Results> {
       ...options,
       load,
       origin,
-      cores,
       gateways: (given) => gatewaysOf(options, name, given),
       missing: (what) => void missing.add(what),
       present(peers) {

@@ -25,8 +25,8 @@ export const varnish: Peer = {
     const name = join(place.folder, 'varnish')
     writeFileSync(vcl, vclOf(place.originPort))
     const jail = process.getuid?.() === 0 ? ['-j', 'none'] : []
-    // Others keep idle connections for a minute too.
-    const options = ['-s', 'malloc,256m', '-p', 'timeout_idle=65']
+    // Others keep idle connections for a minute too. The log's reader shares the core, and loses what it has not read in time.
+    const options = ['-s', 'malloc,256m', '-p', 'timeout_idle=65', '-p', 'vsl_space=512m']
     const command = ['varnishd', ...jail, '-F', '-a', `127.0.0.1:${port}`, '-f', vcl, ...options, '-n', name]
     const daemon = launch({ command: command as [string, ...string[]] }, place)
     // It waits by itself for the daemon's shared memory.

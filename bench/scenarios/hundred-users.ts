@@ -91,6 +91,7 @@ function rowOf(
       p50Ms: percentile(times, 50),
       p95Ms: percentile(times, 95),
       p99Ms: percentile(times, 99),
+      maxMs: times.at(-1) ?? Number.NaN,
       errors: asked.filter(({ isError }) => isError).length,
       originPerRequest: queries / asked.length,
     },
