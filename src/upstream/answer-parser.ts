@@ -214,8 +214,8 @@ export class AnswerParser {
     )
       return 'no valid HTTP'
     this.status = status
-    // We never ask for another protocol, and invite nobody to go on (RFC 9110 §15.2).
-    if (status < 102) return `a status ${status} that nobody asked for`
+    // We never ask for another protocol. An invitation to go on, unasked as well, has to be passed over (RFC 9110 §15.2).
+    if (status < 100 || status === 101) return `a status ${status} that nobody asked for`
     return this.#readFields(bytes, lineEnd + 2, end)
   }
 

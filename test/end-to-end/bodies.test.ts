@@ -160,6 +160,12 @@ describe('interim answers', () => {
     expect([status, text, interim]).toEqual([200, 'ok', [{ status: Number.parseInt(line), headers }]])
   })
 
+  it('[RFC 9110 §15.2.1] are passed over where they invite to go on, and nobody has asked', async () => {
+    const gateway = await startBefore('HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+    const { status, text, interim } = await request(gateway.url)
+    expect([status, text, interim]).toEqual([200, 'ok', []])
+  })
+
   it('[RFC 9111 §3] are not stored, nor are their fields', async () => {
     const gateway = await startBefore(
       'HTTP/1.1 103 Early Hints\r\nX-Hint: 1\r\n\r\nHTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 2\r\n\r\nok',

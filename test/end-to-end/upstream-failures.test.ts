@@ -415,8 +415,6 @@ describe('a hostile upstream', () => {
       '101 without being asked',
       'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n',
     ],
-    // RFC 9110 §15.2.1 would let a client skip it; the parser cannot.
-    ['100 without Expect', `HTTP/1.1 100 Continue\r\n\r\n${OK}`],
     ['101 that does not say to what', `HTTP/1.1 101 Switching Protocols\r\n\r\n${OK}`],
   ])('is a 502 upstream_invalid, and its connection is not used again: %s', async (_what, bytes) => {
     const origin = await rawOrigin((count) => (count === 1 ? bytes : OK))
