@@ -7,10 +7,12 @@
 // A request is decided here only where each of its policies has a block for it; else all of them are asked of Redis.
 //
 // What is not spent goes back when its time is over, and at the end. An instance that dies loses a block per subject.
+// What a request gives back goes into the block that it came from, where that is still here and counts as when it was
+// charged; else it waits for the next look at the blocks, or for a question to Redis, and goes back in one with others.
 //
 // Bounds: 10,000 subjects are watched at a time. Runs on every request: what is found here makes no object.
 
-import { type Standing, blankStanding } from './algorithm.ts'
+import { type Standing, WHENEVER, blankStanding } from './algorithm.ts'
 import { type LeaseRule, blockUnits, compileLease } from './lease.ts'
 import type { Demand, Quota, QuotaStore } from './quota.ts'
 
@@ -21,6 +23,8 @@ const SWEEP_MS = 25
 const PERIOD_MS = 1000
 /** Left of a block when the next is asked for. */
 const REFILL_AT = 0.25
+/** Times at which what is given back was charged; those of one subject that wait. */
+const MAX_RETURNS = 32
 /** Clocks do not tick alike, and Redis tells whole milliseconds. */
 const MARGIN_MS = 2
 
@@ -45,6 +49,12 @@ interface Block {
   readonly chargedAtMs: number
 }
 
+/** Units to be given back of what was charged at one time. */
+interface Return {
+  units: number
+  readonly chargedAtMs: number
+}
+
 /** One subject under one policy. */
 interface Borrower {
   readonly subject: string
@@ -52,6 +62,8 @@ interface Borrower {
   rule: LeaseRule
   /** Oldest first; two at most. */
   readonly blocks: Block[]
+  /** Of blocks that are gone. */
+  readonly returns: Return[]
   /** Units of the last block, for knowing when it is nearly spent. */
   units: number
   isAsking: boolean
@@ -85,6 +97,8 @@ class Lender implements Leases {
   #timer: NodeJS.Timeout | undefined
   #periodBeganMs: number
   #isClosed = false
+  /** Those with something to give back. */
+  readonly #returning = new Set<Borrower>()
   /** Blocks that have been asked for. */
   readonly #underWay = new Set<Promise<void>>()
   /** Of the request at hand, by the indexes of its demand. */
@@ -113,6 +127,7 @@ class Lender implements Leases {
       this.#spend(demand)
       return true
     }
+    if (this.#returning.size > 0) this.#giveReturnsBefore(demand)
     const decided = this.#counters.charge(demand, nowMs)
     return isLent && typeof decided !== 'boolean' ? this.#lendAfter(decided, demand) : decided
   }
@@ -133,6 +148,7 @@ class Lender implements Leases {
         subject,
         rule: lending.rule,
         blocks: [],
+        returns: [],
         units: 0,
         isAsking: false,
         taken: 0,
@@ -206,6 +222,7 @@ class Lender implements Leases {
     const { isUp, instances, clock, steadyClock } = this.#setup
     // A call that fails here would be charged to what is there for an outage.
     if (borrower.isAsking || borrower.blocks.length > 1 || this.#isClosed || !isUp()) return
+    this.#giveReturnsOf(borrower)
     const { rule, subject, rate, told } = borrower
     const units = blockUnits(rule, { rate, remaining, held, instances: instances() })
     if (units === 0) return
@@ -241,7 +258,30 @@ class Lender implements Leases {
     this.#counters.settle(rule.quota, subject, -left, chargedAtMs, Math.floor(this.#setup.clock()))
   }
 
+  /** Gives back what waits for that. */
+  #giveReturns(): void {
+    for (const borrower of this.#returning) this.#giveReturnsOf(borrower)
+  }
+
+  /** Who is asked about shall not be refused what has been given back already. */
+  #giveReturnsBefore({ subjects, from, to }: Demand): void {
+    for (let i = from; i < to; i++) {
+      const borrower = subjects[i] === null ? null : this.#borrowers[i]
+      if (borrower) this.#giveReturnsOf(borrower)
+    }
+  }
+
+  #giveReturnsOf(borrower: Borrower): void {
+    const { returns, rule, subject } = borrower
+    if (!this.#returning.delete(borrower)) return
+    const nowMs = Math.floor(this.#setup.clock())
+    for (const { units, chargedAtMs } of returns.splice(0)) {
+      this.#counters.settle(rule.quota, subject, -units, chargedAtMs, nowMs)
+    }
+  }
+
   sweep(): void {
+    this.#giveReturns()
     const steadyMs = this.#setup.steadyClock()
     const periodMs = steadyMs - this.#periodBeganMs
     const isNewPeriod = periodMs >= PERIOD_MS
@@ -281,16 +321,37 @@ class Lender implements Leases {
   }
 
   inspect(demand: Demand, nowMs: number): Promise<void> {
+    this.#giveReturns()
     return this.#counters.inspect(demand, nowMs)
   }
 
   settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, nowMs: number): void {
-    this.#counters.settle(quota, subject, delta, chargedAtMs, nowMs)
+    const borrower = this.#byPolicy.get(quota.id)?.get(subject)
+    const isOften = borrower !== undefined && (borrower.rate > 0 || borrower.blocks.length > 0)
+    if (isOften && delta < 0 && chargedAtMs !== WHENEVER) this.#takeBack(borrower, -delta, chargedAtMs)
+    else this.#counters.settle(quota, subject, delta, chargedAtMs, nowMs)
+  }
+
+  #takeBack(borrower: Borrower, units: number, chargedAtMs: number): void {
+    const { rule, blocks, returns } = borrower
+    // What was charged at the same time, in a block or not, is counted until the same time.
+    const block = rule.isReturned ? blocks.find((each) => each.chargedAtMs === chargedAtMs) : undefined
+    if (block !== undefined) {
+      block.left += units
+      return
+    }
+    const same = returns.find((each) => each.chargedAtMs === chargedAtMs)
+    if (same === undefined) returns.push({ units, chargedAtMs })
+    else same.units += units
+    this.#returning.add(borrower)
+    if (returns.length >= MAX_RETURNS) this.#giveReturnsOf(borrower)
   }
 
   reset(quota: Quota, subject: string, nowMs: number): Promise<void> {
-    // What is held here was taken from what is forgotten now.
-    this.#byPolicy.get(quota.id)?.get(subject)?.blocks.splice(0)
+    const borrower = this.#byPolicy.get(quota.id)?.get(subject)
+    // What is held here, or to be given back, was taken from what is forgotten now.
+    borrower?.blocks.splice(0)
+    borrower?.returns.splice(0)
     return this.#counters.reset(quota, subject, nowMs)
   }
 
@@ -298,6 +359,7 @@ class Lender implements Leases {
     this.#isClosed = true
     clearInterval(this.#timer)
     await Promise.all(this.#underWay)
+    this.#giveReturns()
     for (const borrowers of this.#byPolicy.values()) {
       for (const borrower of borrowers.values()) {
         for (const block of borrower.blocks.splice(0)) this.#giveBack(borrower, block)

@@ -30,6 +30,7 @@ class World {
   readonly counters = createMemoryStore()
   nowMs = 0
   calls = 0
+  corrections = 0
   /** Who the remote counter says has decided. */
   source: DecisionSource = 'redis'
   readonly #due: { atMs: number; act: () => void }[] = []
@@ -79,8 +80,10 @@ class World {
       },
       peek: (demand) => counters.peek(demand, this.serverMs),
       inspect: async () => {},
-      settle: (quota, subject, delta, chargedAtMs) =>
-        this.after(delay(), () => counters.settle(quota, subject, delta, chargedAtMs, this.serverMs)),
+      settle: (quota, subject, delta, chargedAtMs) => {
+        this.corrections++
+        this.after(delay(), () => counters.settle(quota, subject, delta, chargedAtMs, this.serverMs))
+      },
       reset: (quota, subject) => counters.reset(quota, subject, this.serverMs),
       close: () => {},
     }
@@ -89,7 +92,6 @@ class World {
 
 interface Spent {
   readonly atMs: number
-  readonly isLeased: boolean
 }
 
 /** What instances let through, each unit at the time at which it was spent. */
@@ -97,7 +99,11 @@ class Gateways {
   readonly world = new World()
   readonly all: Leases[]
   readonly spent: Spent[] = []
+  /** Units that were taken from blocks. */
+  leased = 0
   quotas: readonly Quota[]
+  /** Of the next request. */
+  backAfterMs: () => number | null = () => null
   isUp = true
 
   constructor(count: number, quotas: readonly Quota[], delay: () => number = () => 1) {
@@ -115,13 +121,23 @@ class Gateways {
     )
   }
 
-  ask(instance: number, { subject = 'ann', cost = 1 } = {}): void {
-    const demand = demandOf(this.quotas, subject, cost)
-    const answer = (this.all[instance] as Leases).charge(demand, this.world.serverMs)
+  /** backAfterMs: what it took is given back then, and so was never spent; null: it is kept. */
+  ask(instance: number, { subject = 'ann', cost = 1, backAfterMs = this.backAfterMs() } = {}): void {
+    const { world, quotas } = this
+    const store = this.all[instance] as Leases
+    const demand = demandOf(quotas, subject, cost)
+    const answer = store.charge(demand, world.serverMs)
     const note = (admitted: boolean): void => {
       const isLeased = demand.standings[0]?.source === 'lease'
-      const atMs = isLeased ? this.world.serverMs : (demand.atMs[0] as number)
-      if (admitted) for (let i = 0; i < cost; i++) this.spent.push({ atMs, isLeased })
+      const atMs = isLeased ? world.serverMs : (demand.atMs[0] as number)
+      if (admitted && isLeased) this.leased += cost
+      if (admitted && backAfterMs !== null) {
+        world.after(backAfterMs, () => {
+          for (const [i, quota] of quotas.entries()) {
+            store.settle(quota, subject, -cost, demand.atMs[i] as number, world.serverMs)
+          }
+        })
+      } else if (admitted) for (let i = 0; i < cost; i++) this.spent.push({ atMs })
     }
     if (typeof answer === 'boolean') note(answer)
     else void answer.then(note)
@@ -145,10 +161,6 @@ class Gateways {
         for (let n = 0; n < asks; n++) this.ask(instance)
       }
     }
-  }
-
-  get leased(): number {
-    return this.spent.filter(({ isLeased }) => isLeased).length
   }
 
   /** What is left where all count. */
@@ -195,13 +207,19 @@ const loads = fc.array(
   { minLength: 3, maxLength: 8 },
 )
 
-/** Random loads on three instances whose calls take up to delayMs each way. */
+/** When what was taken is given back, in milliseconds; null: never. */
+const returns = fc.array(fc.constantFrom(null, null, 0, 3, 20, 60, 200, 1200), { minLength: 5, maxLength: 30 })
+
+/** Random loads on three instances whose calls take up to delayMs each way, some of it given back. */
 async function always(quota: Quota, check: (gateways: Gateways) => void | Promise<void>): Promise<{ leased: number }> {
   const seen = { leased: 0 }
+  const delayLists = fc.array(fc.nat(12), { minLength: 7, maxLength: 30 })
   await fc.assert(
-    fc.asyncProperty(loads, fc.array(fc.nat(12), { minLength: 7, maxLength: 30 }), async (phases, delays) => {
+    fc.asyncProperty(loads, delayLists, fc.oneof(fc.constant([null]), returns), async (phases, delays, backs) => {
       let calls = 0
+      let asks = 0
       const gateways = new Gateways(3, [quota], () => delays[calls++ % delays.length] as number)
+      gateways.backAfterMs = () => backs[asks++ % backs.length] as number | null
       // Long enough for all to be known as frequent.
       await gateways.load(1100, 0.2, 0.2, 0.2)
       for (const { ms, perMs, pauseMs } of phases) {
@@ -254,6 +272,7 @@ describe('blocks of units', () => {
     const quota = quotaOf('day', { limit: 2500, window: '1d', align: 'UTC' })
     const { leased } = await always(quota, async (gateways) => {
       expect(gateways.spent.length).toBeLessThanOrEqual(2500)
+      gateways.backAfterMs = () => null
       for (let round = 0; round < 3; round++) {
         for (let i = 0; i < 2600; i++) gateways.ask(i % 3)
         // Long enough for what is held to come back, and for nobody to be known as frequent.
@@ -291,6 +310,35 @@ describe('who asks often', () => {
     await gateways.load(5000, 2)
     expect(gateways.leased - before.leased).toBeGreaterThan(9900)
     expect(gateways.world.calls - before.calls).toBeLessThan(50)
+  })
+
+  it.each([
+    ['while its block is here', 5, 40],
+    ['when its block is gone, many at once', 1500, 200],
+  ])('gives back %s, with few corrections', async (_when, backAfterMs, most) => {
+    const gateways = new Gateways(1, [quotaOf('day', DAY)])
+    await gateways.load(1200, 2)
+    gateways.backAfterMs = () => backAfterMs
+    const spent = gateways.spent.length
+    const before = gateways.world.corrections
+    await gateways.load(5000, 2)
+    expect(gateways.world.corrections - before).toBeLessThanOrEqual(most + 10)
+    await gateways.idle(2200)
+    expect([gateways.spent.length - spent, gateways.left()]).toEqual([0, 100_000 - spent])
+  })
+
+  it('is not refused what it has given back', async () => {
+    const quota = quotaOf('sliding', { limit: 1000, window: '1s' })
+    const gateways = new Gateways(1, [quota])
+    await gateways.load(1100, 0.2)
+    gateways.backAfterMs = () => 70
+    for (let i = 0; i < 2000; i++) gateways.ask(0)
+    await gateways.idle(74)
+    gateways.backAfterMs = () => null
+    const before = gateways.spent.length
+    for (let i = 0; i < 500; i++) gateways.ask(0)
+    await gateways.idle(3)
+    expect(gateways.spent.length - before).toBe(500)
   })
 
   it('is told of what is left, as if each had been asked of Redis', async () => {
