@@ -74,13 +74,18 @@ export interface Algorithm {
 /** Rules as the script of stores/redis-script.ts runs them. Lua's numbers are the doubles of JavaScript, so what is
  *  written down in the same order comes out the same. */
 export interface LuaRules {
-  /** How struct.pack packs the cells; little-endian. Another layout needs another name for the algorithm. */
+  /** How struct.pack packs the state; little-endian. Another layout needs another name for the algorithm. */
   readonly layout: string
-  /** A chunk that answers a table of fits, charge, settle, measure and fullAt. They take the cells c[1] and up, the rate r
-   *  as {limit, window, burst, starts, ends}, the last two of the calendar's window that holds now, and times in ms;
-   *  measure answers remaining, wait, next, full. Where the clock has stepped back, `moved` is set. The place
-   *  behind the cells, false at first, is the rules' own. floor, ceil, max and min are at hand. */
-  readonly source: string
+  /** Takes the cells out of a packed state that begins there. */
+  read(bytes: Buffer, from: number, cells: Float64Array, at: number): void
+  /** Lua before the rules, for what is theirs alone. */
+  readonly locals: string
+  /** Lua fields: fits, charge, settle and fullAt. They take the state c, whose values are c[4] and up, the rate r as
+   *  {limit, window, burst, starts, ends}, the last two of the calendar's window that holds now, and times in ms. charge
+   *  comes after a fits of the same request; fullAt, of what was taken now, may be 0 where an earlier one said as much.
+   *  prepare(r, now), where there is one, has added to the rate before what all states share. Where the clock has stepped
+   *  back, `moved` is set. floor, ceil, max, min, unpackBytes, pack and sub are at hand. */
+  readonly rules: string
 }
 
 export const blankStanding = (): Standing => ({

@@ -19,7 +19,8 @@ export const BLOCK_ALGORITHMS: readonly Algorithm[] = [leasedGcra]
 
 export interface Quota {
   readonly id: string
-  /** Stands for the identity where there is room for 32 bits only; no two policies of a configuration have the same. */
+  /** Stands for the identity where there is room for 32 bits only, never 0; no two policies of a configuration have the
+   *  same. */
   readonly number: number
   /** What the key is made of. Subjects of quotas with the same scope are the same. */
   readonly scope: string
@@ -82,7 +83,7 @@ export function compileQuota(name: string, options: LimitOptions): Quota {
   const id = [name, algorithm.name, windowMs, align ?? '', mode, scope].join(' ')
   return {
     id,
-    number: hash('sha256', id, 'buffer').readUInt32LE(0),
+    number: hash('sha256', id, 'buffer').readUInt32LE(0) || 1,
     scope,
     algorithm,
     rate,

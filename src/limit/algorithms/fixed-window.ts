@@ -43,27 +43,25 @@ export const fixedWindow: Algorithm = {
   spendableUntilMs: (rate, chargedAtMs) => calendarOf(rate).endMs(chargedAtMs),
 
   lua: {
-    layout: '<dd',
-    source: `
+    layout: 'dd',
+    read(bytes, from, cells, at) {
+      cells[at] = bytes.readDoubleLE(from)
+      cells[at + 1] = bytes.readDoubleLE(from + 8)
+    },
+    locals: `local ENDS, USED = 4, 5
 local function used(c, r)
-  if c[1] > r.ends then c[1] = r.ends; moved = true end
-  return c[1] == r.ends and c[2] or 0
-end
-return {
+  if c[ENDS] > r.ends then c[ENDS] = r.ends; moved = true end
+  return c[ENDS] == r.ends and c[USED] or 0
+end`,
+    rules: `
   fits = function(c, r, cost) return used(c, r) + cost <= r.limit end,
-  charge = function(c, r, cost) c[2] = used(c, r) + cost; c[1] = r.ends end,
+  charge = function(c, r, cost) c[USED] = used(c, r) + cost; c[ENDS] = r.ends end,
   settle = function(c, r, delta, chargedAt)
     if delta < 0 and chargedAt ~= ${WHENEVER} and chargedAt < r.starts then return end
-    c[2] = max(0, used(c, r) + delta)
-    c[1] = r.ends
+    c[USED] = max(0, used(c, r) + delta)
+    c[ENDS] = r.ends
   end,
-  measure = function(c, r, cost, now)
-    local inUse = used(c, r)
-    local left = inUse == 0 and 0 or max(0, r.ends - now)
-    return max(0, r.limit - inUse), inUse + cost <= r.limit and 0 or left, left, left
-  end,
-  fullAt = function(c) return c[2] == 0 and 0 or c[1] end,
-}`,
+  fullAt = function(c) return c[USED] == 0 and 0 or c[ENDS] end,`,
   },
 }
 

@@ -43,6 +43,7 @@ export const sharedGcra: Algorithm = compileGcra('shared-gcra', 0, 1)
 /** spentWithinMs: how long after its charge a unit may be spent. */
 function compileGcra(name: string, spentWithinMs: number, steps: number): Algorithm {
   const LEVELS = TIMES + steps - 1
+  const CELLS = TIMES + steps + steps - 1
 
   const lowAt = (cells: Float64Array, at: number, step: number): number =>
     step === 0 ? 0 : (cells[at + LEVELS + step] as number)
@@ -111,7 +112,7 @@ function compileGcra(name: string, spentWithinMs: number, steps: number): Algori
 
   return {
     name,
-    cells: TIMES + steps + steps - 1,
+    cells: CELLS,
 
     fits(cells, at, rate, cost, nowMs) {
       const level = Math.max(levelAt(cells, at, rate, nowMs), spentWithinMs * rate.limit)
@@ -159,14 +160,17 @@ function compileGcra(name: string, spentWithinMs: number, steps: number): Algori
     spendableUntilMs: (_rate, chargedAtMs) => chargedAtMs + spentWithinMs,
 
     lua: {
-      layout: `<${'d'.repeat(TIMES + steps + steps - 1)}`,
-      source: `
-local STEPS, TIMES, LEVELS = ${steps}, ${TIMES}, ${LEVELS}
+      layout: 'd'.repeat(CELLS),
+      read(bytes, from, cells, at) {
+        for (let i = 0; i < CELLS; i++) cells[at + i] = bytes.readDoubleLE(from + 8 * i)
+      },
+      locals: `local LEVEL, TAKEN_AT, DEBT = 4, 5, 6
+local STEPS, TIMES, LEVELS = ${steps}, ${3 + TIMES}, ${3 + LEVELS}
 local function levelAt(c, r, now)
-  local level = min(c[1], r.burst * r.window + c[3])
-  local passed = now - c[2]
+  local level = min(c[LEVEL], r.capacity + c[DEBT])
+  local passed = now - c[TAKEN_AT]
   if passed >= 0 then return max(0, level - passed * r.limit) end
-  c[2] = now
+  c[TAKEN_AT] = now
   moved = true
   return level
 end
@@ -222,23 +226,25 @@ local function giveBack(c, level, most, chargedAt)
     c[LEVELS + i] = i < since and min(own, lowest - given) or own - given
   end
   return level - given
-end
-return {
+end`,
+      rules: `
+  prepare = function(r)
+    r.capacity = r.burst * r.window
+    r.least = ${spentWithinMs} * r.limit
+  end,
   fits = function(c, r, cost, now)
-    local level = max(levelAt(c, r, now), ${spentWithinMs} * r.limit)
-    return level + cost * r.window <= r.burst * r.window
+    return max(levelAt(c, r, now), r.least) + cost * r.window <= r.capacity
   end,
   charge = function(c, r, cost, now)
     local level = levelAt(c, r, now)
     step(c, level, now)
-    c[1] = max(level, ${spentWithinMs} * r.limit) + cost * r.window
-    c[2] = now
-    c[3] = 0
+    c[LEVEL] = max(level, r.least) + cost * r.window
+    c[TAKEN_AT] = now
+    c[DEBT] = 0
   end,
   settle = function(c, r, delta, chargedAt, now)
     local level = levelAt(c, r, now)
-    local capacity = r.burst * r.window
-    local most = capacity + ${MAX_DEBT_WINDOWS} * r.limit * r.window
+    local most = r.capacity + ${MAX_DEBT_WINDOWS} * r.limit * r.window
     local units = math.abs(delta) * r.window
     local settled = level
     if delta > 0 then
@@ -247,20 +253,11 @@ return {
     elseif chargedAt <= now then
       settled = giveBack(c, level, units, chargedAt)
     end
-    c[1] = settled
-    c[2] = now
-    c[3] = max(0, settled - capacity)
+    c[LEVEL] = settled
+    c[TAKEN_AT] = now
+    c[DEBT] = max(0, settled - r.capacity)
   end,
-  measure = function(c, r, cost, now)
-    local capacity = r.burst * r.window
-    local level = levelAt(c, r, now)
-    local remaining = max(0, floor((capacity - level) / r.window))
-    return remaining, max(0, ceil((level + cost * r.window - capacity) / r.limit)),
-      level == 0 and 0 or ceil((level + (remaining + 1) * r.window - capacity) / r.limit),
-      ceil(level / r.limit)
-  end,
-  fullAt = function(c, r) return c[2] + ceil(c[1] / r.limit) end,
-}`,
+  fullAt = function(c, r) return c[TAKEN_AT] + ceil(c[LEVEL] / r.limit) end,`,
     },
   }
 }

@@ -76,78 +76,69 @@ export const slidingWindow: Algorithm = {
   spendableUntilMs: (rate, chargedAtMs) => Math.ceil(((sliceOf(chargedAtMs, rate) + 1) * rate.windowMs) / SLICES),
 
   lua: {
-    layout: `<d${'I4'.repeat(AGES)}`,
-    // One script has one time, so a state is turned once and its sum is kept.
-    source: `
-local FIRST, LAST, OWN = 2, ${1 + AGES}, ${2 + AGES}
+    // The newest slice, the sum of all counts, the newest count, and the older ones: most requests come in a slice that was
+    // charged before, and leave the older ones packed.
+    layout: `ddI4c${4 * SLICES}`,
+    read(bytes, from, cells, at) {
+      cells[at] = bytes.readDoubleLE(from)
+      for (let age = 0; age < AGES; age++) cells[at + 1 + age] = bytes.readUInt32LE(from + 16 + 4 * age)
+    },
+    locals: `local SLICE, USED, NEWEST, OLDER = 4, 5, 6, 7
+local NONE = string.rep('\\0', ${4 * SLICES})
 local function sliceOf(ms, r) return floor((ms * ${SLICES}) / r.window) end
-local function endOf(slice, r) return ceil(((slice + ${AGES}) * r.window) / ${SLICES}) end
-local function used(c, r, now)
-  if c[OWN] then return c[OWN] end
-  local slice = sliceOf(now, r)
-  local passed = slice - c[1]
-  c[1] = slice
-  if passed < 0 then moved = true end
-  if passed > 0 then
-    for i = LAST, FIRST, -1 do c[i] = i - passed >= FIRST and c[i - passed] or 0 end
+local function turn(c, r)
+  local passed = r.slice - c[SLICE]
+  if passed == 0 then return end
+  c[SLICE] = r.slice
+  if passed < 0 then
+    moved = true
+  elseif passed > ${SLICES} then
+    c[USED], c[NEWEST], c[OLDER] = 0, 0, NONE
+  elseif c[USED] > 0 then
+    local older, kept = c[OLDER], 4 * (${SLICES} - passed)
+    if c[USED] > c[NEWEST] then
+      for from = kept + 1, ${4 * SLICES}, 4 do c[USED] = c[USED] - unpackBytes('<I4', older, from) end
+    end
+    c[OLDER] = sub(NONE, 1, 4 * (passed - 1)) .. pack('<I4', c[NEWEST]) .. sub(older, 1, kept)
+    c[NEWEST] = 0
   end
-  local sum = 0
-  for i = FIRST, LAST do sum = sum + c[i] end
-  c[OWN] = sum
-  return sum
-end
-return {
-  fits = function(c, r, cost, now) return used(c, r, now) + cost <= r.limit end,
-  charge = function(c, r, cost, now)
-    c[OWN] = used(c, r, now) + cost
-    c[FIRST] = c[FIRST] + cost
+end`,
+    rules: `
+  prepare = function(r, now)
+    r.slice = sliceOf(now, r)
+    r.full = ceil(((r.slice + ${AGES}) * r.window) / ${SLICES})
   end,
-  settle = function(c, r, delta, chargedAt, now)
-    local sum = used(c, r, now)
-    local from, to = FIRST, FIRST
+  fits = function(c, r, cost)
+    turn(c, r)
+    return c[USED] + cost <= r.limit
+  end,
+  charge = function(c, r, cost)
+    c[USED] = c[USED] + cost
+    c[NEWEST] = c[NEWEST] + cost
+  end,
+  settle = function(c, r, delta, chargedAt)
+    turn(c, r)
+    local from, to = 0, 0
     if delta < 0 and chargedAt == ${WHENEVER} then
-      to = LAST
+      to = ${AGES - 1}
     elseif delta < 0 then
-      from = FIRST + c[1] - sliceOf(chargedAt, r)
+      from = r.slice - sliceOf(chargedAt, r)
       to = from
     end
-    for i = max(from, FIRST), min(to, LAST) do
-      local before = c[i]
-      c[i] = min(${MAX_COUNT}, max(0, before + delta))
-      sum = sum - before + c[i]
-      delta = delta - (c[i] - before)
-    end
-    c[OWN] = sum
-  end,
-  measure = function(c, r, cost, now)
-    local inUse = used(c, r, now)
-    local remaining = max(0, r.limit - inUse)
-    if inUse == 0 then return remaining, 0, 0, 0 end
-    local newest = FIRST
-    while c[newest] == 0 do newest = newest + 1 end
-    local full = endOf(c[1] - (newest - FIRST), r) - now
-    local neededForCost = inUse + cost - r.limit
-    local neededForNext = inUse + remaining + 1 - r.limit
-    local freed, wait, nextUnit = 0, 0, 0
-    local i = LAST
-    while i >= newest and (freed < neededForCost or freed < neededForNext) do
-      if c[i] > 0 then
-        local leaves = endOf(c[1] - (i - FIRST), r) - now
-        if freed < neededForCost then wait = leaves end
-        if freed < neededForNext then nextUnit = leaves end
-        freed = freed + c[i]
+    for age = max(from, 0), min(to, ${AGES - 1}) do
+      local before = age == 0 and c[NEWEST] or unpackBytes('<I4', c[OLDER], 4 * age - 3)
+      local after = min(${MAX_COUNT}, max(0, before + delta))
+      if age == 0 then
+        c[NEWEST] = after
+      elseif after ~= before then
+        c[OLDER] = sub(c[OLDER], 1, 4 * (age - 1)) .. pack('<I4', after) .. sub(c[OLDER], 4 * age + 1)
       end
-      i = i - 1
+      c[USED] = c[USED] - before + after
+      delta = delta - (after - before)
     end
-    return remaining, wait, nextUnit, full
   end,
-  fullAt = function(c, r)
-    for i = FIRST, LAST do
-      if c[i] > 0 then return endOf(c[1] - (i - FIRST), r) end
-    end
-    return 0
-  end,
-}`,
+  -- What lies in older slices was told of when it came.
+  fullAt = function(c, r) return c[SLICE] == r.slice and c[NEWEST] > 0 and r.full or 0 end,`,
   },
 }
 

@@ -2,7 +2,8 @@
 
 import type { Calendar, Standing } from '../algorithm.ts'
 import type { Demand, Quota } from '../quota.ts'
-import { HEAD_BYTES, ITEM_BYTES, kindOf } from './redis-script.ts'
+import { Reply } from './redis-reply.ts'
+import { kindOf } from './redis-script.ts'
 import type { Subject } from './redis-subjects.ts'
 
 /** A request that waits. */
@@ -37,10 +38,17 @@ export class Call {
   readonly #keyAts = new Map<string, number>()
   readonly #quotas: Quota[] = []
   readonly #asks: Ask[] = []
-  /** Indexes of the demands, those of one ask after the other. */
+  /** Indexes of the demands, those of one ask after the other; and where each has its key and its quota. */
   readonly #indexes: number[] = []
+  readonly #keyOf: number[] = []
+  readonly #quotaOf: number[] = []
   /** How many of them each ask has. */
   readonly #counts: number[] = []
+  /** Keys in the order in which the requests come to them; the script tells of their records. */
+  readonly #told = new Set<number>()
+  /** What requests have in common, most often all: which policies at which cost, and which of them go by the same key. */
+  readonly #shapes = new Map<string, number>()
+  readonly #keysOfRequest: number[] = []
   #requests = ''
   #corrections = ''
   #correctionCount = 0
@@ -48,16 +56,32 @@ export class Call {
   /** Adds the policies of a request that `takes` picks. */
   ask(ask: Ask, takes: (subject: Subject) => boolean): void {
     const { quotas, costs, from, to } = ask.demand
+    const keys = this.#keysOfRequest
+    keys.length = 0
     let count = 0
-    let items = ''
+    let shape = ''
+    let keyTexts = ''
     for (let i = from; i < to; i++) {
       const subject = ask.subjects[i] as Subject | null
       if (subject === null || !takes(subject)) continue
-      items += `,${this.#keyAt(subject)},${this.#quotaAt(quotas[i] as Quota)},${costs[i] as number}`
+      const keyAt = this.#keyAt(subject)
+      const quotaAt = this.#quotaAt(quotas[i] as Quota)
+      let whose = keys.indexOf(keyAt) + 1
+      if (whose === 0) {
+        whose = keys.push(keyAt)
+        keyTexts += `,${keyAt}`
+        this.#told.add(keyAt)
+      }
+      shape += `,${whose},${quotaAt},${costs[i] as number}`
       this.#indexes.push(i)
+      this.#keyOf.push(keyAt)
+      this.#quotaOf.push(quotaAt)
       count++
     }
-    this.#requests += `,${ask.isCharged ? count : -count}${items}`
+    shape = `,${count},${keys.length}${shape}`
+    let shapeAt = this.#shapes.get(shape)
+    if (shapeAt === undefined) this.#shapes.set(shape, (shapeAt = this.#shapes.size + 1))
+    this.#requests += `,${ask.isCharged ? shapeAt : -shapeAt}${keyTexts}`
     this.#counts.push(count)
     this.#asks.push(ask)
     ask.pending++
@@ -77,32 +101,35 @@ export class Call {
       rates += `,${number},${kindOf(algorithm)},${limit},${windowMs},${burst},${isEnforced ? 1 : 0}`
       rates += calendar === null ? ',0,0,0,0' : boundsAt(calendar, nowMs).text
     }
-    const { length } = this.#quotas
-    return `[${length}${rates},${this.#correctionCount}${this.#corrections},${this.#asks.length}${this.#requests}]`
+    const shapes = [...this.#shapes.keys()].join('')
+    const requests = `${this.#shapes.size}${shapes},${this.#asks.length}${this.#requests}`
+    return `[${this.#quotas.length}${rates},${this.#correctionCount}${this.#corrections},${requests}]`
   }
 
   /** Fills in the standings; only as long as all its requests wait. told: called for each policy; ended: for each request. */
-  read(reply: Buffer, told: Told, ended: (ask: Ask) => void): void {
-    const nowMs = timeOf(reply)
-    let at = HEAD_BYTES
-    let indexAt = 0
+  read(bytes: Buffer, told: Told, ended: (ask: Ask) => void): void {
+    const reply = new Reply(bytes, this.#quotas, this.keys.length, this.#told)
+    const { nowMs } = reply
+    let at = 0
     for (let asked = 0; asked < this.#asks.length; asked++) {
       const ask = this.#asks[asked] as Ask
-      const { standings, atMs } = ask.demand
-      for (const endAt = indexAt + (this.#counts[asked] as number); indexAt < endAt; indexAt++) {
-        const i = this.#indexes[indexAt] as number
-        const verdict = reply[at] as number
+      const { quotas, costs, standings, atMs } = ask.demand
+      reply.next()
+      if (!reply.isAdmitted) ask.isAdmitted = false
+      for (const endAt = at + (this.#counts[asked] as number); at < endAt; at++) {
+        const i = this.#indexes[at] as number
+        const quota = quotas[i] as Quota
+        const cost = costs[i] as number
         const standing = standings[i] as Standing
-        standing.admitted = (verdict & 1) !== 0
-        standing.remaining = reply.readUInt32LE(at + 1)
-        standing.waitMs = reply.readUInt32LE(at + 5)
-        standing.nextMs = reply.readUInt32LE(at + 9)
-        standing.fullMs = reply.readUInt32LE(at + 13)
+        const place = reply.place(this.#keyOf[at] as number, this.#quotaOf[at] as number)
+        const hasRoom = reply.nextHasRoom()
+        const isCharged = hasRoom && reply.isAdmitted && ask.isCharged
+        if (isCharged) reply.charge(place, quota, cost)
+        reply.measure(place, quota, cost, standing)
+        standing.admitted = hasRoom
         standing.source = 'redis'
         atMs[i] = nowMs
-        if ((verdict & 2) === 0) ask.isAdmitted = false
-        told(ask, i, verdict === 3, nowMs, reply.readUInt32LE(at + 17))
-        at += ITEM_BYTES
+        told(ask, i, isCharged, nowMs, reply.bornOf(place))
       }
       ended(ask)
     }
@@ -156,6 +183,3 @@ function boundsAt(calendar: Calendar, nowMs: number): Bounds {
   lastBounds.set(calendar, bounds)
   return bounds
 }
-
-/** Redis' time of a reply. */
-export const timeOf = (reply: Buffer): number => reply.readDoubleLE(0)

@@ -117,7 +117,7 @@ export class Subjects {
   #cursor = 0
 
   constructor(namespace: string, tagOf: SubjectTag) {
-    this.#prefix = `${namespace}:r1:`
+    this.#prefix = `${namespace}:r2:`
     this.#tagOf = tagOf
   }
 

@@ -6,7 +6,8 @@ import type { RedisLink } from '../../../src/core/redis.ts'
 import { type Algorithm, type Calendar, type Standing, WHENEVER, blankStanding } from '../../../src/limit/algorithm.ts'
 import { ALGORITHMS, BLOCK_ALGORITHMS, type Demand, type Quota } from '../../../src/limit/quota.ts'
 import { createMemoryStore } from '../../../src/limit/stores/memory.ts'
-import { Ask, Call, timeOf } from '../../../src/limit/stores/redis-call.ts'
+import { Ask, Call } from '../../../src/limit/stores/redis-call.ts'
+import { timeOf } from '../../../src/limit/stores/redis-reply.ts'
 import { QUOTA_SCRIPT } from '../../../src/limit/stores/redis-script.ts'
 import { Subject } from '../../../src/limit/stores/redis-subjects.ts'
 import { closeAfterEach } from '../../support/closing.ts'
@@ -250,6 +251,71 @@ describeWithRedis('the script', () => {
     )
   })
 
+  it('says the same of many requests and corrections in one call', { timeout: 60_000 }, async () => {
+    let life = 0
+    const policies = fc.array(fc.tuple(fc.nat(ALL.length - 1), rates), { minLength: 1, maxLength: 3 })
+    const turns = fc.array(
+      fc.record({
+        afterMs: forth,
+        corrections: fc.array(fc.tuple(fc.nat(2), fc.nat(2), fc.integer({ min: -4, max: 4 })), { maxLength: 3 }),
+        requests: fc.array(fc.tuple(fc.nat(2), fc.nat(2), fc.integer({ min: 1, max: 4 })), { maxLength: 12 }),
+      }),
+      { maxLength: 10 },
+    )
+    await fc.assert(
+      fc.asyncProperty(policies, turns, async (list, history) => {
+        const id = life++
+        const quotas = list.map(([algorithm, options], i) =>
+          quotaOf(ALL[algorithm] as Algorithm, { ...options, number: i + 1 }),
+        )
+        const store = createMemoryStore()
+        const known = Array.from({ length: 3 }, (_, i) => new Subject(`k:${id}-${i}`))
+        let nowMs = START_MS
+        for (const { afterMs, corrections, requests } of history) {
+          nowMs += afterMs
+          const call = new Call()
+          for (const [who, policy, delta] of corrections) {
+            const quota = quotas[policy % quotas.length] as Quota
+            if (delta === 0) await store.reset(quota, `${who}`, nowMs)
+            else store.settle(quota, `${who}`, delta, nowMs - 100, nowMs)
+            call.correct(quota, known[who] as Subject, delta, nowMs - 100)
+          }
+          const here: unknown[] = []
+          const asks = requests.map(([who, other, cost]) => {
+            // Policies of one request may be of different subjects.
+            const whose = quotas.map((_, i) => (i === 0 ? who : other))
+            const mine = demandOf(
+              quotas,
+              whose.map(String),
+              quotas.map(() => cost),
+            )
+            here.push([store.charge(mine, nowMs), numbersOf(mine.standings)])
+            const theirs = demandOf(
+              quotas,
+              whose.map(String),
+              quotas.map(() => cost),
+            )
+            const ask = new Ask(
+              theirs,
+              whose.map((i) => known[i] as Subject),
+              () => {},
+            )
+            call.ask(ask, () => true)
+            return ask
+          })
+          if (asks.length === 0 && corrections.length === 0) continue
+          call.read(
+            await send(call, nowMs),
+            () => {},
+            () => {},
+          )
+          expect(asks.map(({ isAdmitted, demand }) => [isAdmitted, numbersOf(demand.standings)])).toEqual(here)
+        }
+      }),
+      { numRuns: 100 },
+    )
+  })
+
   it('decides the requests of one call in their order', async () => {
     const quota = quotaOf(sliding, { limit: 3 })
     const asks = Array.from({ length: 5 }, () => new Ask(demandOf([quota], ['x'], [1]), [new Subject('k')], () => {}))
@@ -326,6 +392,6 @@ describeWithRedis('the script', () => {
       quotaOf(algorithm, { windowMs: 86_400_000, number: i + 1 }),
     )
     await charge(quotas, ['k', 'k', 'k'], START_MS)
-    expect(Number(await redis.ask('STRLEN', 'k'))).toBe(3 * 13 + 52 + 80 + 16)
+    expect(Number(await redis.ask('STRLEN', 'k'))).toBe(3 * 13 + 60 + 80 + 16)
   })
 })

@@ -206,7 +206,7 @@ describeWithRedis('instances that share counters', () => {
     const [instance] = (await startSome(1)) as [Instance]
     await instance.take(day(10), '192.0.2.77')
     const keys = (await redis.ask('KEYS', '*')).split('\n')
-    expect(keys.some((key) => /^test:r1:\{[\w-]{22}\}$/.test(key))).toBe(true)
+    expect(keys.some((key) => /^test:r2:\{[\w-]{22}\}$/.test(key))).toBe(true)
     const dumps = await Promise.all(keys.map((key) => redis.ask('DUMP', key)))
     expect([...keys, ...dumps].join('\n')).not.toContain('192.0.2.77')
   })
