@@ -1,8 +1,8 @@
 // Keys that were let go of lately, as fingerprints: one that comes back soon was worth keeping. A table of fixed size, 8
 // bytes a place, where a newer key takes the place of an older one; what it says may be wrong for a key in some million,
-// which costs a misjudged entry and nothing else. The seed is random, so no client can choose keys that collide.
+// which costs a misjudged entry and nothing else. The hash is keyed at random, so no client can choose keys that collide.
 
-import { randomInt } from 'node:crypto'
+import { KeyedHash } from '../../core/keyed-hash.ts'
 
 export interface Ghosts {
   add(key: string): void
@@ -15,17 +15,11 @@ export function createGhosts(places: number): Ghosts {
   const size = 2 ** Math.ceil(Math.log2(Math.max(2, places)))
   const fingerprints = new Uint32Array(size)
   const addedAt = new Uint32Array(size)
-  const seed = randomInt(2 ** 32)
+  const hash = new KeyedHash()
   let added = 0
 
-  /** FNV-1a with a last mixing (murmur3), so that its low bits depend on all of the key. */
-  function fingerprintOf(key: string): number {
-    let hash = seed ^ 0x811c9dc5
-    for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
-    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
-    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35)
-    return (hash ^ (hash >>> 16)) >>> 0 || 1
-  }
+  /** Never 0, which is an empty place. */
+  const fingerprintOf = (key: string): number => hash.of(key, 0) >>> 0 || 1
 
   return {
     add(key) {

@@ -4,8 +4,8 @@
 // A stranger who finds no room shares one of 65,536 hashed counters of the policy with others. That is stricter for
 // strangers, and a flood of made-up subjects (one /64 of IPv6 after another) can never push out a live client, as it
 // could out of an LRU. The shared counters are GCRA, whatever the policy counts with, at a rate that keeps its promise
-// (`Quota.sharedRate`). Memory at most: 9.6 MB of cells, a table of 2 MB and 100,000 bounded texts, and 2 MiB for each
-// policy that overflows. The numbers of an entry are cells[entry * STRIDE ...].
+// (`Quota.sharedRate`). Memory at most: 9.6 MB of cells, a table of 4 MB, and 2 MiB for each policy that overflows. The
+// numbers of an entry are cells[entry * STRIDE ...].
 
 import { sharedGcra } from '../algorithms/gcra.ts'
 import type { Standing } from '../algorithm.ts'
@@ -58,7 +58,8 @@ class ProcessMemory implements MemoryStore {
   /** Of the request at hand, by policy. */
   readonly #ledgerOf: Ledger[] = []
   readonly #placeOf: number[] = []
-  readonly #hashOf: number[] = []
+  readonly #lowOf: number[] = []
+  readonly #highOf: number[] = []
 
   get subjects(): number {
     return this.#table.size
@@ -87,13 +88,14 @@ class ProcessMemory implements MemoryStore {
 
   settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, nowMs: number): void {
     const ledger = this.#ledger(quota)
-    const hash = this.#table.hash(subject, ledger.salt)
-    let place = this.#table.find(hash, ledger, subject)
+    const low = this.#table.hash.of(subject, ledger.salt)
+    const { high } = this.#table.hash
+    let place = this.#table.find(low, high, ledger)
     if (place === NO_ENTRY) {
       // Forgotten, so there is nothing to give back; in a counter that strangers share, it may be another's.
       if (delta < 0) return
-      place = this.#placeOfStranger(ledger, hash, 0, nowMs)
-      if (place === NOWHERE) place = this.#enter(hash, ledger, subject)
+      place = this.#placeOfStranger(ledger, low, high, 0, nowMs)
+      if (place === NOWHERE) place = this.#enter(low, high, ledger)
     }
     if (place >= 0) {
       quota.algorithm.settle(this.#cells, place * STRIDE, quota.rate, delta, chargedAtMs, nowMs)
@@ -106,14 +108,15 @@ class ProcessMemory implements MemoryStore {
 
   reset(quota: Quota, subject: string, nowMs: number): Promise<void> {
     const ledger = this.#ledger(quota)
-    const hash = this.#table.hash(subject, ledger.salt)
-    let place = this.#table.find(hash, ledger, subject)
+    const low = this.#table.hash.of(subject, ledger.salt)
+    const { high } = this.#table.hash
+    let place = this.#table.find(low, high, ledger)
     if (place !== NO_ENTRY) {
-      this.#table.remove(place, ledger.salt)
+      this.#table.remove(place)
       ledger.entries--
     }
     // Who shares its counter is forgiven too.
-    place = this.#placeOfStranger(ledger, hash, 0, nowMs)
+    place = this.#placeOfStranger(ledger, low, high, 0, nowMs)
     if (place <= OVERFLOW) {
       const slot = (OVERFLOW - place) * sharedGcra.cells
       ledger.overflow?.fill(0, slot, slot + sharedGcra.cells)
@@ -132,16 +135,18 @@ class ProcessMemory implements MemoryStore {
       const subject = subjects[i] as string | null
       if (subject === null) continue
       const ledger = this.#ledger(quotas[i] as Quota)
-      const hash = this.#table.hash(subject, ledger.salt)
-      let place = this.#table.find(hash, ledger, subject)
+      const low = this.#table.hash.of(subject, ledger.salt)
+      const { high } = this.#table.hash
+      let place = this.#table.find(low, high, ledger)
       if (place === NO_ENTRY) {
         strangers++
-        place = this.#placeOfStranger(ledger, hash, entering, nowMs)
+        place = this.#placeOfStranger(ledger, low, high, entering, nowMs)
         if (place === NOWHERE) entering++
       }
       this.#ledgerOf[i] = ledger
       this.#placeOf[i] = place
-      this.#hashOf[i] = hash
+      this.#lowOf[i] = low
+      this.#highOf[i] = high
     }
     return strangers
   }
@@ -158,9 +163,9 @@ class ProcessMemory implements MemoryStore {
 
   /** A stranger gets an entry where there is room, unless its overflow counter still holds use of the last window: that
    *  use may be its own, and a fresh entry would forget it. entering: strangers of this request before this one. */
-  #placeOfStranger(ledger: Ledger, hash: number, entering: number, nowMs: number): number {
-    const slot = (hash >>> 8) & (OVERFLOW_SLOTS - 1)
-    if (!this.#table.hasRoom(hash, entering + 1)) {
+  #placeOfStranger(ledger: Ledger, low: number, high: number, entering: number, nowMs: number): number {
+    const slot = high & (OVERFLOW_SLOTS - 1)
+    if (!this.#table.hasRoom(low, entering + 1)) {
       ledger.overflow ??= new Float64Array(OVERFLOW_SLOTS * sharedGcra.cells)
       return OVERFLOW - slot
     }
@@ -193,9 +198,8 @@ class ProcessMemory implements MemoryStore {
 
   #take({ quotas, subjects, costs, standings, from, to }: Demand, nowMs: number): void {
     for (let i = from; i < to; i++) {
-      const subject = subjects[i] as string | null
       // One that only watches is charged as it would be if it were enforced.
-      if (subject === null || !(standings[i] as Standing).admitted) continue
+      if (subjects[i] === null || !(standings[i] as Standing).admitted) continue
       const cost = costs[i] as number
       const { algorithm, rate, sharedRate } = quotas[i] as Quota
       const ledger = this.#ledgerOf[i] as Ledger
@@ -206,7 +210,10 @@ class ProcessMemory implements MemoryStore {
         ledger.overflowIdleAtMs = Math.max(ledger.overflowIdleAtMs, idleAtMs(ledger, overflow, OVERFLOW - place))
         continue
       }
-      if (place === NOWHERE) place = this.#placeOf[i] = this.#enter(this.#hashOf[i] as number, ledger, subject)
+      if (place === NOWHERE) {
+        place = this.#enter(this.#lowOf[i] as number, this.#highOf[i] as number, ledger)
+        this.#placeOf[i] = place
+      }
       algorithm.charge(this.#cells, place * STRIDE, rate, cost, nowMs)
     }
   }
@@ -229,8 +236,8 @@ class ProcessMemory implements MemoryStore {
     }
   }
 
-  #enter(hash: number, ledger: Ledger, subject: string): number {
-    const entry = this.#table.add(hash, ledger, subject)
+  #enter(low: number, high: number, ledger: Ledger): number {
+    const entry = this.#table.add(low, high, ledger)
     this.#cells.fill(0, entry * STRIDE, (entry + 1) * STRIDE)
     ledger.entries++
     return entry
@@ -248,7 +255,7 @@ class ProcessMemory implements MemoryStore {
       if (ledger === null) continue
       const { algorithm, rate } = ledger.quota
       if (algorithm.fullAtMs(this.#cells, entry * STRIDE, rate) > nowMs) continue
-      this.#table.remove(entry, ledger.salt)
+      this.#table.remove(entry)
       ledger.entries--
     }
   }
