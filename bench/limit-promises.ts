@@ -2,8 +2,8 @@
 // measured, kept or not. A broken promise fails the run. What this machine was too busy to show is `unsure`, with the
 // reason, and fails nothing; bounds on times compare with requests to a route without limits, asked at the same time.
 //
-// Measured elsewhere: what a check costs beside a PING (`npm run bench -- limit-redis`); Redis' own clock stepping back and
-// millions of strangers (test/limit/algorithms/contract.test.ts, test/limit/stores/memory.test.ts).
+// Measured elsewhere: what a check costs (`npm run bench -- limit-redis`), what millions of strangers leave behind (`npm run
+// bench -- limit-strangers`), and Redis' own clock stepping back (test/limit/stores/redis-script.test.ts).
 
 import { addresses, hits, waits } from './promises/answers.ts'
 import { changes, clocks, cluster, quotas, stalls, units, windows } from './promises/budgets.ts'

@@ -9,6 +9,7 @@ import { benchCacheStore } from './cache-store.ts'
 import { benchLimitLease } from './limit-lease.ts'
 import { benchLimitPromises } from './limit-promises.ts'
 import { benchLimitRedis } from './limit-redis.ts'
+import { benchLimitStrangers } from './limit-strangers.ts'
 import { pinSelf, shareCores } from './machine.ts'
 import { pageOf } from './page.ts'
 import { publish } from './publish.ts'
@@ -25,6 +26,7 @@ const BENCHES: Readonly<Record<string, () => void | Promise<void>>> = {
   'limit-lease': benchLimitLease,
   'limit-promises': benchLimitPromises,
   'limit-redis': benchLimitRedis,
+  'limit-strangers': benchLimitStrangers,
   record: benchRecord,
   router: benchRouter,
   transfer: benchTransfer,
