@@ -23,7 +23,7 @@ import { GatewayError } from '../core/errors.ts'
 import { compileAnswers } from './answers.ts'
 import { GONE, compileAsking, failed } from './asking.ts'
 import { compileBodyReading } from './body-reading.ts'
-import { type Claim, unlessGone } from './claims.ts'
+import { type Bid, unlessGone } from './bids.ts'
 import { isChoosy } from './client-control.ts'
 import { sayMayVary } from './coding.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
@@ -74,7 +74,7 @@ export interface RouteCacheSetup {
 
 export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { shared, policy } = setup
-  const { flights, claims } = shared
+  const { bids, flights } = shared
   // What was shared on purpose must not outlive that purpose.
   const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id}`
   const selection = compileSelection(shared, policy, epoch)
@@ -162,9 +162,8 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const wish = wishOf(ctx)
     const isAlone = asksForPart(ctx.method, ctx.headers) || (wish !== null && isChoosy(wish))
     const maxJoins = isAlone ? 0 : MAX_JOINS
-    const miss: Miss = { isAlone, sinceMs: performance.now(), mayAsk }
+    const miss: Miss = { isAlone, sinceMs: performance.now(), mayAsk, waits: 0 }
     let joins = 0
-    let waits = 0
     for (;;) {
       for (; joins < maxJoins; joins++) {
         const flight = places.joinable(ctx, key)
@@ -177,10 +176,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
         if (hasSeenError && isSick(ctx))
           return answers.inPlaceOfError(ctx, key) ?? Promise.reject(failed(ctx, why, FAILING))
       }
-      const place = !isAlone && places.mayWait(ctx, key, shared.now()) ? `${epoch}\n${places.of(ctx, key)}` : null
-      const claim = place === null || waits === MAX_WAITS ? null : claims.take(place)
-      if (claim instanceof Promise) waits++
-      const reply = await (claim instanceof Promise ? unlessGone(ctx, claim) : leadOne(ctx, key, miss, claim))
+      const reply = await leadInTurn(ctx, key, miss)
       if (reply !== undefined) return reply
       if (ctx.aborted) throw GONE
       const stored = findFresh(ctx, key)
@@ -188,22 +184,27 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
   }
 
-  /** Leads a flight, where it may, and ends the claim as soon as that is there to be joined; undefined where something has
-   *  come meanwhile that may answer instead. */
-  async function leadOne(
-    ctx: RequestContext,
-    key: string,
-    miss: Miss,
-    claim: Claim | null,
-  ): Promise<Reply | undefined> {
+  /** Leads a flight, where it may and nobody else is about to; undefined where something has come that may answer instead,
+   *  or where others may lead now. Only who has to wait for leave bids for the place, and no longer than until the flight
+   *  is there to be joined. */
+  async function leadInTurn(ctx: RequestContext, key: string, miss: Miss): Promise<Reply | undefined> {
+    const isForOthers = !miss.isAlone && places.mayWait(ctx, key, shared.now())
+    const mayBid = isForOthers && miss.waits < MAX_WAITS
+    const other = mayBid && bids.size > 0 ? bids.at(bidPlace(ctx, key)) : null
+    if (other !== null) {
+      miss.waits++
+      return unlessGone(ctx, other) as Promise<undefined>
+    }
+    let bid: Bid | null = null
     try {
-      const isForOthers = !miss.isAlone && places.mayWait(ctx, key, shared.now())
+      if (oneFetch !== null && mayBid) bid = bids.open(bidPlace(ctx, key))
       const turn = oneFetch === null || !isForOthers ? null : await oneFetch.turn(ctx, key, miss.sinceMs)
       if (turn === 'again') return undefined
-      const answer = miss.mayAsk?.(ctx) ?? null
+      const leave = miss.mayAsk?.(ctx) ?? null
       miss.mayAsk = null
-      const refused = answer instanceof Promise ? await answer : answer
-      const hasWaited = answer instanceof Promise && !miss.isAlone
+      if (leave instanceof Promise && mayBid) bid ??= bids.open(bidPlace(ctx, key))
+      const refused = leave instanceof Promise ? await leave : leave
+      const hasWaited = leave instanceof Promise && !miss.isAlone
       const isOvertaken = hasWaited && (findFresh(ctx, key) !== null || places.joinable(ctx, key) !== undefined)
       if (refused !== null || isOvertaken) {
         turn?.begin(null)
@@ -214,9 +215,11 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       turn?.begin(flights.at(places.of(ctx, key)) ?? null)
       return replying
     } finally {
-      claim?.end()
+      bid?.end()
     }
   }
+
+  const bidPlace = (ctx: RequestContext, key: string): string => `${epoch}\n${places.of(ctx, key)}`
 
   function findFresh(ctx: RequestContext, key: string): StoredResponse | null {
     const nowMs = shared.now()
@@ -250,12 +253,13 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     }
     const askInTurn = (entry: StoredResponse) => {
       if (oneFetch === null || !places.mayWait(ctx, key, shared.now())) return ask(entry)
-      const claim = claims.take(`${epoch}\n${places.of(ctx, key)}`)
-      if (claim instanceof Promise) return
+      const place = bidPlace(ctx, key)
+      if (bids.at(place) !== null) return
+      const bid = bids.open(place)
       void oneFetch.turnOrNothing(ctx, key).then((turn) => {
         if (turn !== null) ask(entry)
         turn?.begin(flights.at(places.ofRefresh(ctx, key)) ?? null)
-        claim.end()
+        bid.end()
       })
     }
     const reading = readThrough(ctx, key, stale, null)
@@ -335,6 +339,8 @@ interface Miss {
   readonly sinceMs: number
   /** Null once it has been asked. */
   mayAsk: Stage | null
+  /** How often it has waited for another who was about to lead. */
+  waits: number
 }
 
 /** Flights to join: one for whoever asks for the key, to learn by which fields its variants are selected, and one for its

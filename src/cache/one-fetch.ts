@@ -1,9 +1,9 @@
 // One fetch for all instances: who would lead a flight takes a lease first (lease.ts). Who does not get it waits, looks at
 // what has come from the tier that all share, and begins again. In this instance one request does so for all that meet at
-// its place (claims.ts).
+// its place (bids.ts).
 
 import type { RequestContext } from '../core/context.ts'
-import { unlessGone } from './claims.ts'
+import { unlessGone } from './bids.ts'
 import type { Flight } from './collapse.ts'
 import type { StoredResponse } from './entry.ts'
 import { claimsOf } from './key.ts'
@@ -24,7 +24,7 @@ export interface Turn {
 }
 
 export interface OneFetch {
-  /** For a request that has claimed its place, and would lead a flight and let others join. sinceMs: when it began to
+  /** For a request that has bid for its place, and would lead a flight and let others join. sinceMs: when it began to
    *  wait (performance.now()). 'again': something has come or changed, look again; the time may be up then. Never rejects. */
   turn(ctx: RequestContext, key: string, sinceMs: number): Promise<Turn | 'again'>
   /** The same for a refresh that nobody waits for; null where another sees to it. */

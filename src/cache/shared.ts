@@ -1,7 +1,7 @@
 // What all routes' caches share, and what outlives a reload: the store, the tiers behind it, the fetches in flight, and
 // the bytes that are on their way into the store.
 
-import { type Claims, createClaims } from './claims.ts'
+import { type Bids, createBids } from './bids.ts'
 import { type Flights, createFlights } from './collapse.ts'
 import { type Compressor, createCompressor } from './compress.ts'
 import { type Failures, createFailures } from './failures.ts'
@@ -15,7 +15,7 @@ export interface SharedCache {
   readonly store: CacheStore
   readonly tiers: Tiers
   readonly flights: Flights
-  readonly claims: Claims
+  readonly bids: Bids
   /** Null where there are no other instances. */
   readonly leases: Leases | null
   readonly failures: Failures
@@ -42,7 +42,7 @@ export const createSharedCache = (
   store,
   tiers: createTiers(tiers, store, now),
   flights: createFlights(),
-  claims: createClaims(),
+  bids: createBids(),
   leases,
   failures: createFailures(),
   compressor: createCompressor(store),

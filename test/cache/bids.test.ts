@@ -111,6 +111,19 @@ describe('the limits on misses', () => {
     expect(limits.pending).toEqual(clients.slice(8).map(({ ctx }) => ctx))
   })
 
+  it('are not asked again for who was admitted, and joined a flight that had nothing for it', async () => {
+    const { bench, limits, clients } = await start(10)
+    for (let i = 0; i < 8; i++) await limits.decide(false)
+    await limits.decide(true)
+    await limits.decide(true)
+    expect(bench.asked).toHaveLength(1)
+    bench.asked[0]?.reply(['Cache-Control', 'private'], 'own')
+    await settle()
+    bench.asked[1]?.reply(FRESH, 'own')
+    expect(await outcomes(clients.slice(8))).toEqual(['200 own', '200 own'])
+    expect([limits.asked.length, bench.asked.length]).toEqual([10, 2])
+  })
+
   it('leave who was admitted and then found an answer with that', async () => {
     const { bench, limits, clients } = await start(1)
     const head = ['Cache-Control', 'max-age=60', 'Vary', 'X-A']
@@ -204,8 +217,8 @@ it('charges whoever asks the origin, once, and nobody twice, and lets nobody wai
     for (const { ctx } of bench.asked) {
       expect([limits.asked.includes(ctx), limits.refused.has(ctx)]).toEqual([true, false])
     }
-    const { flights, claims, fillBytes } = bench.shared
-    expect([flights.size, claims.size, fillBytes, limits.pending]).toEqual([0, 0, 0, []])
+    const { flights, bids, fillBytes } = bench.shared
+    expect([flights.size, bids.size, fillBytes, limits.pending]).toEqual([0, 0, 0, []])
   })
   await fc.assert(property, { numRuns: RUNS })
 }, 600_000)

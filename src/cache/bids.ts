@@ -1,41 +1,42 @@
-// Who is about to fetch what others want as well, and has still to ask whether it may: the limits on misses, and the lease
+// Who is about to fetch what others want as well, and has still to wait for leave: of the limits on misses, or for the lease
 // that instances share. There is one at each place. Who comes meanwhile waits until that one has gone on, and looks
 // again: mostly there is a flight to join then, for which nobody but its leader is charged; where there is none (the leader
-// was refused, or went), the next claims the place, in the order in which they came.
+// was refused, or went), the next bids for the place, in the order in which they came.
 
 import type { RequestContext } from '../core/context.ts'
 
 /** The right to ask first. */
-export interface Claim {
-  /** Lets the others go on; further calls do nothing. */
+export interface Bid {
+  /** Lets the others go on. */
   end(): void
 }
 
 /** What it holds is bounded by the requests that are open. */
-export interface Claims {
-  /** Claims a place; where another has it, answers a promise that resolves when that one has gone on. */
-  take(place: string): Claim | Promise<void>
-  /** Places that are claimed. */
+export interface Bids {
+  /** Resolves when who has bid for a place has gone on; null: nobody has. */
+  at(place: string): Promise<void> | null
+  /** For a place that nobody has bid for. */
+  open(place: string): Bid
+  /** Places that are bid for. */
   readonly size: number
 }
 
-export function createClaims(): Claims {
-  const taken = new Map<string, Promise<void>>()
+export function createBids(): Bids {
+  const ended = new Map<string, Promise<void>>()
   return {
-    take(place) {
-      const other = taken.get(place)
-      if (other !== undefined) return other
+    at: (place) => ended.get(place) ?? null,
+    open(place) {
       const { promise, resolve } = Promise.withResolvers<void>()
-      taken.set(place, promise)
+      ended.set(place, promise)
       return {
         end() {
-          if (taken.get(place) === promise) taken.delete(place)
+          ended.delete(place)
           resolve()
         },
       }
     },
     get size() {
-      return taken.size
+      return ended.size
     },
   }
 }
