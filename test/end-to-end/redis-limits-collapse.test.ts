@@ -18,6 +18,7 @@ identity: {user: [{header: x-user}]}
 `
 const ROUTES = [
   '{path: /stale/*, limits: [misses], onLimited: stale, cache: {ttl: 1h, scope: public, stale: {ifError: 1h}}}',
+  '{path: /shared/*, limits: [misses, slots], cache: {ttl: 1h, scope: public, collapse: shared}}',
   '{path: /*, limits: [misses, slots], cache: {ttl: 1h, scope: public}}',
 ]
 
@@ -92,6 +93,20 @@ describeWithRedis('clients of one cold key, under a limit on misses', () => {
     expect([decided(gateway, 'misses', 'admitted'), decided(gateway, 'slots', 'admitted')]).toEqual([1, 1])
     await until(async () => (await slotsTaken()) === 0, 'the slot to be given back')
     expect(await left(other, 'ann')).toBe(9)
+  })
+
+  it('cost one unit and one slot of all instances where those share a fetch', async () => {
+    const { gateway, other, owed, asked } = await start()
+    const both = [gateway, other]
+    // By one name, so that the key is the same.
+    const headers = { Host: 'shop.test', 'x-user': 'ann' }
+    const answers = both.flatMap(({ url }) => Array.from({ length: 50 }, () => request(`${url}/shared/x`, { headers })))
+    for (const each of both) await arrived(each, 50)
+    await asked(1)
+    owed[0]?.end('one')
+    for (const { status, text } of await Promise.all(answers)) expect([status, text]).toEqual([200, 'one'])
+    const admitted = (policy: string) => both.reduce((sum, each) => sum + decided(each, policy, 'admitted'), 0)
+    expect([owed.length, admitted('misses'), admitted('slots')]).toEqual([1, 1, 1])
   })
 
   it('are answered where the first of them is refused and another has units left', async () => {
