@@ -134,7 +134,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     sharedQuotas &&
     createQuotaLeases({
       counters: sharedQuotas,
-      isUp: () => counted.link.isUp,
+      isUp: (quota, subject) => sharedQuotas.reaches(quota, subject),
       instances: () => sharedQuotas.instances,
       clock: Date.now,
       steadyClock: () => performance.now(),

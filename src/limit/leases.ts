@@ -31,8 +31,8 @@ const MARGIN_MS = 2
 export interface LeasesSetup {
   /** What all instances share. */
   readonly counters: QuotaStore
-  /** False while those cannot be reached. */
-  readonly isUp: () => boolean
+  /** False while those of a subject cannot be reached. */
+  readonly isUp: (quota: Quota, subject: string) => boolean
   /** Instances that share the counters, this one among them. */
   readonly instances: () => number
   /** Wall clock, epoch milliseconds. */
@@ -220,10 +220,11 @@ class Lender implements Leases {
 
   #lend(borrower: Borrower, held: number, remaining: number): void {
     const { isUp, instances, clock, steadyClock } = this.#setup
-    // A call that fails here would be charged to what is there for an outage.
-    if (borrower.isAsking || borrower.blocks.length > 1 || this.#isClosed || !isUp()) return
-    this.#giveReturnsOf(borrower)
     const { rule, subject, rate, told } = borrower
+    if (borrower.isAsking || borrower.blocks.length > 1 || this.#isClosed) return
+    // A call that fails here would be charged to what is there for an outage.
+    if (!isUp(rule.quota, subject)) return
+    this.#giveReturnsOf(borrower)
     const units = blockUnits(rule, { rate, remaining, held, instances: instances() })
     if (units === 0) return
     const askedAtMs = steadyClock()

@@ -6,22 +6,26 @@ import { Reply } from './redis-reply.ts'
 import { kindOf } from './redis-script.ts'
 import type { Subject } from './redis-subjects.ts'
 
+/** What has become of one policy of a request: the script has charged it, or not; it may have, and has not said so; it has
+ *  not been asked. */
+export type Outcome = 'charged' | 'told' | 'lost' | 'unasked'
+
 /** A request that waits. */
 export class Ask {
   readonly demand: Demand
-  /** By the indexes of the demand; null where a policy does not apply. */
+  /** By the indexes of the demand; null where a policy does not apply, or is not decided by Redis. */
   readonly subjects: readonly (Subject | null)[]
   readonly answer: (admitted: boolean) => void
-  /** Calls that it is spread over and that have not ended. */
+  /** Calls that it is spread over and that have not ended. The last one's end gives the demand back to its owner. */
   pending = 0
   /** False for who only wants to know. */
   isCharged = true
   isAdmitted = true
   isFailed = false
-  /** The demand is its owner's again. */
-  isDone = false
-  /** By the indexes of the demand, Redis' time of what has been charged; of requests that are spread over calls. */
-  readonly chargedAtMs: number[] = []
+  /** By the indexes of the demand: of requests that are spread over calls, and of what has failed. */
+  readonly outcomes: Outcome[] = []
+  /** The part that has been charged here. */
+  chargedHere: Demand | null = null
 
   constructor(demand: Demand, subjects: readonly (Subject | null)[], answer: (admitted: boolean) => void) {
     this.demand = demand
@@ -135,9 +139,13 @@ export class Call {
     }
   }
 
-  /** The requests that it asks for. */
-  get asks(): readonly Ask[] {
-    return this.#asks
+  /** There will be no answer. lost: called for each policy; ended: for each request. */
+  fail(lost: (ask: Ask, index: number) => void, ended: (ask: Ask) => void): void {
+    let at = 0
+    for (const [asked, ask] of this.#asks.entries()) {
+      for (const endAt = at + (this.#counts[asked] as number); at < endAt; at++) lost(ask, this.#indexes[at] as number)
+      ended(ask)
+    }
   }
 
   /** The script must see a record once, or it would write it twice; a stranger whom there is no room to know comes as

@@ -1,7 +1,8 @@
-// Which instances share the counters, and what time it is there. Every instance writes its name down every 2 s and is
-// counted for 6 s; the number that was heard last holds while Redis is lost.
+// Which instances share the counters. Every instance writes its name down every 2 s and is counted for 6 s; the number that
+// was heard last holds while Redis is lost. On every master of a cluster, so that the loss of one is not the loss of all;
+// the answers tell the time there as well.
 
-import type { RedisLink } from '../../core/redis.ts'
+import type { RedisLink, RedisShard } from '../../core/redis.ts'
 
 const BEAT_MS = 2000
 const LIVE_MS = 6000
@@ -22,25 +23,22 @@ export interface PeersSetup {
   readonly namespace: string
   /** This instance's name, unlike any other's. */
   readonly instance: string
-  /** Wall clock, epoch milliseconds. */
-  readonly clock: () => number
+  /** A shard has told its time, epoch milliseconds. */
+  readonly heard: (shard: RedisShard, theirMs: number) => void
 }
 
 export class Peers {
   readonly #setup: PeersSetup
-  readonly #key: string
-  readonly #beat: ReturnType<RedisLink['script']>
+  readonly #name: string
+  readonly #script: ReturnType<RedisLink['script']>
   readonly #timer: NodeJS.Timeout
-  /** Redis' clock less ours. */
-  #aheadMs = 0
   #count = 1
-  #isHeard = false
 
   /** Begins to beat. */
   constructor(setup: PeersSetup) {
     this.#setup = setup
-    this.#key = `${setup.namespace}:instances`
-    this.#beat = setup.link.script(BEAT)
+    this.#name = `${setup.namespace}:instances`
+    this.#script = setup.link.script(BEAT)
     this.#timer = setInterval(() => void this.beat(), BEAT_MS)
     this.#timer.unref()
   }
@@ -50,40 +48,34 @@ export class Peers {
     return this.#count
   }
 
-  /** False until Redis has told its time. */
-  get isHeard(): boolean {
-    return this.#isHeard
+  /** Resolves when every shard that is up has answered, or cannot. */
+  async beat(): Promise<void> {
+    const shards = this.#setup.link.shards.filter(({ isUp }) => isUp)
+    const counts = await Promise.all(shards.map((shard) => this.#beatOn(shard)))
+    const heard = counts.filter((count) => count !== null)
+    // One that was wiped, or has just joined, knows of fewer.
+    if (heard.length > 0) this.#count = Math.max(1, ...heard)
   }
 
-  /** A time of ours by Redis' clock; whole milliseconds. */
-  there(ourMs: number): number {
-    return ourMs + this.#aheadMs
-  }
-
-  /** Redis has just told its time. */
-  heard(theirMs: number): void {
-    this.#aheadMs = theirMs - Math.floor(this.#setup.clock())
-    this.#isHeard = true
-  }
-
-  /** True when Redis has answered. */
-  async beat(): Promise<boolean> {
-    const { link, instance } = this.#setup
-    if (!link.isUp) return false
+  async #beatOn(shard: RedisShard): Promise<number | null> {
+    const { instance, heard } = this.#setup
+    const key = shard.keyOf(this.#name)
+    if (key === null) return null
     try {
-      const [theirMs, count] = (await this.#beat([this.#key], [instance])) as readonly [number, number]
-      this.#count = Math.max(1, count)
-      this.heard(theirMs)
-      return true
+      const [theirMs, count] = (await this.#script([key], [instance])) as readonly [number, number]
+      heard(shard, theirMs)
+      return count
     } catch {
-      // The link tells of what is wrong; the last number holds.
-      return false
+      // The link tells of what is wrong.
+      return null
     }
   }
 
   /** Takes this instance off the list. */
   async close(): Promise<void> {
     clearInterval(this.#timer)
-    await this.#setup.link.command('ZREM', this.#key, this.#setup.instance).catch(() => {})
+    const { link, instance } = this.#setup
+    const keys = link.shards.map((shard) => shard.keyOf(this.#name)).filter((key) => key !== null)
+    await Promise.all(keys.map((key) => link.command('ZREM', key, instance).catch(() => {})))
   }
 }

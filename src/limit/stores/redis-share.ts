@@ -37,6 +37,20 @@ export class Share {
     this.#sign(demand, nowMs)
   }
 
+  /** Undoes a charge that was admitted. The standings are as without it. */
+  takeBack(demand: Demand, known: readonly (Subject | null)[], instances: number, nowMs: number): void {
+    const { quotas, subjects, costs, standings, atMs, from, to } = demand
+    for (let i = from; i < to; i++) {
+      const quota = quotas[i] as Quota
+      const subject = subjects[i] as string | null
+      if (subject === null || !(standings[i] as Standing).admitted || !isCounted(quota)) continue
+      const share = this.#shareFor(quota, instances)
+      const cost = Math.min(costs[i] as number, share.rate.burst)
+      this.#counters.settle(share, subject, -cost, atMs[i] as number, nowMs)
+    }
+    this.peek(demand, known, instances, nowMs)
+  }
+
   settle(
     quota: Quota,
     subject: string,
@@ -70,7 +84,7 @@ export class Share {
       this.#subjects[i] = null
       if (subject === null) continue
       const standing = standings[i] as Standing
-      if (quota.fallback === 'share' || quota.fallback === 'full') {
+      if (isCounted(quota)) {
         this.#subjects[i] = subject
         this.#inherit(quota, share, subject, known[i] ?? null, nowMs)
       } else if (quota.fallback === 'closed') {
@@ -117,6 +131,8 @@ export class Share {
     return share.quota
   }
 }
+
+const isCounted = ({ fallback }: Quota): boolean => fallback === 'share' || fallback === 'full'
 
 function tell(
   standing: Standing,

@@ -1,0 +1,48 @@
+// What was used here while Redis was lost, in windows long enough to matter afterwards; Redis learns of it when it is back.
+// Shorter ones heal by themselves.
+
+import type { Quota } from '../quota.ts'
+import type { Mark, Subject, Subjects } from './redis-subjects.ts'
+
+const MAX_DEBTS = 10_000
+const LONG_WINDOW_MS = 60_000
+
+export interface Debt {
+  readonly quota: Quota
+  readonly subject: Subject
+  units: number
+  /** When it was used last, by our clock. */
+  atOurMs: number
+}
+
+export class Debts {
+  readonly #subjects: Subjects
+  readonly #debts = new Map<Mark, Debt>()
+
+  constructor(subjects: Subjects) {
+    this.#subjects = subjects
+  }
+
+  /** Beyond the bound, who comes first stays: a flood of strangers must not push out who was known before. */
+  owe(quota: Quota, subject: string, units: number, ourMs: number): void {
+    if (quota.rate.windowMs < LONG_WINDOW_MS) return
+    const mark = this.#subjects.find(quota, subject)?.findMark(quota) ?? null
+    const debt = mark === null ? undefined : this.#debts.get(mark)
+    if (debt !== undefined) {
+      debt.units = Math.max(0, debt.units + units)
+      debt.atOurMs = ourMs
+    } else if (units > 0 && this.#debts.size < MAX_DEBTS) {
+      const known = this.#subjects.get(quota, subject)
+      this.#debts.set(known.mark(quota), { quota, subject: known, units, atOurMs: ourMs })
+    }
+  }
+
+  forget(mark: Mark): void {
+    this.#debts.delete(mark)
+  }
+
+  /** Calls `pay` for each; those for which it answers false stay. */
+  settle(pay: (debt: Debt) => boolean): void {
+    for (const [mark, debt] of this.#debts) if (pay(debt)) this.#debts.delete(mark)
+  }
+}

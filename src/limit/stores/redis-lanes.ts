@@ -1,0 +1,283 @@
+// Calls of the script on their way. A lane leads to one shard: what is asked in one turn of the event loop goes together, in
+// one call; in a Redis Cluster, which cannot decide over two keys at once, in one call per subject. Whoever asks one shard
+// never waits for another.
+//
+// Its promise: each call is answered, or has failed, when the deadline has passed since its first request came; at once
+// where its shard is lost before it is sent. It is never repeated.
+//
+// Each shard has a clock of its own. One that has not told its time yet is taken to agree with the one that told last.
+//
+// Bounds, for each lane: 128 requests a call, of a cluster 64 calls a batch; 4 batches in flight, 32 that wait.
+
+import { Sweeper, type Wait } from '../../core/deadlines.ts'
+import type { RedisLink, RedisShard } from '../../core/redis.ts'
+import type { Quota } from '../quota.ts'
+import { type Ask, Call } from './redis-call.ts'
+import { timeOf } from './redis-reply.ts'
+import type { Subject } from './redis-subjects.ts'
+
+const MAX_ASKS = 128
+/** Of a batch for a Redis Cluster: a call for each of its subjects. */
+const MAX_CLUSTER_ASKS = 64
+/** Corrections in one batch. */
+const MAX_CORRECTIONS = 512
+/** Batches in flight. */
+const MAX_IN_FLIGHT = 4
+const MAX_WAITING = 32
+
+export interface LanesSetup {
+  readonly link: RedisLink
+  readonly script: ReturnType<RedisLink['script']>
+  /** Longest wait of a request. */
+  readonly deadlineMs: number
+  /** Wall clock, epoch milliseconds. */
+  readonly clock: () => number
+  /** Called once for each call, unless failed() is: all its requests wait for this. */
+  readonly answered: (call: Call, reply: Buffer) => void
+  /** isSent: the script may have run, or may yet. */
+  readonly failed: (call: Call, isSent: boolean) => void
+}
+
+/** Requests and corrections that go out together. */
+class Batch {
+  /** One, or one per subject. */
+  readonly calls = new Map<string, Call>()
+  /** Those that have neither been answered nor failed. */
+  readonly open = new Set<Call>()
+  asks = 0
+  corrections = 0
+  wait: Wait | null = null
+  isSent = false
+}
+
+export class Lanes {
+  readonly #setup: LanesSetup
+  readonly #deadlines: Sweeper
+  readonly #lanes = new Map<RedisShard, Lane>()
+  /** Where there is but one. */
+  readonly #only: Lane | null
+  /** The clock that told last, less ours; null: none has. */
+  #aheadMs: number | null = null
+  #isClosed = false
+
+  constructor(setup: LanesSetup) {
+    this.#setup = setup
+    this.#deadlines = new Sweeper(setup.deadlineMs, () => {})
+    this.#only = setup.link.isCluster ? null : this.#laneTo(setup.link.shardOf(''))
+  }
+
+  /** The lane to whom a subject's record is with; it may lead nowhere now. */
+  of(subject: Subject): Lane {
+    return this.#only ?? this.#laneTo(this.#setup.link.shardOf(subject.key))
+  }
+
+  /** The lane of all subjects; null where each has its own. */
+  get only(): Lane | null {
+    return this.#only
+  }
+
+  /** False where nobody can be asked. */
+  get areUsable(): boolean {
+    if (this.#only !== null) return this.#only.isUsable
+    for (const lane of this.#lanes.values()) if (lane.isUsable) return true
+    return this.#setup.link.shards.some((shard) => this.#laneTo(shard).isUsable)
+  }
+
+  /** A time of ours by Redis' clock, as far as is known; whole milliseconds. */
+  there(ourMs: number): number {
+    return ourMs + (this.#aheadMs ?? 0)
+  }
+
+  /** A shard has just told its time. */
+  heard(shard: RedisShard, theirMs: number): void {
+    this.#laneTo(shard).heard(theirMs)
+  }
+
+  /** Something has changed about which shards there are, or are up. */
+  follow(): void {
+    const { shards } = this.#setup.link
+    for (const [shard, lane] of this.#lanes) {
+      if (!shard.isUp) lane.giveUp()
+      if (!shards.includes(shard)) this.#lanes.delete(shard)
+    }
+  }
+
+  flush(): void {
+    for (const lane of this.#lanes.values()) lane.flush()
+  }
+
+  /** Fails all that has not been answered. */
+  close(): void {
+    this.#isClosed = true
+    for (const lane of this.#lanes.values()) lane.close()
+  }
+
+  #laneTo(shard: RedisShard): Lane {
+    let lane = this.#lanes.get(shard)
+    if (lane === undefined) {
+      lane = new Lane(shard, this.#setup, this.#deadlines, {
+        aheadMs: () => this.#aheadMs,
+        heard: (aheadMs) => void (this.#aheadMs = aheadMs),
+        isClosed: () => this.#isClosed,
+      })
+      this.#lanes.set(shard, lane)
+    }
+    return lane
+  }
+}
+
+/** What lanes know of each other. */
+interface Siblings {
+  readonly aheadMs: () => number | null
+  readonly heard: (aheadMs: number) => void
+  readonly isClosed: () => boolean
+}
+
+export class Lane {
+  readonly #shard: RedisShard
+  readonly #setup: LanesSetup
+  readonly #deadlines: Sweeper
+  readonly #siblings: Siblings
+  readonly #maxAsks: number
+  #open: Batch | null = null
+  #waiting: Batch[] = []
+  readonly #inFlight = new Set<Batch>()
+  #isFlushDue = false
+  #aheadMs: number | null = null
+
+  constructor(shard: RedisShard, setup: LanesSetup, deadlines: Sweeper, siblings: Siblings) {
+    this.#shard = shard
+    this.#setup = setup
+    this.#deadlines = deadlines
+    this.#siblings = siblings
+    this.#maxAsks = setup.link.isCluster ? MAX_CLUSTER_ASKS : MAX_ASKS
+  }
+
+  get isUsable(): boolean {
+    return this.#shard.isUp && this.#knownAheadMs !== null && !this.#siblings.isClosed()
+  }
+
+  /** True where ask() may be called in this turn. */
+  get hasRoom(): boolean {
+    return this.isUsable && this.#batch() !== null
+  }
+
+  /** A time of ours by the shard's clock, as far as is known; whole milliseconds. */
+  there(ourMs: number): number {
+    return ourMs + (this.#knownAheadMs ?? 0)
+  }
+
+  /** The shard has just told its time. */
+  heard(theirMs: number): void {
+    this.#aheadMs = theirMs - Math.floor(this.#setup.clock())
+    this.#siblings.heard(this.#aheadMs)
+  }
+
+  /** Asks for what a request wants of one record; key '': of all. Only where it has just had room. */
+  ask(ask: Ask, key: string): void {
+    const batch = this.#open
+    if (batch === null) throw new Error('asked a lane without room')
+    batch.asks++
+    batch.wait ??= this.#deadlines.add(() => this.#expire(batch))
+    callFor(batch, key).ask(ask, (subject) => key === '' || subject.key === key)
+  }
+
+  /** Where too many wait, it is left undone. */
+  correct(quota: Quota, subject: Subject, delta: number, chargedAtMs: number): void {
+    const batch = this.#batch()
+    if (batch === null) return
+    callFor(batch, this.#setup.link.isCluster ? subject.key : '').correct(quota, subject, delta, chargedAtMs)
+    batch.corrections++
+  }
+
+  flush(): void {
+    if (this.#open !== null) this.#waiting.push(this.#open)
+    this.#open = null
+    this.#send()
+  }
+
+  /** The shard is lost: nothing that has not been sent is waited for. */
+  giveUp(): void {
+    const unsent = this.#open === null ? this.#waiting : [...this.#waiting, this.#open]
+    this.#waiting = []
+    this.#open = null
+    for (const batch of unsent) this.#expire(batch)
+  }
+
+  close(): void {
+    this.giveUp()
+    for (const batch of this.#inFlight) this.#expire(batch)
+  }
+
+  get #knownAheadMs(): number | null {
+    return this.#aheadMs ?? this.#siblings.aheadMs()
+  }
+
+  /** The batch that takes one more; null where too many wait. */
+  #batch(): Batch | null {
+    if (this.#open !== null) {
+      if (this.#open.asks < this.#maxAsks && this.#open.corrections < MAX_CORRECTIONS) return this.#open
+      this.#waiting.push(this.#open)
+      this.#open = null
+      this.#send()
+    }
+    if (this.#waiting.length >= MAX_WAITING) return null
+    this.#open = new Batch()
+    if (!this.#isFlushDue) {
+      this.#isFlushDue = true
+      setImmediate(() => {
+        this.#isFlushDue = false
+        this.flush()
+      })
+    }
+    return this.#open
+  }
+
+  #send(): void {
+    while (this.#inFlight.size < MAX_IN_FLIGHT) {
+      const batch = this.#waiting.shift()
+      if (batch === undefined) return
+      // Its time may be over, and nobody asks any more.
+      if (batch.open.size === 0) continue
+      batch.isSent = true
+      this.#inFlight.add(batch)
+      const nowMs = this.there(Math.floor(this.#setup.clock()))
+      let pending = batch.calls.size
+      const settled = (call: Call, reply: Buffer | null): void => {
+        if (reply !== null) this.heard(timeOf(reply))
+        // Too late: the requests have been decided, and may have ended.
+        if (batch.open.delete(call)) {
+          if (reply === null) this.#setup.failed(call, true)
+          else this.#setup.answered(call, reply)
+        }
+        if (--pending > 0) return
+        if (batch.wait !== null) this.#deadlines.delete(batch.wait)
+        this.#inFlight.delete(batch)
+        this.#send()
+      }
+      for (const call of batch.calls.values()) {
+        this.#setup.script(call.keys, [call.message(nowMs)]).then(
+          (reply) => settled(call, reply as Buffer),
+          () => settled(call, null),
+        )
+      }
+    }
+  }
+
+  #expire(batch: Batch): void {
+    if (batch.wait !== null) this.#deadlines.delete(batch.wait)
+    const failed = [...batch.open]
+    batch.open.clear()
+    for (const call of failed) this.#setup.failed(call, batch.isSent)
+  }
+}
+
+function callFor(batch: Batch, key: string): Call {
+  let call = batch.calls.get(key)
+  if (call === undefined) {
+    call = new Call()
+    batch.calls.set(key, call)
+    batch.open.add(call)
+  }
+  return call
+}
