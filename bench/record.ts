@@ -66,7 +66,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
     cacheDisk: null,
     droppedLogLines: none,
     cacheTiers: () => [],
-    redisIsUp: () => null,
+    redisUp: () => null,
     limitDecisions: () => [],
   })
   const statistics = createStatistics(0)

@@ -106,7 +106,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     cacheDisk: disk,
     droppedLogLines: () => log.droppedLines,
     cacheTiers: () => shared.cache.tiers.all,
-    redisIsUp: () => redis?.isUp ?? null,
+    redisUp: () => redis?.up ?? null,
     limitDecisions: () => limits.decisions.counts(),
   })
   const recorder = createRecorder({ log, metrics, statistics }, initial.log)
@@ -196,8 +196,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
   function health(): HealthReport {
     return {
       // A refused file and a lost Redis are served around, but what runs is not what was asked for.
-      status: draining ? 'draining' : configError === null && redis?.isUp !== false ? 'ok' : 'degraded',
-      redis: redis === null ? 'off' : redis.isUp ? 'ok' : 'down',
+      status: draining ? 'draining' : configError === null && (redis === null || redis.up === 1) ? 'ok' : 'degraded',
+      redis: redis === null ? 'off' : redis.up === 1 ? 'ok' : redis.up > 0 ? 'partly' : 'down',
       upstreams: Object.fromEntries([...plan.pools.keys()].map((name) => [name, 'ok' as const])),
       config: { loaded_at: loadedAt.toISOString(), error: configError },
       version: VERSION,

@@ -73,8 +73,8 @@ export function createLeases({ link, subscribe, namespace }: LeasesSetup): Lease
   let renewing: NodeJS.Timeout | undefined
 
   // Who waits would hear of no end, and of no other owner.
-  const stopListening = link.onChange((isUp) => {
-    if (!isUp) wakeAll()
+  const stopListening = link.onChange(() => {
+    for (const digest of waiting.keys()) if (!link.shardOf(keyOf(digest)).isUp) wake(digest, null)
   })
 
   function wake(digest: string, outcome: LeaseOutcome | null): void {

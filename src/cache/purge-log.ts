@@ -103,11 +103,7 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
     void tend()
   })
   const timer = setInterval(() => void tend(), HEARTBEAT_MS)
-  const onUp = (isUp: boolean): void => {
-    if (isUp) void tend()
-  }
-  link.onChange(onUp)
-  subscriber.onChange(onUp)
+  for (const connection of [link, subscriber]) connection.onChange(() => void tend())
   void tend()
 
   // ---- following ----
@@ -141,7 +137,7 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
 
   /** Hands over what is owed, and catches up with the log. Never rejects: whatever fails is tried again. */
   function tend(): Promise<void> {
-    if (tending !== null || !link.isUp || isClosed) return tending ?? Promise.resolve()
+    if (tending !== null || !wire.isUp || isClosed) return tending ?? Promise.resolve()
     tending = (async () => {
       try {
         await handOver()

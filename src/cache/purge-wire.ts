@@ -52,6 +52,8 @@ export interface PurgeCount {
 /** Methods reject with a RedisError. */
 export interface PurgeWire {
   readonly channels: { readonly records: string; readonly counts: string }
+  /** Whether the server with the log is there. */
+  readonly isUp: boolean
   /** Adds a record and publishes it. instances: all that run. */
   append(body: PurgeBody): Promise<{ readonly record: PurgeRecord; readonly instances: readonly string[] }>
   /** At most `count` records after a place, oldest first. */
@@ -75,6 +77,9 @@ export function createPurgeWire(link: RedisLink, namespace: string, instance: st
 
   return {
     channels: { records: head, counts: channelOf(instance) },
+    get isUp() {
+      return link.shardOf(head).isUp
+    },
     async append(body) {
       const limits = [MAX_RECORDS, MAX_LOG_BYTES, LOG_TTL_MS, ALIVE_MS]
       const reply = await append([head, log, instances], [formatBody(body), ...limits])

@@ -5,7 +5,8 @@ import type { HeaderList } from './context.ts'
 
 export interface HealthReport {
   readonly status: 'ok' | 'degraded' | 'draining'
-  readonly redis: 'ok' | 'down' | 'off'
+  /** partly: of a Redis Cluster some masters are lost. */
+  readonly redis: 'ok' | 'partly' | 'down' | 'off'
   readonly upstreams: Readonly<Record<string, 'ok'>>
   readonly config: { readonly loaded_at: string; readonly error: string | null }
   readonly version: string

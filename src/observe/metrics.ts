@@ -24,7 +24,8 @@ export interface MetricSources {
     readonly counts: Readonly<Record<TierCount, number>>
   }[]
   /** Whether Redis is there; null where none is configured. */
-  readonly redisIsUp: () => boolean | null
+  /** The part of it that is up, from 0 to 1; null where there is none. */
+  readonly redisUp: () => number | null
   /** What the limits have decided since the start. */
   readonly limitDecisions: () => readonly {
     readonly policy: string
@@ -108,10 +109,16 @@ export function createMetrics(sources: MetricSources): Metrics {
     ['tier', 'result'],
     perTier({ written: 'written', dropped: 'dropped' }),
   )
-  registry.readings('gauge', 'weirgate_redis_up', '1 while Redis is used, 0 while it is lost.', [], () => {
-    const isUp = sources.redisIsUp()
-    return isUp === null ? [] : [[[], isUp ? 1 : 0]]
-  })
+  registry.readings(
+    'gauge',
+    'weirgate_redis_up',
+    '1 while Redis is used, 0 while it is lost; of a Redis Cluster the part of the masters that is used.',
+    [],
+    () => {
+      const up = sources.redisUp()
+      return up === null ? [] : [[[], up]]
+    },
+  )
   registry.readings(
     'counter',
     'weirgate_limit_decisions_total',

@@ -19,8 +19,8 @@ export interface SharedRedis {
     channels: readonly [string, ...string[]],
     onMessage: (channel: string, message: Buffer) => void,
   ) => RedisSubscriber
-  /** True when every link is. */
-  readonly isUp: boolean
+  /** The part that can be used, from 0 to 1: of the masters of a cluster, for the use that has the fewest. */
+  readonly up: number
   /** Resolves when every link is up, or after maxMs. */
   whenUp(maxMs: number): Promise<unknown>
   close(): Promise<void>
@@ -41,8 +41,8 @@ export function openRedis(options: GatewayConfig['redis'], log: ChangeLog): Shar
     purges,
     subscribe: (channels, onMessage) =>
       createRedisSubscriber({ url, name: 'feed', deadlineMs, channels }, onMessage, log),
-    get isUp() {
-      return links.every((link) => link.isUp)
+    get up() {
+      return Math.min(...links.map(({ shards }) => shards.filter(({ isUp }) => isUp).length / shards.length))
     },
     whenUp: (maxMs) => Promise.all(links.map((link) => link.whenUp(maxMs))),
     async close() {

@@ -14,7 +14,7 @@ const sources = {
   cacheDisk: { isUp: true, bytes: 4096 },
   droppedLogLines: () => 5,
   cacheTiers: () => [{ name: 'redis', counts: { hits: 4, misses: 3, bad: 2, failed: 1, written: 6, dropped: 0 } }],
-  redisIsUp: () => false,
+  redisUp: () => 0,
   limitDecisions: () => [
     { policy: 'per-client', result: 'refused', source: 'memory', count: 2 },
     { policy: 'per-client', result: 'shadowed', source: 'redis', count: 1 },

@@ -25,7 +25,7 @@ function recording(level: LogLevel = 'info') {
     cacheDisk: null,
     droppedLogLines: none,
     cacheTiers: () => [],
-    redisIsUp: () => null,
+    redisUp: () => null,
     limitDecisions: () => [],
   })
   opened.push(metrics)

@@ -12,7 +12,7 @@
 // queue behind more than one. What cannot be written is dropped: with Redis down or full, the cache is what it was without.
 
 import { hash, randomBytes } from 'node:crypto'
-import { type RedisCommand, RedisError } from '../../core/redis-reply.ts'
+import { type RedisCommand, type RedisReply, RedisError } from '../../core/redis-reply.ts'
 import type { RedisLink } from '../../core/redis.ts'
 import { ENCODING } from '../encoding.ts'
 import { type StoredResponse, selectorOf } from '../entry.ts'
@@ -64,6 +64,10 @@ redis.call('SET', to, ARGV[1] .. family .. ARGV[3] .. ARGV[4] .. ARGV[5], 'PX', 
 /** A value as it lies there: nothing, something that is no use, or its head. */
 type Found = Opened | 'absent' | 'bad' | 'failed'
 
+/** False where the server has not answered, or not in time. */
+const isAnswer = (reply: RedisReply | RedisError): boolean =>
+  !(reply instanceof RedisError) || reply.code === 'redis_error'
+
 /** link: for this tier alone; it stays the caller's. now: wall clock, milliseconds. */
 export function createRedisTier(link: RedisLink, namespace: string, now: () => number): CacheTier {
   const counts = { hits: 0, misses: 0, bad: 0, failed: 0, written: 0, dropped: 0 } satisfies TierCounts
@@ -77,9 +81,8 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
   let isClosed = false
   /** On the clock of this process; 0: the last batch was taken. */
   let pausedUntilMs = 0
-  const stopListening = link.onChange((isUp) => {
-    if (isUp) flush()
-  })
+  const stopListening = link.onChange(() => flush())
+  const isUp = (primary: string): boolean => link.shardOf(primary).isUp
 
   const primaryOf = (key: string, epoch: string): string =>
     `${namespace}:c1:{${hash('sha256', JSON.stringify([ENCODING, key, epoch]), 'base64url')}}`
@@ -152,7 +155,7 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
   }
 
   function flush(): void {
-    if (flushing !== null || writes.size + deletes.size === 0) return
+    if (flushing !== null || writes.size + removable().length === 0) return
     flushing = writeAll().finally(() => {
       flushing = null
     })
@@ -162,23 +165,36 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
   async function writeAll(): Promise<void> {
     // What is stored in this turn goes together.
     await new Promise((resolve) => setImmediate(resolve))
-    while (writes.size + deletes.size > 0) {
-      if (!(await removeAll()) || performance.now() < pausedUntilMs) return dropAll()
+    for (let batch = removable(); writes.size + batch.length > 0; batch = removable()) {
+      if (!(await remove(batch)) || performance.now() < pausedUntilMs) return dropAll()
       await writeBatch()
     }
   }
 
-  /** False where Redis could not be asked; then they wait for better times. */
-  async function removeAll(): Promise<boolean> {
-    const batch = [...deletes].slice(0, MAX_BATCH)
-    if (batch.length === 0) return true
-    try {
-      await link.pipeline(batch.map((primary) => ['UNLINK', primary]))
-    } catch {
-      return false
+  /** Primaries that can be removed now; others wait for their server. */
+  function removable(): string[] {
+    const batch: string[] = []
+    for (const primary of deletes) {
+      if (batch.length === MAX_BATCH) break
+      if (isUp(primary)) batch.push(primary)
     }
-    for (const primary of batch) deletes.delete(primary)
-    return true
+    return batch
+  }
+
+  /** False where some could not be asked for; these wait for better times. */
+  async function remove(batch: readonly string[]): Promise<boolean> {
+    if (batch.length === 0) return true
+    let isDone = true
+    try {
+      const replies = await link.pipeline(batch.map((primary) => ['UNLINK', primary]))
+      for (const [i, reply] of replies.entries()) {
+        if (isAnswer(reply)) deletes.delete(batch[i] as string)
+        else isDone = false
+      }
+    } catch {
+      isDone = false
+    }
+    return isDone
   }
 
   function dropAll(): void {
@@ -208,10 +224,10 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
     if (commands.length === 0) return
     try {
       const replies = await link.pipeline(commands)
-      const refused = replies.filter((reply) => reply instanceof RedisError).length
-      counts.written += replies.length - refused
-      counts.dropped += refused
-      pausedUntilMs = refused === 0 ? 0 : performance.now() + REFUSED_PAUSE_MS
+      const failures = replies.filter((reply) => reply instanceof RedisError)
+      counts.written += replies.length - failures.length
+      counts.dropped += failures.length
+      pausedUntilMs = failures.some(isAnswer) ? performance.now() + REFUSED_PAUSE_MS : 0
     } catch {
       counts.dropped += commands.length
       dropAll()
@@ -234,7 +250,7 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
       const at = variantOf(primary, selectorDigest(entry))
       drop(at)
       const isTooMuch = entry.sizeBytes > MAX_ENTRY_BYTES || waitingBytes + entry.sizeBytes > MAX_WAITING_BYTES
-      if (isTooMuch || isClosed || !link.isUp) {
+      if (isTooMuch || isClosed || !isUp(primary)) {
         counts.dropped++
         return
       }
@@ -252,7 +268,7 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
         if (deletes.size <= MAX_DELETES) break
         deletes.delete(oldest)
       }
-      if (link.isUp) flush()
+      flush()
     },
     purge: () => Promise.resolve(0),
     written: async () => await flushing,

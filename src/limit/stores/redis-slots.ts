@@ -6,7 +6,7 @@
 // free; while it is held it is renewed. What is taken and given back in one turn of the event loop goes in one call of
 // the script (in a Redis Cluster, one per subject), given back first.
 //
-// Its promise: nobody waits longer than the link's deadline, nor at all while Redis is lost. Then, as the policy's
+// Its promise: nobody waits longer than the link's deadline, nor at all while Redis (of a cluster: its master) is lost. Then, as the policy's
 // `fallback` says, this instance goes by what it holds itself. What it took meanwhile it registers when Redis is back, and
 // what a Redis that has lost its data no longer knows as well: renewing is taking without asking.
 //
@@ -117,8 +117,9 @@ export function createRedisSlots(setup: RedisSlotsSetup): SlotStore {
   let slotsAskedFor = 0
   let renewing: NodeJS.Timeout | undefined
 
-  const stopListening = link.onChange((isUp) => {
-    if (isUp) void renew()
+  const isUp = (key: string): boolean => link.shardOf(key).isUp
+  const stopListening = link.onChange(() => {
+    void renew()
     void flush()
   })
 
@@ -126,7 +127,7 @@ export function createRedisSlots(setup: RedisSlotsSetup): SlotStore {
     const id = `${quota.id}\n${name}`
     const subject = subjects.get(id) ?? open(id, tagOf(quota.id, name))
     const member = `${instance}:${(slotsAskedFor++).toString(36)}`
-    if (!link.isUp) return decideHere(quota, subject, member)
+    if (!isUp(subject.key)) return decideHere(quota, subject, member)
     subject.waiting++
     return new Promise((resolve) => {
       const answer = (told: number | null): void => {
@@ -197,7 +198,7 @@ export function createRedisSlots(setup: RedisSlotsSetup): SlotStore {
         subject.held.delete(member)
         subject.heldByAll = Math.max(subject.held.size, subject.heldByAll - 1)
         forgetUnused(subject)
-        if (isTold || link.isUp) giveBack(subject.key, member)
+        if (isTold || isUp(subject.key)) giveBack(subject.key, member)
       },
     }
   }
@@ -215,23 +216,17 @@ export function createRedisSlots(setup: RedisSlotsSetup): SlotStore {
 
   async function flush(): Promise<void> {
     isFlushDue = false
-    const asks = asked
+    const steps = [...released, ...asked]
     asked = []
-    if (!link.isUp) {
-      for (const { answer } of asks) answer?.(null)
-      return
-    }
-    const steps = [...released, ...asks]
-    released = []
-    await send(steps)
+    released = steps.filter(({ key, answer }) => answer === null && !isUp(key))
+    for (const { key, answer } of steps) if (!isUp(key)) answer?.(null)
+    await send(steps.filter(({ key }) => isUp(key)))
   }
 
   async function renew(): Promise<void> {
-    if (!link.isUp) return
+    const reachable = [...subjects.values()].filter(({ key }) => isUp(key))
     await send(
-      [...subjects.values()].flatMap(({ key, held }) =>
-        Array.from(held, (member) => ({ key, limit: RENEW, member, answer: null })),
-      ),
+      reachable.flatMap(({ key, held }) => Array.from(held, (member) => ({ key, limit: RENEW, member, answer: null }))),
     )
   }
 
@@ -264,7 +259,7 @@ export function createRedisSlots(setup: RedisSlotsSetup): SlotStore {
     used({ id }, name) {
       const subject = subjects.get(`${id}\n${name}`)
       if (subject === undefined) return 0
-      return link.isUp ? Math.max(subject.held.size, subject.heldByAll) : subject.held.size
+      return isUp(subject.key) ? Math.max(subject.held.size, subject.heldByAll) : subject.held.size
     },
     async close() {
       stopListening()
