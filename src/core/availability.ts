@@ -60,14 +60,9 @@ export class Availability {
     return this.#isUp
   }
 
-  /** There is a connection. */
-  connected(): void {
-    this.#breaker.hasten()
-    this.look()
-  }
-
-  /** Looks at once, instead of with the next probe. */
+  /** Looks at once, instead of with the next probe: there is a connection, or other news. */
   look(): void {
+    this.#breaker.hasten()
     this.#probeAfter(0)
   }
 

@@ -77,7 +77,7 @@ export class Shard {
 
   connected(): void {
     this.#trouble = 'connection closed'
-    this.#availability.connected()
+    this.#availability.look()
   }
 
   look(): void {

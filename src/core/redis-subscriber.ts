@@ -54,7 +54,7 @@ class Subscriber extends Connection implements RedisSubscriber {
       failed: (error) => void (this.#trouble = this.#inWords(error)),
       connected: () => {
         this.#trouble = 'connection closed'
-        this.#availability.connected()
+        this.#availability.look()
       },
       lost: () => this.#availability.lost(this.#trouble),
       moved: () => this.look(),

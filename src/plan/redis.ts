@@ -4,8 +4,10 @@
 import type { GatewayConfig } from '../config/schema.ts'
 import type { ChangeLog } from '../core/availability.ts'
 import { parseRedisUrl } from '../core/redis-url.ts'
+import type { RedisConnection } from '../core/redis-connection.ts'
 import { type RedisSubscriber, createRedisSubscriber } from '../core/redis-subscriber.ts'
 import { type RedisLink, createRedisLink } from '../core/redis.ts'
+import { gatherNews } from './redis-news.ts'
 
 export interface SharedRedis {
   /** Of the cache tier. */
@@ -30,23 +32,37 @@ export interface SharedRedis {
 export function openRedis(options: GatewayConfig['redis'], log: ChangeLog): SharedRedis | null {
   const { url, deadline: deadlineMs, namespace } = options
   if (url === '') return null
-  const cache = createRedisLink({ url, name: 'cache', deadlineMs }, log)
-  const purges = createRedisLink({ url, name: 'purges', deadlineMs }, log)
+  const news = gatherNews(log)
+  const cache = createRedisLink({ url, name: 'cache', deadlineMs }, news)
+  const purges = createRedisLink({ url, name: 'purges', deadlineMs }, news)
   // A replica, or a server that is full, can count nothing.
-  const limits = createRedisLink({ url, name: 'limits', deadlineMs, probeKey: `${namespace}:probe` }, log)
+  const limits = createRedisLink({ url, name: 'limits', deadlineMs, probeKey: `${namespace}:probe` }, news)
   const links = [cache, limits, purges]
+  const connections = new Set<RedisConnection>()
+  /** What one of them has seen the others need not find out with their own next probe, or by making a request wait. */
+  const tellOthers = (connection: RedisConnection): void => {
+    connections.add(connection)
+    connection.onChange(() => {
+      for (const other of connections) if (other !== connection) other.look()
+    })
+  }
+  links.forEach(tellOthers)
   return {
     cache,
     limits,
     purges,
-    subscribe: (channels, onMessage) =>
-      createRedisSubscriber({ url, name: 'feed', deadlineMs, channels }, onMessage, log),
+    subscribe(channels, onMessage) {
+      const subscriber = createRedisSubscriber({ url, name: 'feed', deadlineMs, channels }, onMessage, news)
+      tellOthers(subscriber)
+      return subscriber
+    },
     get up() {
       return Math.min(...links.map(({ shards }) => shards.filter(({ isUp }) => isUp).length / shards.length))
     },
     whenUp: (maxMs) => Promise.all(links.map((link) => link.whenUp(maxMs))),
     async close() {
       await Promise.all(links.map((link) => link.close()))
+      news.close()
     },
   }
 }

@@ -121,11 +121,27 @@ routes: [{path: /*, limits: [new-one, per-client]}]
     await redis.restart()
     await until(() => all.every(({ gateway }) => gateway.health().redis === 'ok'), 'all to have Redis again')
     expect((await get(first, '/login')).status).toBe(200)
-    const lines = first.log.filter(({ message }) => /^Redis is (?:up|down)$/.test(String(message)))
-    expect(lines.filter(({ redis: name }) => name === 'limits').map(({ message }) => message)).toEqual([
-      'Redis is up',
-      'Redis is down',
-      'Redis is up',
+  })
+
+  it.each([
+    ['dies', () => redis.kill(), () => redis.restart()],
+    ['hangs', async () => redis.pause(), async () => redis.resume()],
+  ])('say in one line each that Redis %s and that it is back', async (_how, lose, find) => {
+    const { all, first } = await startThree()
+    const uses = 'cache, feed, limits, purges'
+    const told = () =>
+      first.log.flatMap(({ message, redis: name }) => (/^Redis is /.test(String(message)) ? [[message, name]] : []))
+    await until(() => told().length > 0, 'the first line')
+    await lose()
+    await whenLost(all)
+    await until(() => told().length > 1, 'the second line')
+    await find()
+    await until(() => all.every(({ gateway }) => gateway.health().redis === 'ok'), 'all to have Redis again')
+    await until(() => told().length > 2, 'the third line')
+    expect(told()).toEqual([
+      ['Redis is up', uses],
+      ['Redis is down', uses],
+      ['Redis is up', uses],
     ])
   })
 
