@@ -127,7 +127,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
     tagOf: compileSubjectTag(secretOf(initial.redis)),
     instance,
   }
-  const sharedQuotas = counted && createRedisStore({ ...counted, deadlineMs, clock: Date.now })
+  const sharedQuotas =
+    counted && createRedisStore({ ...counted, assumedInstances: initial.redis.instances, deadlineMs, clock: Date.now })
   const sharedSlots = counted && createRedisSlots({ ...counted, instances: () => sharedQuotas?.instances ?? 1 })
   const leasedQuotas =
     counted &&

@@ -45,6 +45,11 @@ const redisOptions = z.strictObject({
     .prefault('weirgate')
     .describe('prefix of every key'),
   deadline: duration({ minMs: 1 }).prefault('25ms').describe('longest wait of a request for Redis'),
+  instances: count({ min: 1, max: 10_000 })
+    .prefault(1)
+    .describe(
+      'how many instances there are, for the share of one that starts while Redis is down; from then on, those that Redis knows of are counted',
+    ),
   secret: text('a text that nobody can guess', (value) => (value.length >= 16 ? null : 'at least 16 characters'))
     .optional()
     .describe(

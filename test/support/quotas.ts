@@ -41,6 +41,9 @@ export interface InstanceOptions {
   /** How far its clock is ahead. */
   readonly aheadMs?: number
   readonly probeKey?: string
+  readonly assumedInstances?: number
+  /** How long to wait for Redis. */
+  readonly readyMs?: number
 }
 
 const tagOf = compileSubjectTag('a secret of all instances')
@@ -50,13 +53,28 @@ export function instancesFor(opened: <T extends Closable>(part: T) => T) {
   const { link: connect } = linksFor(opened)
   let made = 0
   return async (url: string, options: InstanceOptions = {}): Promise<Instance> => {
-    const { deadlineMs = 2000, linkDeadlineMs = deadlineMs, aheadMs = 0, probeKey } = options
+    const {
+      deadlineMs = 2000,
+      linkDeadlineMs = deadlineMs,
+      aheadMs = 0,
+      probeKey,
+      assumedInstances = 1,
+      readyMs = 10_000,
+    } = options
     const link = connect(url, { deadlineMs: linkDeadlineMs, ...(probeKey === undefined ? {} : { probeKey }) })
     const clock = () => Date.now() + aheadMs
     const store = opened(
-      createRedisStore({ link, namespace: 'test', tagOf, instance: `i${made++}`, deadlineMs, clock }),
+      createRedisStore({
+        link,
+        namespace: 'test',
+        tagOf,
+        instance: `i${made++}`,
+        assumedInstances,
+        deadlineMs,
+        clock,
+      }),
     )
-    await store.whenReady(10_000)
+    await store.whenReady(readyMs)
     const charge = (demand: Demand) => store.charge(demand, clock())
     return {
       link,

@@ -1,6 +1,6 @@
 // Which instances share the counters. Every instance writes its name down every 2 s and is counted for 6 s; the number that
-// was heard last holds while Redis is lost. On every master of a cluster, so that the loss of one is not the loss of all;
-// the answers tell the time there as well.
+// was heard last holds while Redis is lost, one of the configuration's until any was. On every master of a cluster, so that
+// the loss of one is not the loss of all; the answers tell the time there as well.
 
 import type { RedisLink, RedisShard } from '../../core/redis.ts'
 
@@ -23,6 +23,8 @@ export interface PeersSetup {
   readonly namespace: string
   /** This instance's name, unlike any other's. */
   readonly instance: string
+  /** How many there are taken to be until Redis has said. */
+  readonly assumed: number
   /** A shard has told its time, epoch milliseconds. */
   readonly heard: (shard: RedisShard, theirMs: number) => void
 }
@@ -32,11 +34,12 @@ export class Peers {
   readonly #name: string
   readonly #script: ReturnType<RedisLink['script']>
   readonly #timer: NodeJS.Timeout
-  #count = 1
+  #count: number
 
   /** Begins to beat. */
   constructor(setup: PeersSetup) {
     this.#setup = setup
+    this.#count = setup.assumed
     this.#name = `${setup.namespace}:instances`
     this.#script = setup.link.script(BEAT)
     this.#timer = setInterval(() => void this.beat(), BEAT_MS)

@@ -34,6 +34,8 @@ export interface RedisStoreSetup {
   readonly tagOf: SubjectTag
   /** This instance's name, unlike any other's. */
   readonly instance: string
+  /** How many instances there are taken to be until Redis has said; default 1. */
+  readonly assumedInstances?: number
   /** Longest wait of a request. */
   readonly deadlineMs: number
   /** Wall clock, epoch milliseconds. */
@@ -68,7 +70,8 @@ class SharedCounters implements RedisStore {
   readonly #isHere: boolean[] = []
   #isClosed = false
 
-  constructor({ link, namespace, tagOf, instance, deadlineMs, clock }: RedisStoreSetup) {
+  constructor(setup: RedisStoreSetup) {
+    const { link, namespace, tagOf, instance, assumedInstances = 1, deadlineMs, clock } = setup
     this.#link = link
     this.#script = link.script(QUOTA_SCRIPT)
     this.#clock = clock
@@ -84,6 +87,7 @@ class SharedCounters implements RedisStore {
       link,
       namespace,
       instance,
+      assumed: assumedInstances,
       heard: (shard, theirMs) => this.#lanes.heard(shard, theirMs),
     })
     this.#subjects = new Subjects(namespace, tagOf)

@@ -7,7 +7,7 @@ import type { Quota } from '../../../src/limit/quota.ts'
 import { closeAfterEach } from '../../support/closing.ts'
 import { type Instance, demandOf, instancesFor, quotaOf } from '../../support/quotas.ts'
 import { whenDown } from '../../support/redis-link.ts'
-import { type RedisServer, describeWithRedis, startRedis, until } from '../../support/redis.ts'
+import { type RedisServer, describeWithRedis, freePort, startRedis, until } from '../../support/redis.ts'
 
 const opened = closeAfterEach()
 const start = instancesFor(opened)
@@ -246,6 +246,16 @@ describeWithRedis('instances that share counters', () => {
     await instances[2]?.store.close()
     await until(() => first.store.instances === 2, 'the one that left to be noticed')
     expect(instances[1]?.store.instances).toBeLessThanOrEqual(3)
+  })
+
+  it('take themselves for as many as they were told of until Redis says how many they are', async () => {
+    const port = await freePort()
+    const lonely = await start(`redis://127.0.0.1:${port}`, { assumedInstances: 3, readyMs: 1 })
+    const quota = hour(30)
+    const verdicts = await Promise.all(Array.from({ length: 30 }, () => lonely.take(quota, 'x')))
+    expect(admitted(verdicts)).toBe(10)
+    opened(await startRedis([], port))
+    await until(() => lonely.store.instances === 1, 'Redis to say that it is alone')
   })
 
   /** Instances that know of each other. */
