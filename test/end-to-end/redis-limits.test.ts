@@ -130,7 +130,9 @@ routes: [{path: /*, limits: [new-one, per-client]}]
     const { all, first } = await startThree()
     const uses = 'cache, feed, limits, purges'
     const told = () =>
-      first.log.flatMap(({ message, redis: name }) => (/^Redis is /.test(String(message)) ? [[message, name]] : []))
+      first.log.flatMap(({ message, redis: name }) =>
+        String(message).startsWith('Redis is ') ? [[message, name]] : [],
+      )
     await until(() => told().length > 0, 'the first line')
     await lose()
     await whenLost(all)
