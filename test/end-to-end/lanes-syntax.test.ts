@@ -2,8 +2,8 @@
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { differences } from '../support/lanes/compare.ts'
-import { type Pair, startPair } from '../support/lanes/pair.ts'
-import { row } from '../support/lanes/rows.ts'
+import { type Pair, SETTLED, startPair } from '../support/lanes/pair.ts'
+import { get, row } from '../support/lanes/rows.ts'
 import { SWEEPS, SYNTAX } from '../support/lanes/syntax.ts'
 import { originOfAll, yamlOfAll } from '../support/lanes/table.ts'
 
@@ -32,7 +32,7 @@ describe('the lanes cannot be told apart by', () => {
     expect(await differences(pair, rows, 'behind')).toBe('')
   })
   it.each(Object.entries(SWEEPS))('any byte %s', async (_where, requestWith) => {
-    const rows = BYTES.map((byte) => row(`byte ${byte.charCodeAt(0)}`, requestWith(byte)))
-    expect(await differences(pair, rows)).toBe('')
+    const rows = BYTES.map((byte) => row(`byte ${byte.charCodeAt(0)}`, requestWith(byte), SETTLED, requestWith(byte)))
+    expect(await differences(pair, [row('asked for', get('/plain'), get('/only/plain')), ...rows])).toBe('')
   })
 })

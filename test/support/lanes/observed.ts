@@ -11,6 +11,8 @@ export interface Observed {
   readonly closedBy: 'end' | 'reset' | null
   /** The connection was still good for another request at the end. */
   readonly staysOpen: boolean
+  /** How long the gateway took to close, where that was waited for. Not compared. */
+  readonly waitedMs: number | null
   /** The lines of the requests, in order. */
   readonly log: readonly string[]
   /** What the origin was asked, in order. */

@@ -156,6 +156,15 @@ interface Client {
   end(last: Talk['last']): Promise<Observed>
 }
 
+/** Has something begun some days ago: the time since then, which some answers tell, has one length for months. */
+function longAgo<T>(begin: () => T): T {
+  const nowMs = performance.now()
+  const clock = vi.spyOn(performance, 'now').mockReturnValue(nowMs - 1e9)
+  const begun = begin()
+  clock.mockRestore()
+  return begun
+}
+
 interface SideParts {
   readonly gateway: TestGateway
   readonly origin: Origin
@@ -169,7 +178,7 @@ async function startSide(
   echo: Echo,
 ): Promise<Side> {
   const origin = await startOrigin(script())
-  const gateway = await startGateway(yaml(origin.url, lanes), {}, { lanes })
+  const gateway = await longAgo(() => startGateway(yaml(origin.url, lanes), {}, { lanes }))
   const { headers } = await request(`${gateway.url}/marker`, { headers: { Host: 'gateway.test' } })
   const idPrefix = /^.*-/.exec(String(headers['x-request-id']))?.[0] ?? ''
   const side = { gateway, origin, own: { idPrefix, originPort: origin.port, hasOtherClock }, echo }
@@ -196,6 +205,7 @@ async function connect({ gateway, origin, own, echo }: SideParts, from?: string)
   /** What has been received, with the time by the clock. */
   const pieces: Piece[] = []
   let isFinished = false
+  let waitedMs: number | null = null
 
   /** Resolves when nothing moves any more: no byte on its way, nobody at work. */
   async function settle(): Promise<void> {
@@ -229,8 +239,12 @@ async function connect({ gateway, origin, own, echo }: SideParts, from?: string)
       case 'finished':
         finish()
         return turn()
-      case 'closed':
-        return client.end()
+      case 'closed': {
+        const sinceMs = performance.now()
+        await client.end()
+        waitedMs = performance.now() - sinceMs
+        return
+      }
       case 'paused':
         return client.pause()
       case 'resumed':
@@ -273,6 +287,7 @@ async function connect({ gateway, origin, own, echo }: SideParts, from?: string)
         answers: transcriber.answers(pieces),
         closedBy: client.closedBy,
         staysOpen,
+        waitedMs,
         log: gateway.log.slice(loggedBefore).map((line) => transcriber.logLine(line)),
         asked: await Promise.all(origin.seen.slice(askedBefore).map((seen) => transcriber.asked(seen))),
       }
