@@ -14,7 +14,7 @@ export function pageOf(results: Results): string {
   const notes = [
     `Weirgate ${commit}, ${measuredAt}, on ${machine}. Load by ${load}.`,
     `Each server has one core, with one worker or thread; the load and the origin have the others. Servers take turns,
-     ${rounds} rounds of ${roundSeconds} s each (fewer in some scenarios), after one that does not count; figures are medians.`,
+     ${rounds} rounds of ${roundSeconds} s each (fewer in some scenarios), after rounds that do not count; figures are medians.`,
     `CPU per request is user and system time of all processes of a server, from /proc, over the requests answered. It holds
      where the machine has other work; requests/s and times do not. "noisy" marks servers whose rounds differ by more than 20 %.`,
     `Before it is measured, each server has to answer what is expected, and the lines of its log are counted ("logged": per

@@ -42,9 +42,9 @@ Scenarios, beside peers where they are installed; all of them without a name:
 Benches of single parts:
   ${Object.keys(BENCHES).join(' ')}
 
-  --quick          fewer and shorter rounds
+  --quick          fewer rounds, fewer stored answers, users for a shorter time
   --rounds N       rounds that count, for each server (5; quick: 2)
-  --seconds N      length of a round (2; quick: 1)
+  --seconds N      length of a round, whole (1)
   --peers A,B      only these peers beside the gateway; none: --peers ''
   --against DIR    a second checkout of Weirgate, its packages installed, as one more peer
   --profile        a CPU profile of the gateway for each scenario, into bench/results
@@ -90,7 +90,7 @@ async function suite(named: readonly string[]): Promise<void> {
     cores,
     names: named.length > 0 ? named : values.guard ? GUARDED : [...SCENARIOS.keys()],
     rounds: Number(values.rounds ?? (values.quick ? 2 : 5)),
-    roundSeconds: Number(values.seconds ?? (values.quick ? 1 : 2)),
+    roundSeconds: Number(values.seconds ?? 1),
     quick: values.quick,
     against: values.against ?? null,
     peers: values.peers?.split(',') ?? null,
