@@ -7,6 +7,7 @@
 
 import { addresses, hits, waits } from './promises/answers.ts'
 import { changes, clocks, cluster, quotas, stalls, units, windows } from './promises/budgets.ts'
+import { floods } from './promises/floods.ts'
 import { outages, slots, wipes } from './promises/losses.ts'
 import { type Row, type Verdict, inWorld } from './promises/world.ts'
 
@@ -24,6 +25,7 @@ export async function benchLimitPromises(): Promise<void> {
     units,
     waits,
     hits,
+    floods,
     slots,
     addresses,
     changes,

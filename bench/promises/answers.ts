@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { admitted, crowd, read, remainingOf } from './fleet.ts'
-import { CLIENTS, type World, exact, subject } from './world.ts'
+import { type World, exact, subject } from './world.ts'
 
 /** 13. */
 export async function waits({ start, tell }: World): Promise<void> {
@@ -44,17 +44,15 @@ routes: [{path: /sliding, limits: [sliding]}, {path: /steady, limits: [steady]},
   )
 }
 
-/** 14, and the flood of 15. */
+/** 14. */
 export async function hits({ redis, start, tell }: World): Promise<void> {
   const { ask, decidedAlone } = await start(`
 limits:
   every: {limit: 1000, window: 1d, align: UTC}
   misses: {limit: 10, window: 1d, align: UTC, count: miss}
-  empty: {limit: 1, window: 1d, align: UTC}
 routes:
   - {path: /every, limits: [every], cache: {ttl: 1h}}
   - {path: /misses, limits: [misses], cache: {ttl: 1h}}
-  - {path: /empty, limits: [empty]}
 `)
   const told = await crowd(600, 30, (number) => ask(number, '/every'))
   const values = new Set(told.map(remainingOf))
@@ -79,18 +77,6 @@ routes:
     '14. hits cost nothing under `count: miss`, and no call of Redis',
     `3,000 hits, ${admitted(free)} admitted, ${used} calls in ${seconds.toFixed(1)} s (${beats} tell that the gateways live)`,
     admitted(free) === 3000 && used <= 10 * beats,
-  )
-  for (let number = 0; number < 6; number++) await ask(number, '/empty')
-  const [flooded, floodedAtMs] = [await calls(), performance.now()]
-  const refused = await crowd(20_000, CLIENTS, (number) => ask(number, '/empty'))
-  const floodSeconds = (performance.now() - floodedAtMs) / 1000
-  const perSecond = ((await calls()) - flooded) / 3 / floodSeconds - 0.5
-  tell(
-    '15. a flood on an empty day quota: <= 2 calls of Redis a second and instance, beside one every 2 s to say that it lives',
-    `${refused.length - admitted(refused)} refused, ${(refused.length / floodSeconds).toFixed(0)}/s; ${perSecond.toFixed(1)} calls`,
-    // Once a second a refusal is asked for anew, by every turn of the loop until the answer is there: on a busy machine
-    // that is several.
-    admitted(refused) === 0 && (perSecond <= 2 ? true : perSecond <= 4 ? 'unsure' : false),
   )
 }
 

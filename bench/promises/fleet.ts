@@ -250,6 +250,18 @@ export async function crowd(count: number, clients: number, asking: Asking): Pro
   return answers
 }
 
+/** The same for so long. */
+export async function crowdFor(forMs: number, clients: number, asking: Asking): Promise<Asked[]> {
+  const answers: Asked[] = []
+  const endMs = performance.now() + forMs
+  let asked = 0
+  const client = async () => {
+    while (performance.now() < endMs) answers.push(await asking(asked++))
+  }
+  await Promise.all(Array.from({ length: clients }, client))
+  return answers
+}
+
 /** Requests at a rate, whatever becomes of them. */
 export async function steady(perSecond: number, forMs: number, asking: Asking): Promise<Asked[]> {
   const pending: Promise<unknown>[] = []

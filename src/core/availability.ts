@@ -2,7 +2,8 @@
 // and the news of each change. Knows no protocol; the owner brings the probe and tells what it sees of the connection.
 //
 // Its promise: isUp costs nothing to ask; a change is told once, by one log line and one call of each listener; a service
-// lost while nobody uses it shows within two heartbeats.
+// lost while nobody uses it shows within two heartbeats of its last reply. One that replies to who uses it is not probed
+// besides.
 
 import { Breaker } from './breaker.ts'
 import { Sweeper } from './deadlines.ts'
@@ -47,6 +48,9 @@ export class Availability {
   #trouble = 'not connected yet'
   #probeTimer: NodeJS.Timeout | undefined
   #isProbing = false
+  /** Since the last heartbeat. */
+  #hasReplied = false
+  #hasFailed = false
   #isClosed = false
 
   constructor(options: AvailabilityOptions, log: ChangeLog) {
@@ -63,6 +67,7 @@ export class Availability {
   /** Looks at once, instead of with the next probe: there is a connection, or other news. */
   look(): void {
     this.#breaker.hasten()
+    this.#hasReplied = false
     this.#probeAfter(0)
   }
 
@@ -75,12 +80,14 @@ export class Availability {
 
   /** A reply came in time. */
   good(): void {
+    this.#hasReplied = true
     this.#breaker.good(performance.now())
   }
 
   /** The service answered that it cannot serve. */
   unwell(trouble: string): void {
     this.#trouble = trouble
+    this.#hasFailed = true
     this.#breaker.error(performance.now())
     this.#update()
   }
@@ -88,6 +95,7 @@ export class Availability {
   /** One sweep found this many waits past their deadline. */
   missed(count: number): void {
     this.#trouble = 'no reply by the deadline'
+    this.#hasFailed = true
     this.#breaker.missed(count, performance.now())
     this.#update()
   }
@@ -127,7 +135,12 @@ export class Availability {
   #probeAfter(delayMs: number): void {
     if (this.#isClosed) return
     clearTimeout(this.#probeTimer)
-    this.#probeTimer = setTimeout(() => void this.#probe(), delayMs)
+    this.#probeTimer = setTimeout(() => {
+      const isProved = this.#isUp && this.#hasReplied && !this.#hasFailed
+      this.#hasReplied = this.#hasFailed = false
+      if (isProved) this.#probeAfter(HEARTBEAT_MS)
+      else void this.#probe()
+    }, delayMs)
   }
 
   async #probe(): Promise<void> {
@@ -135,9 +148,12 @@ export class Availability {
     this.#isProbing = true
     const trouble = await this.#probeInTime()
     this.#isProbing = false
-    if (trouble !== null) this.#trouble = trouble
+    if (trouble !== null) {
+      this.#trouble = trouble
+      this.#hasFailed = true
+    }
     if (!this.#isUp) this.#breaker.probed(trouble === null, performance.now())
-    else if (trouble === null) this.good()
+    else if (trouble === null) this.#breaker.good(performance.now())
     else this.#breaker.missed(1, performance.now())
     this.#update()
     // One bad probe is not the end, so the next one shall tell.

@@ -144,10 +144,12 @@ export class Shard {
   }
 
   async #answers(): Promise<void> {
-    const { client, database } = this.#setup
+    const { client, database, probeKey } = this.#setup
     if (!client.isCluster) {
       // The client goes on in database 0 where the one of the URL does not exist.
-      await Promise.all([this.node.send('PING', []), database > 0 && this.node.send('SELECT', [database])])
+      if (database > 0) await this.node.send('SELECT', [database])
+      // Who writes need not ask as well.
+      else if (probeKey === undefined) await this.node.send('PING', [])
       return
     }
     // PING would not tell whether it is cut off from the others.

@@ -13,6 +13,11 @@ const MAX_SUBJECTS = 100_000
 const MAX_LOOKS = 8
 /** A refusal is not remembered for longer, since what others give back is not heard of. */
 export const MAX_REFUSAL_MS = 1000
+/** For so long before that one request may ask anew, while others are still refused: or all of a flood would, until the
+ *  first answer is there. */
+const RENEWAL_MS = 100
+/** Of what is reckoned to be the time of Redis. */
+const CLOCK_ERROR_MS = 100
 
 /** One subject under one policy, as this instance knows it. */
 export class Mark {
@@ -25,6 +30,8 @@ export class Mark {
   refusedUntilMs = 0
   refusedCost = 0
   waitEndsAtMs = 0
+  /** A request asks whether the refusal still holds. */
+  isRenewing = false
   /** Units that this instance has charged, in the calendar's window that ends at `ownEndMs`, in the entry born then. */
   own = 0
   ownEndMs = 0
@@ -44,6 +51,7 @@ export class Mark {
     this.nextAtMs = nowMs + standing.nextMs
     this.fullAtMs = nowMs + standing.fullMs
     this.isNews = true
+    this.isRenewing = false
     if (standing.admitted || !quota.isEnforced) {
       this.refusedUntilMs = 0
       return
@@ -56,8 +64,14 @@ export class Mark {
   /** True where it is known that this cost does not fit. */
   refuses(cost: number, nowMs: number): boolean {
     const leftMs = this.refusedUntilMs - nowMs
-    // Longer than ever said: the clock has stepped back.
-    return leftMs > 0 && leftMs <= MAX_REFUSAL_MS && cost >= this.refusedCost
+    // Much longer than ever said: the clock has stepped back. How far it is from ours is known to some milliseconds only.
+    return leftMs > 0 && leftMs <= MAX_REFUSAL_MS + CLOCK_ERROR_MS && cost >= this.refusedCost
+  }
+
+  /** True for a refusal that holds on, is about to be forgotten, and that nobody asks about. */
+  isDue(nowMs: number): boolean {
+    const { refusedUntilMs } = this
+    return !this.isRenewing && nowMs >= refusedUntilMs - RENEWAL_MS && refusedUntilMs < this.waitEndsAtMs
   }
 
   forget(): void {

@@ -6,8 +6,8 @@
 // not answered in time is decided here, as `fallback` says (redis-share.ts). No request finds out whether Redis is back.
 // While one master of a cluster is lost, only its subjects are decided here, also of a request that is about others too.
 //
-// A refusal is remembered for as long as it holds, at most a second: who hammers an empty budget costs no call. It is
-// exact unless somebody gives units back.
+// A refusal is remembered for as long as it holds, at most a second: who hammers an empty budget costs one call in that
+// time. It is exact unless somebody gives units back.
 //
 // Nothing is charged twice: no call is repeated, and a call without an answer counts as carried out. After an outage,
 // what was used in long windows is taken from the shared counters as well (redis-debts.ts).
@@ -231,21 +231,40 @@ class SharedCounters implements RedisStore {
     return partOf(demand, (i) => this.#isHere[i] === true)
   }
 
-  /** True where it is known that a policy refuses; then all standings are as far as is known. */
+  /** True where it is known that a policy refuses; then all standings are as far as is known. A refusal that is about to be
+   *  forgotten is asked about anew. */
   #isRefused(demand: Demand, ourMs: number): boolean {
     const { quotas, costs, from, to } = demand
+    let isDue = false
     for (let i = from; i < to; i++) {
       const quota = quotas[i] as Quota
       const known = this.#known[i] ?? null
       if (known === null || !quota.isEnforced) continue
       const cost = costs[i] as number
-      const nowMs = (this.#lane[i] ?? this.#lanes).there(ourMs)
-      if (cost <= quota.rate.burst && known.findMark(quota)?.refuses(cost, nowMs) !== true) continue
+      const lane = this.#lane[i] ?? null
+      const nowMs = (lane ?? this.#lanes).there(ourMs)
+      if (cost <= quota.rate.burst) {
+        const mark = known.findMark(quota)
+        if (mark?.refuses(cost, nowMs) !== true) continue
+        if (lane?.isUsable === true && mark.isDue(nowMs)) {
+          isDue = true
+          continue
+        }
+      }
       this.#isHere.fill(false, from, to)
       this.#recall(demand, ourMs)
       return true
     }
+    if (isDue) this.#renew(demand, ourMs)
     return false
+  }
+
+  /** This request asks, and who comes meanwhile does not. */
+  #renew({ quotas, from, to }: Demand, ourMs: number): void {
+    for (let i = from; i < to; i++) {
+      const mark = this.#known[i]?.findMark(quotas[i] as Quota) ?? null
+      if (mark?.isDue((this.#lane[i] ?? this.#lanes).there(ourMs)) === true) mark.isRenewing = true
+    }
   }
 
   /** How those stand whom this instance does not decide about, as far as is known. */

@@ -3,6 +3,7 @@
 
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import type { Standing } from '../../../src/limit/algorithm.ts'
 import type { Quota } from '../../../src/limit/quota.ts'
 import { closeAfterEach } from '../../support/closing.ts'
 import { type Instance, demandOf, instancesFor, quotaOf } from '../../support/quotas.ts'
@@ -145,6 +146,53 @@ describeWithRedis('instances that share counters', () => {
     expect(await instance.take(quota, 'y')).toBe(true)
     instance.store.settle(quota, 'x', -1, Date.now(), Date.now())
     expect(await instance.take(quota, 'x')).toBe(true)
+  })
+
+  it('ask anew for a refusal before it is forgotten, once for all who come meanwhile', async () => {
+    const [instance] = (await startSome(1)) as [Instance]
+    const quota = day(1)
+    const refusal = demandOf([quota], ['x'])
+    for (let i = 0; i < 2; i++) await instance.charge(refusal)
+    const ask = (toldMs: number, afterMs: number, demand = demandOf([quota], ['x'])) =>
+      instance.store.charge(demand, toldMs + afterMs)
+    const before = await calls()
+    const toldMs = refusal.atMs[0] as number
+    // Redis' time is known to some milliseconds only.
+    expect(ask(toldMs, -50)).toBe(false)
+    expect(ask(toldMs, 800)).toBe(false)
+    const renewal = ask(toldMs, 950, refusal)
+    for (let i = 0; i < 100; i++) expect(ask(toldMs, 950)).toBe(false)
+    expect(await renewal).toBe(false)
+    expect((await calls()) - before).toBe(1)
+    redis.pause()
+    const renewedMs = refusal.atMs[0] as number
+    const lost = ask(renewedMs, 950)
+    expect(lost).toBeInstanceOf(Promise)
+    expect(ask(renewedMs, 990)).toBe(false)
+    // An answer that does not come refuses nobody for longer than the second.
+    const later = ask(renewedMs, 1010)
+    expect(later).toBeInstanceOf(Promise)
+    redis.resume()
+    expect([await lost, await later]).toEqual([false, false])
+  })
+
+  it('renew no refusal for a request that another policy refuses, and none that ends by itself', async () => {
+    const [instance] = (await startSome(1)) as [Instance]
+    const [quota, other] = [day(1), hour(1)]
+    const brief = quotaOf('brief', { limit: 1, window: '500ms' })
+    const refused = demandOf([quota], ['x'])
+    for (let i = 0; i < 2; i++) await instance.charge(refused)
+    const laterMs = (refused.atMs[0] as number) + 950
+    await instance.take(other, 'x')
+    expect(instance.store.charge(demandOf([quota, other], ['x', 'x'], [1, 2]), laterMs)).toBe(false)
+    expect(instance.store.charge(demandOf([quota], ['x']), laterMs)).toBeInstanceOf(Promise)
+    const short = demandOf([brief], ['y'])
+    while (await instance.charge(short));
+    const endsMs = (short.atMs[0] as number) + (short.standings[0] as Standing).waitMs
+    expect(instance.store.charge(demandOf([brief], ['y']), endsMs - 2)).toBe(false)
+    const all = [1, 2, 3].map(() => instance.store.charge(demandOf([brief], ['y']), endsMs + 2))
+    for (const each of all) expect(each).toBeInstanceOf(Promise)
+    await Promise.all(all.map(async (each) => each))
   })
 
   it('do not ask their own clocks', async () => {
