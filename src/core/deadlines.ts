@@ -3,19 +3,18 @@
 //
 // Each sweep marks first and judges after the loop has polled its sockets once more, so that a reply which lies in the
 // socket already counts as come. A sweep that is itself late tells of a stall in which no reply could be read: the clock
-// of every wait then starts again, once for each, so that an always late loop still ends every wait within two limits
-// and its own delay.
+// of every wait has stood still for as long as that. Between two sweeps it goes on by the period at least, so an always
+// late loop ends every wait as well: within the limit and its own delays.
 
 /** Period of the sweeps, while there is something to sweep. */
 const SWEEP_MS = 5
-/** A sweep later than this does not count. */
+/** A sweep later than this tells of a stall. */
 const LATE_MS = 12
 
 /** One wait; an opaque handle outside. */
 export interface Wait {
   readonly expire: () => void
   deadlineMs: number
-  isForgiven: boolean
 }
 
 export class Deadlines {
@@ -33,7 +32,7 @@ export class Deadlines {
   }
 
   add(nowMs: number, expire: () => void): Wait {
-    const wait = { expire, deadlineMs: nowMs + this.#limitMs, isForgiven: false }
+    const wait = { expire, deadlineMs: nowMs + this.#limitMs }
     this.#waits.add(wait)
     return wait
   }
@@ -45,13 +44,13 @@ export class Deadlines {
 
   /** A sweep begins, which was due at expectedMs. */
   mark(nowMs: number, expectedMs: number): void {
-    if (nowMs - expectedMs > LATE_MS) this.#forgive(nowMs)
+    this.#excuse(nowMs - expectedMs, nowMs)
     this.#markedAtMs = nowMs
   }
 
   /** Ends the sweep after one more poll: expires what was due at its mark. Answers how many that were. */
   judge(nowMs: number): number {
-    if (nowMs - this.#markedAtMs > LATE_MS) this.#forgive(nowMs)
+    this.#excuse(nowMs - this.#markedAtMs, nowMs)
     let expired = 0
     for (const wait of this.#waits) {
       if (wait.deadlineMs > this.#markedAtMs) break
@@ -62,12 +61,9 @@ export class Deadlines {
     return expired
   }
 
-  #forgive(nowMs: number): void {
-    for (const wait of this.#waits) {
-      if (wait.isForgiven) continue
-      wait.isForgiven = true
-      wait.deadlineMs = nowMs + this.#limitMs
-    }
+  #excuse(lateMs: number, nowMs: number): void {
+    if (lateMs <= LATE_MS) return
+    for (const wait of this.#waits) wait.deadlineMs = Math.min(wait.deadlineMs + lateMs, nowMs + this.#limitMs)
   }
 }
 
