@@ -123,7 +123,7 @@ ${ROUTES.map((route) => `  - ${route}`).join('\n')}
     // What the other two hold comes back within a second.
     let before = -1
     await until(async () => {
-      if (await crowd.ask(gateway)) return false
+      while (await crowd.ask(gateway));
       const isSettled = before === crowd.taken
       before = crowd.taken
       await new Promise((resolve) => setTimeout(resolve, 1200))
