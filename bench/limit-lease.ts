@@ -32,7 +32,6 @@ export async function benchLimitLease(): Promise<void> {
   const counters = createRedisStore({ ...setup, clock: Date.now })
   const store = createLeases({
     counters,
-    isUp: () => link.isUp,
     instances: () => counters.instances,
     clock: Date.now,
     steadyClock: () => performance.now(),

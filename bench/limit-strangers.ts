@@ -128,7 +128,6 @@ async function measure(isLimited: boolean, collect: () => void): Promise<Told> {
   await counters.whenReady(5000)
   const quotas = createLeases({
     counters,
-    isUp: () => link.isUp,
     instances: () => counters.instances,
     clock: Date.now,
     steadyClock: () => performance.now(),

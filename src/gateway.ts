@@ -131,11 +131,9 @@ export function createGateway(setup: GatewaySetup): Gateway {
     counted && createRedisStore({ ...counted, assumedInstances: initial.redis.instances, deadlineMs, clock: Date.now })
   const sharedSlots = counted && createRedisSlots({ ...counted, instances: () => sharedQuotas?.instances ?? 1 })
   const leasedQuotas =
-    counted &&
     sharedQuotas &&
     createQuotaLeases({
       counters: sharedQuotas,
-      isUp: (quota, subject) => sharedQuotas.reaches(quota, subject),
       instances: () => sharedQuotas.instances,
       clock: Date.now,
       steadyClock: () => performance.now(),

@@ -59,7 +59,6 @@ async function decisions({ redis, tell }: Pick<World, 'redis' | 'tell'>): Promis
   })
   const quotas = createLeases({
     counters,
-    isUp: () => link.isUp,
     instances: () => counters.instances,
     clock: Date.now,
     steadyClock: () => performance.now(),

@@ -3,18 +3,20 @@
 //
 // Its promise: never more than the limit. A block is charged like a request, before anything of it is spent, and spent
 // only while that means the same as a charge at that time: until its slice, its window or its time is over by the clock of
-// Redis, taken from when the call was sent, which is never too late. One that may not have been charged is not spent.
-// A request is decided here only where each of its policies has a block for it; else all of them are asked of Redis.
+// Redis, taken from when the call was sent, which is never too late. One that may not have been charged is not spent, nor
+// one that a reset or a lower limit has overtaken. A request is decided here only where each of its policies has a block
+// for it; else all of them are asked of Redis.
 //
 // What is not spent goes back when its time is over, and at the end. An instance that dies loses a block per subject.
 // What a request gives back goes into the block that it came from, where that is still here and counts as when it was
 // charged; else it waits for the next look at the blocks, or for a question to Redis, and goes back in one with others.
+// A reset by another instance is not heard of: until their time is over, blocks of before may be spent on top.
 //
 // Bounds: 10,000 subjects are watched at a time. Runs on every request: what is found here makes no object.
 
 import { type Standing, WHENEVER, blankStanding } from './algorithm.ts'
 import { type LeaseRule, blockUnits, compileLease } from './lease.ts'
-import type { Demand, Quota, QuotaStore } from './quota.ts'
+import type { Demand, Quota, QuotaStore, SharedQuotaStore } from './quota.ts'
 
 const MAX_SUBJECTS = 10_000
 /** Between looks for blocks that are over. */
@@ -30,9 +32,7 @@ const MARGIN_MS = 2
 
 export interface LeasesSetup {
   /** What all instances share. */
-  readonly counters: QuotaStore
-  /** False while those of a subject cannot be reached. */
-  readonly isUp: (quota: Quota, subject: string) => boolean
+  readonly counters: SharedQuotaStore
   /** Instances that share the counters, this one among them. */
   readonly instances: () => number
   /** Wall clock, epoch milliseconds. */
@@ -43,8 +43,9 @@ export interface LeasesSetup {
 
 interface Block {
   left: number
-  /** By the steady clock. */
+  /** By the steady clock; by the wall clock as well, since the steady one stands still while a machine sleeps. */
   readonly endMs: number
+  readonly endWallMs: number
   /** By the clock of Redis. */
   readonly chargedAtMs: number
 }
@@ -66,13 +67,15 @@ interface Borrower {
   readonly returns: Return[]
   /** Units of the last block, for knowing when it is nearly spent. */
   units: number
-  isAsking: boolean
+  /** While a block is on its way. */
+  asking: Promise<void> | null
   /** Taken in this period. */
   taken: number
   /** Units a second in the period before; 0 where that is too few. */
   rate: number
-  /** As Redis told when it charged the last block. */
+  /** As Redis told when it charged the last block, and when that was by the steady clock. */
   readonly told: Standing
+  toldAtMs: number
 }
 
 export interface Leases extends QuotaStore {
@@ -87,20 +90,20 @@ export const createLeases = (setup: LeasesSetup): Leases => new Lender(setup)
 type Borrowers = Map<string, Borrower>
 
 class Lender implements Leases {
-  readonly #counters: QuotaStore
+  readonly #counters: SharedQuotaStore
   readonly #setup: LeasesSetup
   /** By policy; as many as have ever been configured. */
   readonly #byPolicy = new Map<string, Borrowers>()
   /** The same, and the rule, for each quota object: routes have their own of the same policy. null: nothing is lent. */
   readonly #lending = new WeakMap<Quota, { readonly rule: LeaseRule; readonly borrowers: Borrowers } | null>()
   #watched = 0
+  /** Those that have blocks. */
+  readonly #holders = new Set<Borrower>()
   #timer: NodeJS.Timeout | undefined
   #periodBeganMs: number
   #isClosed = false
   /** Those with something to give back. */
   readonly #returning = new Set<Borrower>()
-  /** Blocks that have been asked for. */
-  readonly #underWay = new Set<Promise<void>>()
   /** Of the request at hand, by the indexes of its demand. */
   readonly #borrowers: (Borrower | null)[] = []
 
@@ -121,10 +124,10 @@ class Lender implements Leases {
       const borrower = this.#watch(quotas[i] as Quota, subject, costs[i] as number)
       this.#borrowers[i] = borrower
       if (borrower === null || borrower.rate === 0) isLent = isHeld = false
-      else if (isHeld && this.#usable(borrower, costs[i] as number, steadyMs) === null) isHeld = false
+      else if (isHeld && this.#usable(borrower, costs[i] as number, steadyMs, nowMs) === null) isHeld = false
     }
     if (isHeld) {
-      this.#spend(demand)
+      this.#spend(demand, steadyMs)
       return true
     }
     if (this.#returning.size > 0) this.#giveReturnsBefore(demand)
@@ -150,16 +153,17 @@ class Lender implements Leases {
         blocks: [],
         returns: [],
         units: 0,
-        isAsking: false,
+        asking: null,
         taken: 0,
         rate: 0,
         told: blankStanding(),
+        toldAtMs: 0,
       }
       lending.borrowers.set(subject, borrower)
       this.#watched++
       this.#timer ??= setInterval(() => this.sweep(), SWEEP_MS).unref()
     }
-    borrower.rule = lending.rule
+    if (borrower.rule !== lending.rule) this.#follow(borrower, lending.rule)
     borrower.taken += cost
     return borrower
   }
@@ -172,30 +176,37 @@ class Lender implements Leases {
     return made
   }
 
+  /** Takes on the rule of another quota object: of another route, or of a new configuration. */
+  #follow(borrower: Borrower, rule: LeaseRule): void {
+    if (!isSameLimit(borrower.rule, rule)) this.#giveAllBack(borrower)
+    borrower.rule = rule
+  }
+
   /** The block that has room for a cost, which is the first then. */
-  #usable(borrower: Borrower, cost: number, steadyMs: number): Block | null {
+  #usable(borrower: Borrower, cost: number, steadyMs: number, wallMs: number): Block | null {
     for (;;) {
       const block = borrower.blocks[0]
       if (block === undefined) return null
-      if (block.left >= cost && steadyMs < block.endMs) return block
+      if (block.left >= cost && steadyMs < block.endMs && wallMs < block.endWallMs) return block
       borrower.blocks.shift()
       this.#giveBack(borrower, block)
     }
   }
 
-  #spend({ subjects, costs, standings, atMs, from, to }: Demand): void {
+  #spend({ subjects, costs, standings, atMs, from, to }: Demand, steadyMs: number): void {
     for (let i = from; i < to; i++) {
       if (subjects[i] === null) continue
       const borrower = this.#borrowers[i] as Borrower
       const block = borrower.blocks[0] as Block
       block.left -= costs[i] as number
       const left = leftOf(borrower)
-      const { told, rule } = borrower
+      const { told, toldAtMs, rule } = borrower
       const standing = standings[i] as Standing
       standing.admitted = true
       standing.remaining = Math.min(rule.quota.rate.burst, told.remaining + left)
       standing.waitMs = 0
-      standing.nextMs = told.nextMs
+      standing.nextMs = Math.max(1, Math.ceil(told.nextMs - (steadyMs - toldAtMs)))
+      // From when the block was charged, as atMs is.
       standing.fullMs = told.fullMs
       standing.source = 'lease'
       atMs[i] = block.chargedAtMs
@@ -219,44 +230,39 @@ class Lender implements Leases {
   }
 
   #lend(borrower: Borrower, held: number, remaining: number): void {
-    const { isUp, instances, clock, steadyClock } = this.#setup
-    const { rule, subject, rate, told } = borrower
-    if (borrower.isAsking || borrower.blocks.length > 1 || this.#isClosed) return
-    // A call that fails here would be charged to what is there for an outage.
-    if (!isUp(rule.quota, subject)) return
+    if (borrower.asking !== null || borrower.blocks.length > 1 || this.#isClosed) return
     this.#giveReturnsOf(borrower)
-    const units = blockUnits(rule, { rate, remaining, held, instances: instances() })
-    if (units === 0) return
-    const askedAtMs = steadyClock()
-    const atMs = [0]
-    const demand = {
-      quotas: [rule.quota],
-      subjects: [subject],
-      costs: [units],
-      standings: [told],
-      atMs,
-      from: 0,
-      to: 1,
+    const { rule, rate } = borrower
+    const units = blockUnits(rule, { rate, remaining, held, instances: this.#setup.instances() })
+    if (units > 0) borrower.asking = this.#take(borrower, rule, units).finally(() => void (borrower.asking = null))
+  }
+
+  async #take(borrower: Borrower, rule: LeaseRule, units: number): Promise<void> {
+    const { clock, steadyClock } = this.#setup
+    const [askedAtMs, askedAtWallMs] = [steadyClock(), clock()]
+    const standing = blankStanding()
+    const chargedAtMs = await this.#counters.take(rule.quota, borrower.subject, units, standing)
+    if (chargedAtMs === null) return
+    const lifetimeMs = rule.lifetimeMs(chargedAtMs) - MARGIN_MS
+    const block = { left: units, endMs: askedAtMs + lifetimeMs, endWallMs: askedAtWallMs + lifetimeMs, chargedAtMs }
+    if (!isSameLimit(borrower.rule, rule)) {
+      this.#giveBack(borrower, block)
+      return
     }
-    const charged = this.#counters.charge(demand, Math.floor(clock()))
-    if (typeof charged === 'boolean') return
-    borrower.isAsking = true
-    const lent = charged.then((admitted) => {
-      borrower.isAsking = false
-      this.#underWay.delete(lent)
-      // What was decided without Redis has perhaps not been charged there.
-      if (!admitted || told.source !== 'redis') return
-      const chargedAtMs = atMs[0] as number
-      const endMs = askedAtMs + rule.lifetimeMs(chargedAtMs) - MARGIN_MS
-      borrower.units = units + leftOf(borrower)
-      borrower.blocks.push({ left: units, endMs, chargedAtMs })
-    })
-    this.#underWay.add(lent)
+    Object.assign(borrower.told, standing)
+    borrower.toldAtMs = steadyClock()
+    borrower.units = units + leftOf(borrower)
+    borrower.blocks.push(block)
+    this.#holders.add(borrower)
   }
 
   #giveBack({ rule, subject }: Borrower, { left, chargedAtMs }: Block): void {
     if (left === 0 || !rule.isReturned) return
     this.#counters.settle(rule.quota, subject, -left, chargedAtMs, Math.floor(this.#setup.clock()))
+  }
+
+  #giveAllBack(borrower: Borrower): void {
+    for (const block of borrower.blocks.splice(0)) this.#giveBack(borrower, block)
   }
 
   /** Gives back what waits for that. */
@@ -283,18 +289,20 @@ class Lender implements Leases {
 
   sweep(): void {
     this.#giveReturns()
-    const steadyMs = this.#setup.steadyClock()
+    const { clock, steadyClock } = this.#setup
+    const [steadyMs, wallMs] = [steadyClock(), clock()]
+    for (const borrower of this.#holders) {
+      if (this.#usable(borrower, 1, steadyMs, wallMs) === null) this.#holders.delete(borrower)
+    }
     const periodMs = steadyMs - this.#periodBeganMs
-    const isNewPeriod = periodMs >= PERIOD_MS
-    if (isNewPeriod) this.#periodBeganMs = steadyMs
+    if (periodMs < PERIOD_MS) return
+    this.#periodBeganMs = steadyMs
     for (const borrowers of this.#byPolicy.values()) {
       for (const borrower of borrowers.values()) {
-        if (borrower.blocks.length > 0) this.#usable(borrower, 1, steadyMs)
-        if (!isNewPeriod) continue
         const rate = (borrower.taken * 1000) / periodMs
         borrower.taken = 0
         borrower.rate = rate < borrower.rule.minRate ? 0 : rate
-        if (borrower.rate > 0 || borrower.isAsking || borrower.blocks.length > 0) continue
+        if (borrower.rate > 0 || borrower.asking !== null || borrower.blocks.length > 0) continue
         borrowers.delete(borrower.subject)
         this.#watched--
       }
@@ -348,29 +356,33 @@ class Lender implements Leases {
     if (returns.length >= MAX_RETURNS) this.#giveReturnsOf(borrower)
   }
 
-  reset(quota: Quota, subject: string, nowMs: number): Promise<void> {
+  async reset(quota: Quota, subject: string, nowMs: number): Promise<void> {
     const borrower = this.#byPolicy.get(quota.id)?.get(subject)
-    // What is held here, or to be given back, was taken from what is forgotten now.
-    borrower?.blocks.splice(0)
-    borrower?.returns.splice(0)
+    if (borrower === undefined) return this.#counters.reset(quota, subject, nowMs)
+    // What is held here, on its way or to be given back was taken from what is forgotten now.
+    while (borrower.asking !== null) await borrower.asking
+    borrower.blocks.splice(0)
+    borrower.returns.splice(0)
     return this.#counters.reset(quota, subject, nowMs)
   }
 
   async close(): Promise<void> {
     this.#isClosed = true
     clearInterval(this.#timer)
-    await Promise.all(this.#underWay)
     this.#giveReturns()
     for (const borrowers of this.#byPolicy.values()) {
       for (const borrower of borrowers.values()) {
-        for (const block of borrower.blocks.splice(0)) this.#giveBack(borrower, block)
+        await borrower.asking
+        this.#giveAllBack(borrower)
       }
     }
-    // What is settled goes out at the end of a turn.
-    await new Promise((resolve) => setImmediate(resolve))
     await this.#counters.close()
   }
 }
+
+/** A lower limit holds at once, so what was taken under another one is not spent. */
+const isSameLimit = ({ quota: { rate: a } }: LeaseRule, { quota: { rate: b } }: LeaseRule): boolean =>
+  a.limit === b.limit && a.burst === b.burst
 
 function leftOf({ blocks }: Borrower): number {
   let left = 0

@@ -71,6 +71,13 @@ export interface QuotaStore {
   close(): void | Promise<void>
 }
 
+/** Counters that instances share. */
+export interface SharedQuotaStore extends QuotaStore {
+  /** Charges units that nobody has asked for yet, and fills in the standing. Answers when that was, by the clock of whoever
+   *  has counted; null where they were refused, or where that is not known in time: then they go back. Never rejects. */
+  take(quota: Quota, subject: string, units: number, standing: Standing): Promise<number | null>
+}
+
 /** name: unique among the policies of a configuration. */
 export function compileQuota(name: string, options: LimitOptions): Quota {
   const { limit, window: windowMs = 1000, burst, align, mode } = options
@@ -90,9 +97,13 @@ export function compileQuota(name: string, options: LimitOptions): Quota {
     sharedRate: algorithm === gcra ? rate : strictRate(rate),
     isEnforced,
     fallback: options.fallback,
-    lease: options.lease,
+    lease: isKnownBeforehand(options) ? options.lease : 'off',
   }
 }
+
+/** False where a request may cost more than it was charged: what a budget owes must stop the next one, and a block would
+ *  let it pass. */
+const isKnownBeforehand = ({ unit, costField }: LimitOptions): boolean => unit !== 'tokens' && costField === undefined
 
 /** The same quota, its counters and all, for who charges a block of units and spends them one by one. */
 export const blockQuotaOf = (quota: Quota): Quota =>

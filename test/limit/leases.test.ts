@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { type DecisionSource, type Standing, blankStanding } from '../../src/limit/algorithm.ts'
 import { type Leases, createLeases } from '../../src/limit/leases.ts'
 import { limitOptions } from '../../src/limit/options.ts'
-import { type Demand, type Quota, type QuotaStore, compileQuota } from '../../src/limit/quota.ts'
+import { type Demand, type Quota, type SharedQuotaStore, compileQuota } from '../../src/limit/quota.ts'
 import { createMemoryStore } from '../../src/limit/stores/memory.ts'
 
 /** The beginning of a day. */
@@ -31,8 +31,8 @@ class World {
   nowMs = 0
   calls = 0
   corrections = 0
-  /** Who the remote counter says has decided. */
-  source: DecisionSource = 'redis'
+  /** Calls go out, and no answer comes in time. */
+  isMute = false
   readonly #due: { atMs: number; act: () => void }[] = []
 
   get serverMs(): number {
@@ -58,25 +58,33 @@ class World {
   }
 
   /** The counter as an instance sees it whose calls take as long as `delay` says, there and back. */
-  remote(delay: () => number): QuotaStore {
+  remote(delay: () => number): SharedQuotaStore {
     const { counters } = this
-    return {
-      charge: (demand) => {
-        this.calls++
-        return new Promise((resolve) => {
+    const charge = (demand: Demand): Promise<boolean> => {
+      this.calls++
+      return new Promise((resolve) => {
+        this.after(delay(), () => {
+          const standings = demand.standings.map(blankStanding)
+          const admitted = counters.charge({ ...demand, standings }, this.serverMs)
+          const { serverMs } = this
           this.after(delay(), () => {
-            const standings = demand.standings.map(blankStanding)
-            const admitted = counters.charge({ ...demand, standings }, this.serverMs)
-            const { serverMs } = this
-            this.after(delay(), () => {
-              for (let i = demand.from; i < demand.to; i++) {
-                Object.assign(demand.standings[i] as Standing, standings[i], { source: this.source })
-                demand.atMs[i] = serverMs
-              }
-              resolve(admitted)
-            })
+            for (let i = demand.from; i < demand.to; i++) {
+              Object.assign(demand.standings[i] as Standing, standings[i], { source: 'redis' satisfies DecisionSource })
+              demand.atMs[i] = serverMs
+            }
+            resolve(admitted)
           })
         })
+      })
+    }
+    return {
+      charge,
+      take: async (quota, subject, units, standing) => {
+        const { isMute } = this
+        const demand = { ...demandOf([quota], subject, units), standings: [standing] }
+        const admitted = (await charge(demand)) && standing.admitted
+        if (isMute && admitted) counters.settle(quota, subject, -units, demand.atMs[0] as number, this.serverMs)
+        return admitted && !isMute ? (demand.atMs[0] as number) : null
       },
       peek: (demand) => counters.peek(demand, this.serverMs),
       inspect: async () => {},
@@ -104,7 +112,10 @@ class Gateways {
   quotas: readonly Quota[]
   /** Of the next request. */
   backAfterMs: () => number | null = () => null
-  isUp = true
+  /** How long the machine has slept: time that its steady clock does not know of. */
+  sleptMs = 0
+  /** How far wall clocks have been set forward. */
+  setMs = 0
 
   constructor(count: number, quotas: readonly Quota[], delay: () => number = () => 1) {
     this.quotas = quotas
@@ -112,13 +123,21 @@ class Gateways {
     this.all = Array.from({ length: count }, (_, i) =>
       createLeases({
         counters: world.remote(delay),
-        isUp: () => this.isUp,
         instances: () => count,
         // Neither is right: only the counter's time counts.
-        clock: () => world.serverMs + (i - 1) * 3_600_000,
-        steadyClock: () => world.nowMs + i * 777,
+        clock: () => this.wallMs(i),
+        steadyClock: () => world.nowMs - this.sleptMs + i * 777,
       }),
     )
+  }
+
+  wallMs(instance: number): number {
+    return this.world.serverMs + this.setMs + (instance - 1) * 3_600_000
+  }
+
+  sleep(ms: number): void {
+    this.world.nowMs += ms
+    this.sleptMs += ms
   }
 
   /** backAfterMs: what it took is given back then, and so was never spent; null: it is kept. */
@@ -126,7 +145,7 @@ class Gateways {
     const { world, quotas } = this
     const store = this.all[instance] as Leases
     const demand = demandOf(quotas, subject, cost)
-    const answer = store.charge(demand, world.serverMs)
+    const answer = store.charge(demand, this.wallMs(instance))
     const note = (admitted: boolean): void => {
       const isLeased = demand.standings[0]?.source === 'lease'
       const atMs = isLeased ? world.serverMs : (demand.atMs[0] as number)
@@ -357,6 +376,8 @@ describe('who asks often', () => {
     expect([source, waitMs]).toEqual(['lease', 0])
     expect(Math.abs(remaining - 98_500)).toBeLessThan(5)
     expect((demand.atMs[0] as number) + fullMs).toBe(START_MS + 86_400_000)
+    // Since the block was charged, time has passed.
+    expect(Math.abs(standing.nextMs - (START_MS + 86_400_000 - gateways.world.serverMs))).toBeLessThan(5)
   })
 
   it('has no block where one of the policies lends none', async () => {
@@ -377,21 +398,53 @@ describe('who asks often', () => {
   it('spends no block that Redis may not have charged', async () => {
     const gateways = new Gateways(1, [quotaOf('day', DAY)])
     await gateways.load(1500, 1)
-    gateways.world.source = 'share'
+    gateways.world.isMute = true
     await gateways.load(1100, 1)
     const { leased } = gateways
     await gateways.load(500, 1)
     expect(gateways.leased).toBe(leased)
   })
 
-  it('asks for no block while Redis is lost', async () => {
+  it('spends none of what a policy that only watches had no room for', async () => {
+    const quota = quotaOf('watched', { ...DAY, limit: 1500, mode: 'shadow' })
+    const gateways = new Gateways(1, [quota])
+    let admitted = 0
+    for (let i = 0; i < 4000; i++) {
+      await gateways.tick()
+      const demand = demandOf([quota])
+      const answer = gateways.all[0]?.charge(demand, gateways.wallMs(0)) as boolean | Promise<boolean>
+      const note = () => void (demand.standings[0]?.admitted === true && admitted++)
+      if (typeof answer === 'boolean') note()
+      else void answer.then(note)
+    }
+    await gateways.idle(10)
+    expect(admitted).toBe(1500)
+  })
+
+  it('spends none after a sleep of the machine, which its steady clock does not know of', async () => {
     const gateways = new Gateways(1, [quotaOf('day', DAY)])
     await gateways.load(1500, 1)
-    gateways.isUp = false
+    const { leased } = gateways
+    gateways.ask(0)
+    expect(gateways.leased).toBe(leased + 1)
+    gateways.sleep(60_000)
+    gateways.ask(0)
+    expect(gateways.leased).toBe(leased + 1)
+  })
+
+  it('is none the worse for a wall clock that is set back', async () => {
+    const gateways = new Gateways(1, [quotaOf('day', DAY)])
+    await gateways.load(1500, 1)
+    gateways.setMs = -3_600_000
+    gateways.world.isMute = true
+    const { leased } = gateways
+    gateways.ask(0)
+    expect(gateways.leased).toBe(leased + 1)
     await gateways.idle(1100)
-    const { calls } = gateways.world
-    await gateways.load(100, 1)
-    expect(gateways.world.calls - calls).toBe(100)
+    gateways.ask(0)
+    expect(gateways.leased).toBe(leased + 1)
+    await gateways.idle(10)
+    expect(gateways.left()).toBe(100_000 - gateways.spent.length)
   })
 
   it('leaves nothing behind when the instance ends', async () => {
@@ -405,16 +458,24 @@ describe('who asks often', () => {
     expect(gateways.left()).toBe(100_000 - gateways.spent.length)
   })
 
-  it('begins anew after a reset', async () => {
+  it('begins anew after a reset, without what was under way', async () => {
     const quota = quotaOf('day', DAY)
-    const gateways = new Gateways(1, [quota])
-    await gateways.load(1500, 1)
-    await gateways.all[0]?.reset(quota, 'ann', 0)
-    gateways.isUp = false
-    const { leased } = gateways
-    gateways.ask(0)
-    await gateways.idle(1500)
-    expect([gateways.leased - leased, gateways.left()]).toEqual([0, 99_999])
+    for (let waitMs = 0; waitMs < 30; waitMs++) {
+      const gateways = new Gateways(1, [quota], () => 12)
+      await gateways.load(1500, 1)
+      await gateways.load(waitMs * 20, 1)
+      const isReset = gateways.all[0]?.reset(quota, 'ann', 0)
+      await gateways.idle(50)
+      await isReset
+      gateways.world.isMute = true
+      const { leased } = gateways
+      gateways.ask(0)
+      await gateways.idle(50)
+      gateways.ask(0)
+      await gateways.idle(1500)
+      // What was charged before is forgotten: it can be neither spent nor given back.
+      expect([gateways.leased - leased, gateways.left()]).toEqual([0, 99_998])
+    }
   })
 
   it('goes by the new limit after a reload', async () => {
@@ -424,6 +485,31 @@ describe('who asks often', () => {
     await gateways.load(4000, 1, 1)
     expect(gateways.spent.length).toBeGreaterThan(5500)
     expect(gateways.spent.length).toBeLessThanOrEqual(6000)
+  })
+
+  it('spends no block of a limit that is lower now, nor one that was under way', async () => {
+    for (let waitMs = 0; waitMs < 30; waitMs++) {
+      const gateways = new Gateways(2, [quotaOf('day', DAY)], () => 12)
+      await gateways.load(1500, 1, 1)
+      await gateways.load(waitMs * 20, 1, 1)
+      const { leased } = gateways
+      gateways.quotas = [quotaOf('day', { ...DAY, limit: 2000 })]
+      await gateways.load(1500, 1, 1)
+      await gateways.idle(50)
+      expect(gateways.leased).toBe(leased)
+      // All that was held is back.
+      gateways.quotas = [quotaOf('day', DAY)]
+      expect(gateways.left()).toBe(100_000 - gateways.spent.length)
+    }
+  })
+
+  it('is not held to an older block where a reload only makes other objects of the same limit', async () => {
+    const gateways = new Gateways(1, [quotaOf('day', DAY)])
+    await gateways.load(1500, 1)
+    const { calls } = gateways.world
+    gateways.quotas = [quotaOf('day', DAY)]
+    await gateways.load(100, 1)
+    expect(gateways.world.calls).toBeLessThanOrEqual(calls + 1)
   })
 
   it('is one of 10,000 at a time', async () => {
@@ -447,6 +533,8 @@ describe('blocks are lent', () => {
     ['by auto of large rates', { limit: 400, window: '2s', lease: 'auto' }, 0.1, 1, true],
     ['by auto of no small quota', { ...DAY, limit: 99_999, lease: 'auto' }, 1, 1, false],
     ['by auto of no small rate', { limit: 199, window: '1s', lease: 'auto' }, 0.1, 1, false],
+    ['not of tokens, whose number is known afterwards', { ...DAY, unit: 'tokens', reserve: 1 }, 1, 1, false],
+    ['not of what the answer tells the cost of', { ...DAY, costField: 'x-cost' }, 1, 1, false],
     ['by auto not to who asks rarely', { ...DAY, lease: 'auto' }, rare, 1, false],
     ['by auto not for what costs more', { ...DAY, lease: 'auto' }, 1, 2, false],
     ['by on for what costs more', DAY, 1, 2, true],

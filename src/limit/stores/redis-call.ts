@@ -20,6 +20,8 @@ export class Ask {
   pending = 0
   /** False for who only wants to know. */
   isCharged = true
+  /** False for units that nobody waits for: they are not worth a decision without Redis. */
+  isDecidedHere = true
   isAdmitted = true
   isFailed = false
   /** By the indexes of the demand: of requests that are spread over calls, and of what has failed. */

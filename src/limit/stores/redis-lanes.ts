@@ -106,10 +106,10 @@ export class Lanes {
     for (const lane of this.#lanes.values()) lane.flush()
   }
 
-  /** Fails all that has not been answered. */
-  close(): void {
+  /** Takes no more; resolves when what waits, as what is given back at the end, has been told, or cannot be. */
+  async close(): Promise<void> {
     this.#isClosed = true
-    for (const lane of this.#lanes.values()) lane.close()
+    await Promise.all([...this.#lanes.values()].map((lane) => lane.close()))
   }
 
   #laneTo(shard: RedisShard): Lane {
@@ -144,6 +144,8 @@ export class Lane {
   readonly #inFlight = new Set<Batch>()
   #isFlushDue = false
   #aheadMs: number | null = null
+  /** Called when nothing is under way, nor waits. */
+  #whenSent = (): void => {}
 
   constructor(shard: RedisShard, setup: LanesSetup, deadlines: Sweeper, siblings: Siblings) {
     this.#shard = shard
@@ -204,9 +206,12 @@ export class Lane {
     for (const batch of unsent) this.#expire(batch)
   }
 
-  close(): void {
-    this.giveUp()
-    for (const batch of this.#inFlight) this.#expire(batch)
+  /** As Lanes.close(). Each call ends within the deadline of the link. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#whenSent = resolve
+      this.flush()
+    })
   }
 
   get #knownAheadMs(): number | null {
@@ -236,7 +241,7 @@ export class Lane {
   #send(): void {
     while (this.#inFlight.size < MAX_IN_FLIGHT) {
       const batch = this.#waiting.shift()
-      if (batch === undefined) return
+      if (batch === undefined) break
       // Its time may be over, and nobody asks any more.
       if (batch.open.size === 0) continue
       batch.isSent = true
@@ -262,6 +267,7 @@ export class Lane {
         )
       }
     }
+    if (this.#inFlight.size === 0) this.#whenSent()
   }
 
   #expire(batch: Batch): void {

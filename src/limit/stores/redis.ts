@@ -16,7 +16,7 @@
 
 import type { RedisLink } from '../../core/redis.ts'
 import type { Standing } from '../algorithm.ts'
-import type { Demand, Quota, QuotaStore } from '../quota.ts'
+import type { Demand, Quota, SharedQuotaStore } from '../quota.ts'
 import type { SubjectTag } from '../subject-tag.ts'
 import { Ask, Call } from './redis-call.ts'
 import { Debts } from './redis-debts.ts'
@@ -42,7 +42,7 @@ export interface RedisStoreSetup {
   readonly clock: () => number
 }
 
-export interface RedisStore extends QuotaStore {
+export interface RedisStore extends SharedQuotaStore {
   /** Instances that share the counters, as far as is known. */
   readonly instances: number
   /** True while the shared counters of a subject can be used. */
@@ -130,6 +130,30 @@ class SharedCounters implements RedisStore {
     })
   }
 
+  take(quota: Quota, subject: string, units: number, standing: Standing): Promise<number | null> {
+    const lane = this.#laneOf(quota, subject)
+    if (lane?.isUsable !== true) return Promise.resolve(null)
+    const known = this.#subjects.get(quota, subject)
+    const isRefused = known.findMark(quota)?.refuses(units, lane.there(this.#ourNow())) === true
+    if (isRefused || !lane.hasRoom) return Promise.resolve(null)
+    const demand = {
+      quotas: [quota],
+      subjects: [subject],
+      costs: [units],
+      standings: [standing],
+      atMs: [0] as [number],
+      from: 0,
+      to: 1,
+    }
+    return new Promise((resolve) => {
+      // Where it only watches, a policy admits what it has no room for.
+      const answer = (admitted: boolean): void => resolve(admitted && standing.admitted ? demand.atMs[0] : null)
+      const ask = new Ask(demand, [known], answer)
+      ask.isDecidedHere = false
+      this.#ask(ask)
+    })
+  }
+
   peek(demand: Demand, ourMs: number): void {
     this.#recognize(demand, false)
     const part = this.#sort(demand, false)
@@ -195,7 +219,7 @@ class SharedCounters implements RedisStore {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#unlisten()
-    this.#lanes.close()
+    await this.#lanes.close()
     await this.#peers.close()
   }
 
@@ -345,7 +369,7 @@ class SharedCounters implements RedisStore {
 
   readonly #ended = (ask: Ask): void => {
     if (--ask.pending > 0) return
-    if (ask.isFailed) ask.isAdmitted = this.#decideRest(ask)
+    if (ask.isFailed) ask.isAdmitted = ask.isDecidedHere && this.#decideRest(ask)
     if (!ask.isAdmitted) this.#takeBack(ask)
     ask.answer(ask.isAdmitted)
   }

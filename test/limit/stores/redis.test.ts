@@ -3,7 +3,7 @@
 
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import type { Standing } from '../../../src/limit/algorithm.ts'
+import { type Standing, blankStanding } from '../../../src/limit/algorithm.ts'
 import type { Quota } from '../../../src/limit/quota.ts'
 import { closeAfterEach } from '../../support/closing.ts'
 import { type Instance, demandOf, instancesFor, quotaOf } from '../../support/quotas.ts'
@@ -226,6 +226,53 @@ describeWithRedis('instances that share counters', () => {
       expect(await second.take(quota, 'x')).toBe(false)
       expect(await second.left(quota, 'x')).toBe(0)
     }
+  })
+
+  it('give units out beforehand, where there is room for all of them', async () => {
+    const [first, second] = (await startSome(2)) as [Instance, Instance]
+    const take = (quota: Quota, units: number, { store }: Instance = first) =>
+      store.take(quota, 'x', units, blankStanding())
+    for (const quota of [hour(100), day(100), quotaOf('slow', { limit: 1, window: '1h', burst: 100 })]) {
+      const before = Date.now()
+      const chargedAtMs = await take(quota, 60)
+      expect(Math.abs((chargedAtMs as number) - before)).toBeLessThan(2000)
+      expect(await take(quota, 41, second)).toBeNull()
+      expect(await second.left(quota, 'x')).toBe(40)
+      first.store.settle(quota, 'x', -60, chargedAtMs as number, first.clock())
+      expect(await first.left(quota, 'x')).toBe(100)
+    }
+    // Requests pass where it only watches, but there is nothing to be given out.
+    const watched = hour(100, { mode: 'shadow' })
+    expect(await take(watched, 60)).not.toBeNull()
+    expect(await take(watched, 60)).toBeNull()
+    expect(await first.left(watched, 'x')).toBe(40)
+  })
+
+  it('give out nothing that Redis does not answer for in time, nor count it as used here', async () => {
+    const instance = await start(redis.url, { deadlineMs: 25, linkDeadlineMs: 60_000 })
+    const quota = hour(10)
+    await instance.take(quota, 'x', 2)
+    redis.pause()
+    expect(await instance.store.take(quota, 'x', 5, blankStanding())).toBeNull()
+    expect(instance.link.isUp).toBe(true)
+    for (let i = 0; i < 8; i++) expect(await instance.take(quota, 'x')).toBe(true)
+    expect(await instance.take(quota, 'x')).toBe(false)
+    await redis.kill()
+    await whenDown(instance.link)
+    expect(await instance.store.take(quota, 'y', 5, blankStanding())).toBeNull()
+  })
+
+  it('give back all there is at the end, however much', async () => {
+    const [first, second] = (await startSome(2)) as [Instance, Instance]
+    const quota = day(10)
+    const subjects = Array.from({ length: 5000 }, (_, i) => `s-${i}`)
+    for (let i = 0; i < 5000; i += 1000) {
+      await Promise.all(subjects.slice(i, i + 1000).map((subject) => first.take(quota, subject, 6)))
+    }
+    const nowMs = first.clock()
+    for (const subject of subjects) first.store.settle(quota, subject, -5, nowMs, nowMs)
+    await first.store.close()
+    for (const subject of ['s-0', 's-2500', 's-4999']) expect(await second.left(quota, subject)).toBe(9)
   })
 
   it('forget what a subject has used, when asked to', async () => {
