@@ -117,16 +117,22 @@ export interface RedisClusterOptions {
   readonly fullCoverage?: boolean
 }
 
+/** args: but for the last one, the port of the bus, which another process may take as well before it is used. */
+async function startNode(args: readonly string[]): Promise<RedisServer> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startRedis([...args, String(await freePort())])
+    } catch (error) {
+      if (attempt === 5) throw error
+    }
+  }
+}
+
 export async function startRedisCluster(options: RedisClusterOptions = {}): Promise<RedisCluster> {
   const { masters = 3, spare = 0, replicas = 0, fullCoverage = false } = options
   const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000']
   args.push('--cluster-require-full-coverage', fullCoverage ? 'yes' : 'no', '--cluster-port')
-  const nodes = await Promise.all(
-    Array.from({ length: masters + spare + replicas }, async () => {
-      const busPort = await freePort()
-      return startRedis([...args, String(busPort)])
-    }),
-  )
+  const nodes = await Promise.all(Array.from({ length: masters + spare + replicas }, () => startNode(args)))
   const share = Math.ceil(16_384 / masters)
   const owners = nodes.slice(0, masters)
   const first = nodes[0] as RedisServer
