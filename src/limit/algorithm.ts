@@ -74,17 +74,19 @@ export interface Algorithm {
 /** Rules as the script of stores/redis-script.ts runs them. Lua's numbers are the doubles of JavaScript, so what is
  *  written down in the same order comes out the same. */
 export interface LuaRules {
-  /** How struct.pack packs the state; little-endian. Another layout needs another name for the algorithm. */
-  readonly layout: string
-  /** Takes the cells out of a packed state that begins there. */
-  read(bytes: Buffer, from: number, cells: Float64Array, at: number): void
+  /** How struct.pack packs the state, little-endian: what is always there, and what a state that isBrief() goes without. They
+   *  differ in length. Another layout needs another name for the algorithm. */
+  readonly brief: string
+  readonly rest: string
+  /** Takes the cells, which are all zeros, out of a packed state that lies there. */
+  read(bytes: Buffer, from: number, to: number, cells: Float64Array, at: number): void
   /** Lua before the rules, for what is theirs alone. */
   readonly locals: string
   /** Lua fields: fits, charge, settle and fullAt. They take the state c, whose values are c[4] and up, the rate r as
    *  {limit, window, burst, starts, ends}, the last two of the calendar's window that holds now, and times in ms. charge
    *  comes after a fits of the same request; fullAt, of what was taken now, may be 0 where an earlier one said as much.
-   *  prepare(r, now), where there is one, has added to the rate before what all states share. Where the clock has stepped
-   *  back, `moved` is set. floor, ceil, max, min, unpackBytes, pack and sub are at hand. */
+   *  prepare(r, now) adds to the rate before what all states share; isBrief(c), and fill(c) with what a brief one has not.
+   *  Where the clock has stepped back, `moved` is set. floor, ceil, max, min, unpackBytes, pack and sub are at hand. */
   readonly rules: string
 }
 

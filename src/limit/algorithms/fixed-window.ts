@@ -43,8 +43,9 @@ export const fixedWindow: Algorithm = {
   spendableUntilMs: (rate, chargedAtMs) => calendarOf(rate).endMs(chargedAtMs),
 
   lua: {
-    layout: 'dd',
-    read(bytes, from, cells, at) {
+    brief: 'dd',
+    rest: '',
+    read(bytes, from, _to, cells, at) {
       cells[at] = bytes.readDoubleLE(from)
       cells[at + 1] = bytes.readDoubleLE(from + 8)
     },
@@ -54,6 +55,9 @@ local function used(c, r)
   return c[ENDS] == r.ends and c[USED] or 0
 end`,
     rules: `
+  prepare = function() end,
+  isBrief = function() return true end,
+  fill = function() end,
   fits = function(c, r, cost) return used(c, r) + cost <= r.limit end,
   charge = function(c, r, cost) c[USED] = used(c, r) + cost; c[ENDS] = r.ends end,
   settle = function(c, r, delta, chargedAt)

@@ -160,12 +160,14 @@ function compileGcra(name: string, spentWithinMs: number, steps: number): Algori
     spendableUntilMs: (_rate, chargedAtMs) => chargedAtMs + spentWithinMs,
 
     lua: {
-      layout: 'd'.repeat(CELLS),
-      read(bytes, from, cells, at) {
-        for (let i = 0; i < CELLS; i++) cells[at + i] = bytes.readDoubleLE(from + 8 * i)
+      // Who lets the bucket run empty between requests has one low, at zero.
+      brief: 'd'.repeat(TIMES + 1),
+      rest: 'd'.repeat(CELLS - TIMES - 1),
+      read(bytes, from, to, cells, at) {
+        for (let i = 0; from + 8 * i < to; i++) cells[at + i] = bytes.readDoubleLE(from + 8 * i)
       },
       locals: `local LEVEL, TAKEN_AT, DEBT = 4, 5, 6
-local STEPS, TIMES, LEVELS = ${steps}, ${3 + TIMES}, ${3 + LEVELS}
+local STEPS, TIMES, LEVELS, LAST = ${steps}, ${3 + TIMES}, ${3 + LEVELS}, ${3 + CELLS}
 local function levelAt(c, r, now)
   local level = min(c[LEVEL], r.capacity + c[DEBT])
   local passed = now - c[TAKEN_AT]
@@ -173,6 +175,11 @@ local function levelAt(c, r, now)
   c[TAKEN_AT] = now
   moved = true
   return level
+end
+-- A brief state has no room for more lows yet: few need it.
+local function makeRoom(c)
+  if c[LAST] then return end
+  for i = TIMES + 2, LAST do c[i] = 0 end
 end
 local function low(c, i) return i == 1 and 0 or c[LEVELS + i] end
 local function put(c, i, level, time)
@@ -197,6 +204,12 @@ local function joinTwo(c, level, now)
   if lower == STEPS then c[TIMES + lower] = now else put(c, STEPS, level, now) end
 end
 local function step(c, level, now)
+  -- The most common case, and all that the rest would come to.
+  if level == 0 and c[TIMES + 2] == 0 then
+    c[TIMES + 1] = now
+    return
+  end
+  makeRoom(c)
   local before = countSteps(c)
   local count = before
   while count > 0 and low(c, count) >= level do count = count - 1 end
@@ -211,6 +224,7 @@ local function step(c, level, now)
   for i = count + 1, before do put(c, i, 0, 0) end
 end
 local function giveBack(c, level, most, chargedAt)
+  makeRoom(c)
   local count = countSteps(c)
   if chargedAt == ${WHENEVER} then
     local given = min(most, level)
@@ -228,6 +242,8 @@ local function giveBack(c, level, most, chargedAt)
   return level - given
 end`,
       rules: `
+  isBrief = function(c) return c[TIMES + 2] == 0 end,
+  fill = function(c) c[TIMES + 2] = 0 end,
   prepare = function(r)
     r.capacity = r.burst * r.window
     r.least = ${spentWithinMs} * r.limit

@@ -78,10 +78,11 @@ export const slidingWindow: Algorithm = {
   lua: {
     // The newest slice, the sum of all counts, the newest count, and the older ones: most requests come in a slice that was
     // charged before, and leave the older ones packed.
-    layout: `ddI4c${4 * SLICES}`,
-    read(bytes, from, cells, at) {
+    brief: 'ddI4',
+    rest: `c${4 * SLICES}`,
+    read(bytes, from, to, cells, at) {
       cells[at] = bytes.readDoubleLE(from)
-      for (let age = 0; age < AGES; age++) cells[at + 1 + age] = bytes.readUInt32LE(from + 16 + 4 * age)
+      for (let i = from + 16, age = 0; i < to; i += 4, age++) cells[at + 1 + age] = bytes.readUInt32LE(i)
     },
     locals: `local SLICE, USED, NEWEST, OLDER = 4, 5, 6, 7
 local NONE = string.rep('\\0', ${4 * SLICES})
@@ -104,6 +105,8 @@ local function turn(c, r)
   end
 end`,
     rules: `
+  isBrief = function(c) return c[OLDER] == NONE end,
+  fill = function(c) c[OLDER] = NONE end,
   prepare = function(r, now)
     r.slice = sliceOf(now, r)
     r.full = ceil(((r.slice + ${AGES}) * r.window) / ${SLICES})

@@ -45,14 +45,15 @@ export class Reply {
   #readRecord(key: number): void {
     const bytes = this.#bytes
     for (let number = bytes.readUInt32LE(this.#at); number !== 0; number = bytes.readUInt32LE(this.#at)) {
+      const endAt = this.#at + HEAD_BYTES + (bytes[this.#at + LENGTH_AT] as number)
       const owner = this.#quotas.findIndex((quota) => quota.number === number)
       if (owner >= 0) {
         const place = this.place(key, owner + 1)
         const { lua } = (this.#quotas[owner] as Quota).algorithm
         this.#born[place] = bytes.readUInt32LE(this.#at + BORN_AT)
-        lua.read(bytes, this.#at + HEAD_BYTES, this.#cells, place * STRIDE)
+        lua.read(bytes, this.#at + HEAD_BYTES, endAt, this.#cells, place * STRIDE)
       }
-      this.#at += HEAD_BYTES + (bytes[this.#at + LENGTH_AT] as number)
+      this.#at = endAt
     }
     this.#at += END_BYTES
   }

@@ -2,10 +2,10 @@
 //
 //   <namespace>:r2:{tag}    all that one subject has used, under every policy that counts by the same key
 //
-// A record is a list of entries: number u32 | length u8 | until u32, s | born u32, ms | cells, packed as the algorithm
-// says. Entries describe themselves: one of a policy that the caller does not know is kept until its `until`, so neither
-// a reload nor instances of two versions side by side reset a count. The key ends with the last `until`. `born` tells an
-// entry from one that was made anew after Redis lost its data.
+// A record is a list of entries: number u32 | length u8 | until u32, s | born u32, ms | cells, packed in one of the two
+// forms that the algorithm has. Entries describe themselves: one of a policy that the caller does not know is kept until its
+// `until`, so neither a reload nor instances of two versions side by side reset a count. The key ends with the last
+// `until`. `born` tells an entry from one that was made anew after Redis lost its data.
 //
 // In: KEYS are records; ARGV[1] is a flat list in JSON (redis-call.ts writes it):
 //   count, then per policy    number, algorithm, limit, window, burst, is enforced, four bounds of its calendar's windows
@@ -43,12 +43,14 @@ function bytesOf(layout: string): number {
   return bytes
 }
 
-const rulesOf = ({ lua: { layout, locals, rules } }: Algorithm): string => `function()
+const rulesOf = ({ lua: { brief, rest, locals, rules } }: Algorithm): string => `function()
   ${locals}
   return {
-    bytes = ${bytesOf(layout)},
-    format = '<${HEAD}${layout}',
-    blank = '${'\\0'.repeat(HEAD_BYTES + bytesOf(layout))}',
+    bytes = ${bytesOf(brief + rest)},
+    format = '<${HEAD}${brief}${rest}',
+    briefBytes = ${bytesOf(brief)},
+    briefFormat = '<${HEAD}${brief}',
+    blank = '${'\\0'.repeat(HEAD_BYTES + bytesOf(brief))}',
     ${rules}
   }
 end`
@@ -86,12 +88,11 @@ for i = 1, list[at] do
   -- Before and after a reload, two rates may be of one policy: they share its entries.
   local same = rateOf[number]
   local rate = {
-    head = pack('<I4B', number, rules.bytes), rules = rules, limit = list[at + 3], window = list[at + 4],
-    burst = list[at + 5], isEnforced = list[at + 6] == 1, starts = starts, ends = ends,
-    fits = rules.fits, charge = rules.charge, entries = same and same.entries or {}, bytes = rules.bytes,
-    format = rules.format,
+    head = pack('<I4B', number, rules.bytes), briefHead = pack('<I4B', number, rules.briefBytes), rules = rules,
+    limit = list[at + 3], window = list[at + 4], burst = list[at + 5], isEnforced = list[at + 6] == 1,
+    starts = starts, ends = ends, fits = rules.fits, charge = rules.charge, entries = same and same.entries or {},
   }
-  if rules.prepare then rules.prepare(rate, now) end
+  rules.prepare(rate, now)
   rates[i] = rate
   if not same then
     rateOf[number] = rate
@@ -104,6 +105,14 @@ at = at + 1
 -- Entries lie with their policy, by key: one table each, of head and cells. Others are kept as they are.
 local records = redis.call('MGET', unpack(KEYS))
 local lastOf, others = {}, {}
+
+local function unpackEntry(rules, bytes, packed, from)
+  if bytes == rules.bytes then return {unpackBytes(rules.format, packed, from)} end
+  local entry = {unpackBytes(rules.briefFormat, packed, from)}
+  rules.fill(entry)
+  return entry
+end
+
 local function load(key)
   local packed, last = records[key], 0
   local from, length = 1, packed and #packed or 0
@@ -112,8 +121,9 @@ local function load(key)
   while from < length do
     local number, bytes, ends = unpackBytes('<I4BI4', packed, from)
     local rate, behind = rateOf[number], from + ${HEAD_BYTES} + bytes
-    local isOwn = rate and rate.bytes == bytes
-    if isOwn then rate.entries[key] = {unpackBytes(rate.format, packed, from)} end
+    local rules = rate and rate.rules
+    local isOwn = rules and (bytes == rules.briefBytes or bytes == rules.bytes)
+    if isOwn then rate.entries[key] = unpackEntry(rules, bytes, packed, from) end
     if othersFrom and (isOwn or ends * 1000 <= now) then
       others[key] = (others[key] or '') .. sub(packed, othersFrom, from - 1)
       othersFrom = nil
@@ -131,8 +141,7 @@ local function open(key, rate)
   if not lastOf[key] then load(key) end
   local entry = rate.entries[key]
   if not entry then
-    entry = {unpackBytes(rate.format, rate.rules.blank)}
-    entry[HEAD] = rate.head
+    entry = unpackEntry(rate.rules, rate.rules.briefBytes, rate.rules.blank, 1)
     rate.entries[key] = entry
   end
   return entry
@@ -152,8 +161,10 @@ local function save(key)
       local ends = max(entry[UNTIL], ceil(rate.rules.fullAt(entry, rate) / 1000))
       if ends * 1000 > now then
         entry[UNTIL] = ends
+        local isBrief = rate.rules.isBrief(entry)
+        entry[HEAD] = isBrief and rate.briefHead or rate.head
         count = count + 1
-        parts[count] = pack(rate.format, unpack(entry))
+        parts[count] = pack(isBrief and rate.rules.briefFormat or rate.rules.format, unpack(entry))
         if ends > last then last = ends end
       end
     end
@@ -176,8 +187,8 @@ for i = 1, list[at] do
   local entry = open(key, rate)
   if delta == 0 then
     local ends, born = entry[UNTIL], entry[BORN]
-    entry = {unpackBytes(rate.format, rate.rules.blank)}
-    entry[HEAD], entry[UNTIL], entry[BORN] = rate.head, ends, born
+    entry = unpackEntry(rate.rules, rate.rules.briefBytes, rate.rules.blank, 1)
+    entry[UNTIL], entry[BORN] = ends, born
     rate.entries[key] = entry
   else
     rate.rules.settle(entry, rate, delta, chargedAt, now)

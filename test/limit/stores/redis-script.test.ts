@@ -392,6 +392,6 @@ describeWithRedis('the script', () => {
       quotaOf(algorithm, { windowMs: 86_400_000, number: i + 1 }),
     )
     await charge(quotas, ['k', 'k', 'k'], START_MS)
-    expect(Number(await redis.ask('STRLEN', 'k'))).toBe(3 * 13 + 60 + 80 + 16)
+    expect(Number(await redis.ask('STRLEN', 'k'))).toBe(3 * 13 + 20 + 32 + 16)
   })
 })
