@@ -10,6 +10,8 @@ import type { Slot } from './slots.ts'
 export interface Draft extends Demand {
   readonly quotas: readonly Quota[]
   readonly subjects: (string | null)[]
+  /** True where every policy applies. */
+  isWhole: boolean
   readonly costs: number[]
   readonly standings: readonly Standing[]
   from: number
@@ -29,6 +31,7 @@ export interface Draft extends Demand {
 export const createDraft = (policies: readonly Policy[]): Draft => ({
   quotas: policies.map(({ quota }) => quota),
   subjects: policies.map(() => null),
+  isWhole: false,
   costs: policies.map(() => 0),
   standings: policies.map(blankStanding),
   from: 0,
@@ -44,13 +47,21 @@ export const createDraft = (policies: readonly Policy[]): Draft => ({
 /** Fills in whom and how much; false where no policy applies. */
 export function fillIn(draft: Draft, policies: readonly Policy[], ctx: RequestContext): boolean {
   let applies = false
+  draft.isWhole = true
+  let subjectOf: Policy['subjectOf'] | null = null
+  let subject: string | null = null
   for (let i = 0; i < policies.length; i++) {
     const policy = policies[i] as Policy
-    const subject = policy.subjectOf(ctx)
+    // Policies that go by the address, most of all, share one function.
+    if (policy.subjectOf !== subjectOf) {
+      subjectOf = policy.subjectOf
+      subject = subjectOf(ctx)
+    }
     const cost = subject === null ? 0 : policy.costOf(ctx)
     draft.costs[i] = cost
     draft.subjects[i] = cost === 0 ? null : subject
-    if (cost !== 0) applies = true
+    if (cost === 0) draft.isWhole = false
+    else applies = true
   }
   draft.said = 0
   return applies

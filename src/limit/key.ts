@@ -19,7 +19,7 @@ const MAX_PART = 256
 export function compileKey(parts: readonly KeyPart[], onMissing: OnMissing): (ctx: RequestContext) => string | null {
   const reads = parts.map(compileRead)
   // The common case needs no new text: nothing else of this policy can look like it.
-  if (parts.length === 1 && parts[0]?.kind === 'ip') return (ctx) => addressBlock(ctx.clientAddress)
+  if (parts.length === 1 && parts[0]?.kind === 'ip') return READ.ip
   return (ctx) => {
     let subject = ''
     for (const read of reads) {
@@ -93,6 +93,8 @@ export function formatSubject(parts: readonly KeyPart[], subject: string): strin
  *  zone. Unmapping comes first: masked, all of IPv4 would be one client (CVE-2026-30827). */
 export function addressBlock(address: string): string {
   if (!address.includes(':')) return address
+  const block = canonicalBlock(address)
+  if (block !== null) return block
   const groups = parseGroups(address)
   if (groups === null) return address
   const [a, b, c, d, e, f, g, h] = groups as [number, number, number, number, number, number, number, number]
@@ -136,6 +138,47 @@ const framed = (value: string): string => (value.length > MAX_PART ? `#${digest(
 const DIGEST_CHARS = 43
 
 const digest = (value: string): string => hash('sha256', value, 'base64url')
+
+/** The /64 of an address in the text of RFC 5952 that begins with neither `0` nor `::`, as nearly every client's does: then
+ *  the block is made of its own text. null for all others. It is run per request, and takes a fifth of the time. */
+function canonicalBlock(address: string): string | null {
+  let groups = 0
+  let start = 0
+  let gapAt = -1
+  /** Behind the last group of the four, as far as they are written out. */
+  let blockEnd = 0
+  for (let i = 0; i <= address.length; i++) {
+    const code = i < address.length ? address.charCodeAt(i) : COLON
+    if (code !== COLON) {
+      const isHex = (code >= 0x30 && code <= 0x39) || (code >= 0x61 && code <= 0x66)
+      if (!isHex || i - start === 4 || (i > start && address.charCodeAt(start) === 0x30)) return null
+      continue
+    }
+    if (i > start) {
+      if (groups === 0 && address.charCodeAt(0) === 0x30) return null
+      groups++
+      if (groups <= 4 && gapAt < 0) blockEnd = i
+    } else if (groups === 0 || gapAt >= 0) {
+      return null
+    } else if (i < address.length) {
+      gapAt = groups
+      // A gap at the end is two colons and nothing.
+      if (i + 1 === address.length) break
+    } else {
+      return null
+    }
+    start = i + 1
+  }
+  if (gapAt < 0 ? groups !== 8 : groups > 7) return null
+  if (gapAt < 0 || gapAt >= 4) return `${address.slice(0, blockEnd)}::/64`
+  // What stands behind the gap lies in the other half.
+  return groups - gapAt <= 4 ? `${address.slice(0, blockEnd)}${ZEROS[gapAt]}::/64` : null
+}
+
+const COLON = 0x3a
+
+/** Of the four groups, those that a gap behind the first so many leaves out. */
+const ZEROS = ['', ':0:0:0', ':0:0', ':0']
 
 /** The eight groups of an IPv6 address (RFC 4291 §2.2); null for anything else. One pass, since it is run per request. */
 function parseGroups(address: string): number[] | null {

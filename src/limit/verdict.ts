@@ -34,7 +34,7 @@ export function compileVerdict(policies: readonly Policy[], random: () => number
     draft.saidAt = fields.length
     fields.push('X-RateLimit-Limit', limitText, 'X-RateLimit-Remaining', String(remaining))
     fields.push('X-RateLimit-Reset', String(reset))
-    const described = draft.subjects.includes(null) ? formatPolicies(policies, draft) : policyText
+    const described = draft.isWhole ? policyText : formatPolicies(policies, draft)
     if (described !== '') fields.push('RateLimit-Policy', described)
     const standings = formatStandings(policies, draft, admitted)
     if (standings !== '') fields.push('RateLimit', standings)

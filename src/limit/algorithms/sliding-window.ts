@@ -3,8 +3,8 @@
 // are smaller and admit 1.95 times the limit to whoever hammers across their edge; the price of strictness is that a
 // hammering client gets its quota once per 1.1 windows at worst.
 //
-// Cells: the number of the newest slice, then the use of eleven slices by age, newest first. Ages rather than a ring,
-// so that a clock that steps back keeps them: the newest slice is renumbered and nobody waits for the old time.
+// Cells: the number of the newest slice, the use of all, then the use of eleven slices by age, newest first. Ages rather
+// than a ring, so that a clock that steps back keeps them: the newest slice is renumbered and nobody waits for the old time.
 
 import { type Algorithm, type Rate, type Standing, WHENEVER } from '../algorithm.ts'
 
@@ -13,35 +13,39 @@ const SLICES = 10
 const AGES = SLICES + 1
 /** What fits the packed form: a count is far below that but for a debt, and one as large refuses everybody all the same. */
 const MAX_COUNT = 2 ** 32 - 1
+/** Where the sum lies, and the newest count. */
+const USED = 1
+const NEWEST = 2
 
 export const slidingWindow: Algorithm = {
   name: 'sliding-window',
-  cells: 1 + AGES,
+  cells: NEWEST + AGES,
 
   fits(cells, at, rate, cost, nowMs) {
     turn(cells, at, rate, nowMs)
-    return used(cells, at) + cost <= rate.limit
+    return (cells[at + USED] as number) + cost <= rate.limit
   },
 
   charge(cells, at, rate, cost, nowMs) {
     turn(cells, at, rate, nowMs)
-    cells[at + 1] = (cells[at + 1] as number) + cost
+    cells[at + USED] = (cells[at + USED] as number) + cost
+    cells[at + NEWEST] = (cells[at + NEWEST] as number) + cost
   },
 
   settle(cells, at, rate, delta, chargedAtMs, nowMs) {
     const slice = turn(cells, at, rate, nowMs)
     if (delta < 0 && chargedAtMs === WHENEVER) {
-      for (let age = 0, left = delta; age < AGES && left < 0; age++) left = add(cells, at + 1 + age, left)
+      for (let age = 0, left = delta; age < AGES && left < 0; age++) left = add(cells, at, age, left)
       return
     }
     // A debt counts from now on; what is given back leaves the slice that it was taken in, if that still counts.
     const age = delta > 0 ? 0 : slice - sliceOf(chargedAtMs, rate)
-    if (age >= 0 && age < AGES) add(cells, at + 1 + age, delta)
+    if (age >= 0 && age < AGES) add(cells, at, age, delta)
   },
 
   measure(cells, at, rate, cost, nowMs, standing: Standing) {
     const slice = turn(cells, at, rate, nowMs)
-    const inUse = used(cells, at)
+    const inUse = cells[at + USED] as number
     const remaining = Math.max(0, rate.limit - inUse)
     const neededForCost = inUse + cost - rate.limit
     // Beyond the limit (it was lowered), more than one unit must leave before one more is left.
@@ -49,27 +53,23 @@ export const slidingWindow: Algorithm = {
     let freed = 0
     let waitMs = 0
     let nextMs = 0
-    let fullMs = 0
-    for (let age = AGES - 1; age >= 0; age--) {
-      const count = cells[at + 1 + age] as number
+    const needed = inUse === 0 ? 0 : Math.max(neededForCost, neededForNext)
+    for (let age = AGES - 1; freed < needed && age >= 0; age--) {
+      const count = cells[at + NEWEST + age] as number
       if (count === 0) continue
       const leavesMs = endMs(slice - age, rate) - nowMs
       if (freed < neededForCost) waitMs = leavesMs
       if (freed < neededForNext) nextMs = leavesMs
-      fullMs = leavesMs
       freed += count
     }
     standing.remaining = remaining
     standing.waitMs = waitMs
     standing.nextMs = nextMs
-    standing.fullMs = fullMs
+    standing.fullMs = inUse === 0 ? 0 : endMs(slice - newestAge(cells, at), rate) - nowMs
   },
 
   fullAtMs(cells, at, rate) {
-    for (let age = 0; age < AGES; age++) {
-      if (cells[at + 1 + age] !== 0) return endMs((cells[at] as number) - age, rate)
-    }
-    return 0
+    return cells[at + USED] === 0 ? 0 : endMs((cells[at] as number) - newestAge(cells, at), rate)
   },
 
   // Wherever in a slice something is spent, it counts until the same time.
@@ -82,7 +82,8 @@ export const slidingWindow: Algorithm = {
     rest: `c${4 * SLICES}`,
     read(bytes, from, to, cells, at) {
       cells[at] = bytes.readDoubleLE(from)
-      for (let i = from + 16, age = 0; i < to; i += 4, age++) cells[at + 1 + age] = bytes.readUInt32LE(i)
+      cells[at + USED] = bytes.readDoubleLE(from + 8)
+      for (let i = from + 16, age = 0; i < to; i += 4, age++) cells[at + NEWEST + age] = bytes.readUInt32LE(i)
     },
     locals: `local SLICE, USED, NEWEST, OLDER = 4, 5, 6, 7
 local NONE = string.rep('\\0', ${4 * SLICES})
@@ -146,10 +147,11 @@ end`,
 }
 
 /** Changes a count as far as it may be; answers by how much less. */
-function add(cells: Float64Array, at: number, delta: number): number {
-  const before = cells[at] as number
+function add(cells: Float64Array, at: number, age: number, delta: number): number {
+  const before = cells[at + NEWEST + age] as number
   const after = Math.min(MAX_COUNT, Math.max(0, before + delta))
-  cells[at] = after
+  cells[at + NEWEST + age] = after
+  cells[at + USED] = (cells[at + USED] as number) + after - before
   return delta - (after - before)
 }
 
@@ -162,18 +164,23 @@ function turn(cells: Float64Array, at: number, rate: Rate, nowMs: number): numbe
   const passed = slice - (cells[at] as number)
   if (passed === 0) return slice
   cells[at] = slice
-  if (passed > 0) {
-    const first = at + 1
-    if (passed < AGES) cells.copyWithin(first + passed, first, first + AGES - passed)
-    cells.fill(0, first, first + Math.min(passed, AGES))
+  if (passed < 0 || cells[at + USED] === 0) return slice
+  const first = at + NEWEST
+  // By hand: what typed arrays have for it takes longer for so few.
+  for (let i = first + AGES - 1; i >= first; i--) {
+    const count = cells[i] as number
+    if (i + passed < first + AGES) cells[i + passed] = count
+    else cells[at + USED] = (cells[at + USED] as number) - count
+    if (i < first + passed) cells[i] = 0
   }
   return slice
 }
 
-function used(cells: Float64Array, at: number): number {
-  let sum = 0
-  for (let i = at + 1; i <= at + AGES; i++) sum += cells[i] as number
-  return sum
+/** Of a state with use in it. */
+function newestAge(cells: Float64Array, at: number): number {
+  let age = 0
+  while (cells[at + NEWEST + age] === 0) age++
+  return age
 }
 
 /** When the use in a slice stops counting: the first whole millisecond at which the window no longer touches it. */

@@ -4,7 +4,7 @@
 // A stranger who finds no room shares one of 65,536 hashed counters of the policy with others. That is stricter for
 // strangers, and a flood of made-up subjects (one /64 of IPv6 after another) can never push out a live client, as it
 // could out of an LRU. The shared counters are GCRA, whatever the policy counts with, at a rate that keeps its promise
-// (`Quota.sharedRate`). Memory at most: 9.6 MB of cells, a table of 4 MB, and 2 MiB for each policy that overflows. The
+// (`Quota.sharedRate`). Memory at most: 10.4 MB of cells, a table of 4 MB, and 2 MiB for each policy that overflows. The
 // numbers of an entry are cells[entry * STRIDE ...].
 
 import { sharedGcra } from '../algorithms/gcra.ts'
