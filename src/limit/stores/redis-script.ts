@@ -24,7 +24,7 @@
 //
 // Redis 6.2 is enough: EVALSHA, TIME, MGET, SET EXAT and KEEPTTL, struct, cjson.
 
-import type { Algorithm } from '../algorithm.ts'
+import { type Algorithm, WHENEVER } from '../algorithm.ts'
 import { ALGORITHMS, BLOCK_ALGORITHMS } from '../quota.ts'
 
 const KINDS = [...ALGORITHMS, ...BLOCK_ALGORITHMS]
@@ -190,7 +190,8 @@ for i = 1, list[at] do
     entry = unpackEntry(rate.rules, rate.rules.briefBytes, rate.rules.blank, 1)
     entry[UNTIL], entry[BORN] = ends, born
     rate.entries[key] = entry
-  else
+  -- What was charged before the entry was made went with another one, and is not in this one to be given back.
+  elseif delta > 0 or chargedAt == ${WHENEVER} or (entry[BORN] > 0 and (now + 1 - entry[BORN]) % MOST >= now - chargedAt) then
     rate.rules.settle(entry, rate, delta, chargedAt, now)
   end
   if entry[BORN] == 0 then entry[BORN] = now % MOST + 1 end

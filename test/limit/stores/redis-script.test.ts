@@ -139,9 +139,18 @@ describeWithRedis('the script', () => {
     isEnforced: fc.boolean(),
   })
 
-  /** Lives the same history here and in Redis; answers what each said. */
-  async function liveTwice(quotas: readonly Quota[], subjects: readonly string[], history: History) {
+  /** Lives the same history here and in Redis; answers what each said. What is given back was charged to an entry that is
+   *  still there: of another, Redis gives nothing back. */
+  async function liveTwice(quotas: readonly Quota[], subjects: readonly string[], history: History, isSteady = true) {
     const store = createMemoryStore()
+    /** By policy, when something was charged. */
+    const charges = quotas.map((): number[] => [])
+    const someChargeOf = (i: number, nowMs: number, agoMs: number): number => {
+      const times = charges[i] as number[]
+      if (!isSteady) return Math.max(nowMs, ...times)
+      const recent = times.filter((atMs) => nowMs - atMs < (quotas[i] as Quota).rate.windowMs)
+      return recent[agoMs % recent.length] ?? nowMs
+    }
     const here: unknown[] = []
     const there: Promise<unknown>[] = []
     let nowMs = START_MS
@@ -150,8 +159,9 @@ describeWithRedis('the script', () => {
       nowMs += afterMs
       const clockMs = nowMs + skewMs
       if (delta !== 0) {
-        const chargedAtMs = agoMs === null ? WHENEVER : nowMs - agoMs
         for (const [i, quota] of quotas.entries()) {
+          const chargedAtMs = agoMs === null ? WHENEVER : someChargeOf(i, nowMs, agoMs)
+          if (delta > 0) charges[i]?.push(nowMs)
           store.settle(quota, subjects[i] as string, delta, chargedAtMs, nowMs)
           const call = new Call()
           call.correct(quota, new Subject(`k:${subjects[i]}`), delta, chargedAtMs)
@@ -161,7 +171,9 @@ describeWithRedis('the script', () => {
       }
       const costs = quotas.map(() => cost)
       const mine = demandOf(quotas, subjects, costs)
-      here.push([store.charge(mine, nowMs), numbersOf(mine.standings)])
+      const admitted = store.charge(mine, nowMs)
+      here.push([admitted, numbersOf(mine.standings)])
+      for (const [i, standing] of mine.standings.entries()) if (admitted && standing.admitted) charges[i]?.push(nowMs)
       const theirs = demandOf(quotas, subjects, costs)
       const known = subjects.map((subject) => new Subject(`k:${subject}`))
       const ask = new Ask(theirs, known, () => {})
@@ -207,7 +219,7 @@ describeWithRedis('the script', () => {
       await fc.assert(
         fc.asyncProperty(wide, unsteadySteps, async (options, history) => {
           const quota = quotaOf(algorithm, options)
-          const { here, there } = await liveTwice([quota], [`back-${algorithm.name}-${life++}`], history)
+          const { here, there } = await liveTwice([quota], [`back-${algorithm.name}-${life++}`], history, false)
           expect(there).toEqual(here)
         }),
         { numRuns: 100 },
@@ -277,8 +289,8 @@ describeWithRedis('the script', () => {
           for (const [who, policy, delta] of corrections) {
             const quota = quotas[policy % quotas.length] as Quota
             if (delta === 0) await store.reset(quota, `${who}`, nowMs)
-            else store.settle(quota, `${who}`, delta, nowMs - 100, nowMs)
-            call.correct(quota, known[who] as Subject, delta, nowMs - 100)
+            else store.settle(quota, `${who}`, delta, nowMs, nowMs)
+            call.correct(quota, known[who] as Subject, delta, nowMs)
           }
           const here: unknown[] = []
           const asks = requests.map(([who, other, cost]) => {
@@ -377,6 +389,21 @@ describeWithRedis('the script', () => {
     expect((await charge([day], ['k'], START_MS + 20)).born).toEqual(first.born)
     await redis.flush()
     expect((await charge([day], ['k'], START_MS + 30)).born).not.toEqual(first.born)
+  })
+
+  it('gives nothing back to an entry that was made after the charge', async () => {
+    for (const algorithm of ALL) {
+      const quota = quotaOf(algorithm, { limit: 50, windowMs: 86_400_000 })
+      const key = algorithm.name
+      await charge([quota], [key], START_MS, [9])
+      await redis.flush()
+      await charge([quota], [key], START_MS + 5, [9])
+      const before = await left(quota, key, START_MS + 10)
+      await settle(quota, key, -7, START_MS, START_MS + 10)
+      expect(await left(quota, key, START_MS + 10)).toBe(before)
+      await settle(quota, key, -7, START_MS + 5, START_MS + 10)
+      expect(await left(quota, key, START_MS + 10)).toBe(before + 7)
+    }
   })
 
   it('takes the time of Redis where none is given', async () => {

@@ -262,6 +262,22 @@ describeWithRedis('instances that share counters', () => {
     expect(await instance.store.take(quota, 'y', 5, blankStanding())).toBeNull()
   })
 
+  it('give nothing back of what Redis has lost, since then others have taken it', async () => {
+    const [first, second] = (await startSome(2)) as [Instance, Instance]
+    for (const quota of [hour(100), day(100), quotaOf('slow', { limit: 1, window: '1h', burst: 100 })]) {
+      const demand = demandOf([quota], ['x'], [60])
+      await first.ask(demand)
+      // The same counter, and not the same entry of it.
+      await redis.flush()
+      while ((await first.left(quota, 'nobody')) === -1 || Date.now() <= (demand.atMs[0] as number) + 2);
+      await second.take(quota, 'x', 50)
+      first.store.settle(quota, 'x', -60, demand.atMs[0] as number, first.clock())
+      await first.left(quota, 'x')
+      expect(await second.left(quota, 'x')).toBe(50)
+      await redis.flush()
+    }
+  })
+
   it('give back all there is at the end, however much', async () => {
     const [first, second] = (await startSome(2)) as [Instance, Instance]
     const quota = day(10)
