@@ -93,31 +93,38 @@ export function respondAtOnce(
   if (body !== null && !Buffer.isBuffer(body)) throw new TypeError('What is answered at once has come whole.')
   ctx.status = status
   ctx.headMs = performance.now() - ctx.receivedAtMs
-  let head = `${statusLine(status)}${reply.lines ?? ownLines(reply)}${gatewayLines(ctx.fields)}Via: ${VIA}\r\nX-Request-Id: ${ctx.id}\r\nX-Process-Time: ${fixedMs(ctx.headMs)}ms\r\n`
-  if (close) head += CLOSE
+  const first = status === 200 ? OK_LINE : statusLine(status)
+  const lines = reply.lines ?? ownLines(reply)
+  let rest = `${gatewayLines(ctx.fields)}Via: ${VIA}\r\nX-Request-Id: ${ctx.id}\r\nX-Process-Time: ${fixedMs(ctx.headMs)}ms\r\n`
+  if (close) rest += CLOSE
   // node:http says what it adds itself behind its Date.
-  if (reply.lines === undefined && !hasHeader(headers, 'date')) head += `Date: ${httpDateNow()}\r\n`
-  head += close ? '\r\n' : keepAliveMs === null ? `${CLOSE}\r\n` : keepAliveLines(keepAliveMs)
+  if (reply.lines === undefined && !hasHeader(headers, 'date')) rest += `Date: ${httpDateNow()}\r\n`
+  rest += close ? '\r\n' : keepAliveMs === null ? `${CLOSE}\r\n` : keepAliveLines(keepAliveMs)
 
-  if (body === null || ctx.method === 'HEAD') {
-    socket.write(head, 'latin1')
+  const sent = ctx.method === 'HEAD' ? null : body
+  ctx.bytesSent = sent === null ? 0 : sent.length
+  if (first.length + lines.length + rest.length + ctx.bytesSent > SLAB_BYTES) {
+    socket.cork()
+    socket.write(first + lines + rest, 'latin1')
+    if (sent !== null) socket.write(sent)
+    socket.uncork()
     return
   }
-  ctx.bytesSent = body.length
-  // As text, since a buffer for both costs a visit to the allocator: 6.0 us for the exchange in place of 6.4.
-  if (body.length <= MAX_JOINED_BYTES) return void socket.write(head + body.toString('latin1'), 'latin1')
-  socket.cork()
-  socket.write(head, 'latin1')
-  socket.write(body)
-  socket.uncork()
+  let end = slab.write(first, 0, 'latin1')
+  end += slab.write(lines, end, 'latin1')
+  end += slab.write(rest, end, 'latin1')
+  if (sent !== null) slab.set(sent, end)
+  socket.write(slab.subarray(0, end + ctx.bytesSent))
+  // What has not left at once is still to be read from there.
+  if (socket.writableLength > 0) slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
 }
 
-/** Bytes of a body that is copied behind its head, so that both are one write. Node writes up to 16 KiB of text without
- *  allocating anything for it. */
-const MAX_JOINED_BYTES = 12 * 1024
+/** Where small answers are put together, one after the other: as one text they leave three times the garbage. Larger bodies
+ *  are not copied. */
+const SLAB_BYTES = 16 * 1024
+let slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
 
-const statusLine = (status: number): string =>
-  status === 200 ? OK_LINE : `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'unknown'}\r\n`
+const statusLine = (status: number): string => `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'unknown'}\r\n`
 
 const OK_LINE = 'HTTP/1.1 200 OK\r\n'
 
