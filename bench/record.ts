@@ -68,6 +68,9 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
     cacheTiers: () => [],
     redisUp: () => null,
     limitDecisions: () => [],
+    limitStores: () => ({ subjects: 0, overflowed: 0, shared: null, leases: null }),
+    purgeLog: () => null,
+    fetchLeases: () => null,
   })
   const statistics = createStatistics(0)
   const made = createRecorder(

@@ -108,6 +108,17 @@ export function createGateway(setup: GatewaySetup): Gateway {
     cacheTiers: () => shared.cache.tiers.all,
     redisUp: () => redis?.up ?? null,
     limitDecisions: () => limits.decisions.counts(),
+    limitStores: () => ({
+      subjects: countedQuotas.subjects,
+      overflowed: countedQuotas.overflowed,
+      shared: sharedQuotas,
+      // Added up over all that hold a block.
+      get leases() {
+        return leasedQuotas?.counts ?? null
+      },
+    }),
+    purgeLog: () => purgeLog?.status ?? null,
+    fetchLeases: () => leases?.counts ?? null,
   })
   const recorder = createRecorder({ log, metrics, statistics }, initial.log)
   const redis = openRedis(initial.redis, log)
@@ -138,8 +149,9 @@ export function createGateway(setup: GatewaySetup): Gateway {
       clock: Date.now,
       steadyClock: () => performance.now(),
     })
+  const countedQuotas = sharedQuotas ?? createQuotaMemory()
   const limits = {
-    quotas: leasedQuotas ?? createQuotaMemory(),
+    quotas: leasedQuotas ?? countedQuotas,
     slots: sharedSlots ?? createMemorySlots(),
     decisions: new Decisions(),
   }

@@ -36,6 +36,8 @@ export interface Leases {
   /** what: any text that stands for the same fetch everywhere. Null: Redis cannot tell in time, so go ahead. Never
    *  rejects. */
   take(what: string): Promise<Lease | Taken | null>
+  /** How often this instance got a lease; waited for another's and heard of its end, or of none; or could not ask. */
+  readonly counts: Readonly<Record<'led' | 'followed' | 'lost' | 'unanswered', number>>
   close(): Promise<void>
 }
 
@@ -69,6 +71,7 @@ export function createLeases({ link, subscribe, namespace }: LeasesSetup): Lease
   /** Tokens of the leases that this instance has, by digest. */
   const held = new Map<string, string>()
   const waiting = new Map<string, Set<Wait>>()
+  const counts = { led: 0, followed: 0, lost: 0, unanswered: 0 }
   let subscriber: RedisSubscriber | null = null
   let renewing: NodeJS.Timeout | undefined
 
@@ -132,6 +135,7 @@ export function createLeases({ link, subscribe, namespace }: LeasesSetup): Lease
   }
 
   return {
+    counts,
     prepare,
     async take(what) {
       prepare()
@@ -143,12 +147,15 @@ export function createLeases({ link, subscribe, namespace }: LeasesSetup): Lease
         const leftMs = Number(await take([keyOf(digest)], [token, LEASE_MS]))
         if (leftMs > 0) {
           wait.atMost(leftMs)
+          void wait.ended.then((outcome) => counts[outcome === null ? 'lost' : 'followed']++)
           return wait
         }
         wait.end(null)
+        counts.led++
         return hold(digest, token)
       } catch {
         wait.end(null)
+        counts.unanswered++
         return null
       }
     },

@@ -48,7 +48,21 @@ export interface PurgeLog {
   publish(rule: PurgeRule, isCounted: boolean): Promise<Published>
   /** Resolves with true once the log has been read for the first time; false after maxMs. */
   whenFollowing(maxMs: number): Promise<boolean>
+  readonly status: PurgeLogStatus
   close(): Promise<void>
+}
+
+/** For metrics. */
+export interface PurgeLogStatus {
+  /** Records carried out here, of this instance's purges and of others'. */
+  readonly own: number
+  readonly others: number
+  /** How often the log did not tell all that was missed. */
+  readonly gaps: number
+  /** Purges that wait for Redis. */
+  readonly owed: number
+  /** Milliseconds since it was certain that all purges had been carried out; null: never yet. */
+  readonly ageMs: number | null
 }
 
 export interface PurgeLogSetup {
@@ -92,6 +106,10 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
   /** A record was passed over, so that the log has to be read once more. */
   let isBehind = false
   let tending: Promise<void> | null = null
+  const carriedOut = { own: 0, others: 0 }
+  let gaps = 0
+  /** performance.now() when the log was last read to its end. */
+  let upToDateAtMs: number | null = null
   let isClosed = false
   const following = Promise.withResolvers<void>()
 
@@ -126,6 +144,7 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
 
   /** Tells whoever waits for it. */
   function settle({ by, id, isCounted }: PurgeRecord, here: Promise<number>): void {
+    carriedOut[by === instance ? 'own' : 'others']++
     if (by === instance) {
       own.get(id)?.({ here })
       own.delete(id)
@@ -145,6 +164,7 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
           isBehind = false
           await catchUp()
         } while (hasPassedOver())
+        upToDateAtMs = performance.now()
         following.resolve()
       } catch {
         // The link tells of its troubles itself.
@@ -187,6 +207,7 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
     const here = dropPurged()
     for (const record of records) if (record.seq > last) settle(record, here)
     if (askedAt === null) return
+    gaps++
     log.warn({ since: new Date(askedAt / 1000) }, 'Purges were missed, what may be out of date is dropped')
     // A log that reaches back over our place and does not have it is not the log that we knew: Redis has lost records
     // (a fail-over). Whom they were about nobody knows, here or elsewhere.
@@ -322,6 +343,10 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
     async whenFollowing(maxMs) {
       await within(maxMs, following.promise)
       return applied !== null
+    },
+    get status() {
+      const ageMs = upToDateAtMs === null ? null : performance.now() - upToDateAtMs
+      return { ...carriedOut, gaps, owed: owed.length, ageMs }
     },
     async close() {
       if (isClosed) return

@@ -78,7 +78,18 @@ interface Borrower {
   toldAtMs: number
 }
 
+/** Units. */
+export interface LeaseCounts {
+  /** In blocks now, not spent. */
+  readonly held: number
+  readonly taken: number
+  /** Given back when their time was over, or lost with it. */
+  readonly returned: number
+  readonly lapsed: number
+}
+
 export interface Leases extends QuotaStore {
+  readonly counts: LeaseCounts
   /** Gives back what is over, and measures anew who takes how much. A timer does it; tests have a time of their own. */
   sweep(): void
   close(): Promise<void>
@@ -99,6 +110,9 @@ class Lender implements Leases {
   #watched = 0
   /** Those that have blocks. */
   readonly #holders = new Set<Borrower>()
+  #taken = 0
+  #returned = 0
+  #lapsed = 0
   #timer: NodeJS.Timeout | undefined
   #periodBeganMs: number
   #isClosed = false
@@ -111,6 +125,12 @@ class Lender implements Leases {
     this.#setup = setup
     this.#counters = setup.counters
     this.#periodBeganMs = setup.steadyClock()
+  }
+
+  get counts(): LeaseCounts {
+    let held = 0
+    for (const borrower of this.#holders) held += leftOf(borrower)
+    return { held, taken: this.#taken, returned: this.#returned, lapsed: this.#lapsed }
   }
 
   charge(demand: Demand, nowMs: number): boolean | Promise<boolean> {
@@ -243,6 +263,7 @@ class Lender implements Leases {
     const standing = blankStanding()
     const chargedAtMs = await this.#counters.take(rule.quota, borrower.subject, units, standing)
     if (chargedAtMs === null) return
+    this.#taken += units
     const lifetimeMs = rule.lifetimeMs(chargedAtMs) - MARGIN_MS
     const block = { left: units, endMs: askedAtMs + lifetimeMs, endWallMs: askedAtWallMs + lifetimeMs, chargedAtMs }
     if (!isSameLimit(borrower.rule, rule)) {
@@ -257,6 +278,8 @@ class Lender implements Leases {
   }
 
   #giveBack({ rule, subject }: Borrower, { left, chargedAtMs }: Block): void {
+    if (rule.isReturned) this.#returned += left
+    else this.#lapsed += left
     if (left === 0 || !rule.isReturned) return
     this.#counters.settle(rule.quota, subject, -left, chargedAtMs, Math.floor(this.#setup.clock()))
   }
@@ -361,7 +384,7 @@ class Lender implements Leases {
     if (borrower === undefined) return this.#counters.reset(quota, subject, nowMs)
     // What is held here, on its way or to be given back was taken from what is forgotten now.
     while (borrower.asking !== null) await borrower.asking
-    borrower.blocks.splice(0)
+    for (const { left } of borrower.blocks.splice(0)) this.#lapsed += left
     borrower.returns.splice(0)
     return this.#counters.reset(quota, subject, nowMs)
   }

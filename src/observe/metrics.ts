@@ -3,12 +3,15 @@
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { getHeapStatistics } from 'node:v8'
+import type { BucketHistogram } from '../core/bucket-histogram.ts'
 import type { CacheOutcome, RequestContext } from '../core/context.ts'
-import { type BucketHistogram, Counter, type Family, Registry } from './registry.ts'
+import { type LimitSources, addLimitMetrics } from './limit-metrics.ts'
+import { Counter, type Family, Registry } from './registry.ts'
+import { type SharingSources, addSharingMetrics } from './sharing-metrics.ts'
 import { NO_ROUTE, OTHER } from './verdict.ts'
 
 /** What others know and metrics tell. Each is asked once per scrape. */
-export interface MetricSources {
+export interface MetricSources extends LimitSources, SharingSources {
   /** Client connections open now. */
   readonly openConnections: () => number
   /** Requests answered by the fast path. */
@@ -22,16 +25,6 @@ export interface MetricSources {
   readonly cacheTiers: () => readonly {
     readonly name: string
     readonly counts: Readonly<Record<TierCount, number>>
-  }[]
-  /** Whether Redis is there; null where none is configured. */
-  /** The part of it that is up, from 0 to 1; null where there is none. */
-  readonly redisUp: () => number | null
-  /** What the limits have decided since the start. */
-  readonly limitDecisions: () => readonly {
-    readonly policy: string
-    readonly result: string
-    readonly source: string
-    readonly count: number
   }[]
 }
 
@@ -109,24 +102,8 @@ export function createMetrics(sources: MetricSources): Metrics {
     ['tier', 'result'],
     perTier({ written: 'written', dropped: 'dropped' }),
   )
-  registry.readings(
-    'gauge',
-    'weirgate_redis_up',
-    '1 while Redis is used, 0 while it is lost; of a Redis Cluster the part of the masters that is used.',
-    [],
-    () => {
-      const up = sources.redisUp()
-      return up === null ? [] : [[[], up]]
-    },
-  )
-  registry.readings(
-    'counter',
-    'weirgate_limit_decisions_total',
-    'Decisions of the limits: by policy, what became of it (shadowed: it would have refused), and who decided.',
-    ['policy', 'result', 'source'],
-    () =>
-      sources.limitDecisions().map(({ policy, result, source, count }) => [[policy, result, source], count] as const),
-  )
+  addSharingMetrics(registry, sources)
+  addLimitMetrics(registry, sources)
   const { cacheDisk } = sources
   if (cacheDisk !== null) {
     const isUp = (): number => (cacheDisk.isUp ? 1 : 0)

@@ -3,6 +3,7 @@
 //
 // Bound: a family has at most MAX_SERIES series; what comes later is counted in one series whose labels are all `(other)`.
 
+import { BucketHistogram } from '../core/bucket-histogram.ts'
 import { OTHER } from './verdict.ts'
 
 const MAX_SERIES = 100_000
@@ -12,25 +13,6 @@ export class Counter {
 
   add(amount: number): void {
     this.value += amount
-  }
-}
-
-/** Counts values in buckets with fixed upper bounds; the last, without bound, is kept apart. */
-export class BucketHistogram {
-  readonly bounds: readonly number[]
-  readonly counts: Float64Array
-  sum = 0
-
-  constructor(bounds: readonly number[]) {
-    this.bounds = bounds
-    this.counts = new Float64Array(bounds.length + 1)
-  }
-
-  observe(value: number): void {
-    let bucket = 0
-    while (bucket < this.bounds.length && value > (this.bounds[bucket] as number)) bucket++
-    this.counts[bucket] = (this.counts[bucket] as number) + 1
-    this.sum += value
   }
 }
 
@@ -65,17 +47,21 @@ export class Registry {
     return this.#family(
       { name, help, type: 'histogram', labels },
       () => new BucketHistogram(bounds),
-      (histogram, text, lines) => {
-        const before = text === '' ? '' : `${text},`
-        let below = 0
-        for (const [bucket, count] of histogram.counts.entries()) {
-          below += count
-          const bound = formatNumber(bounds[bucket] ?? Number.POSITIVE_INFINITY)
-          lines.push(`${name}_bucket{${before}le="${bound}"} ${below}`)
-        }
-        lines.push(`${name}_sum${braced(text)} ${formatNumber(histogram.sum)}`, `${name}_count${braced(text)} ${below}`)
-      },
+      (histogram, text, lines) => renderHistogram(name, histogram, text, lines),
     )
+  }
+
+  /** One that somebody else counts in; null: not now. */
+  histogramReading(name: string, help: string, read: () => BucketHistogram | null): void {
+    this.#parts.push({
+      render(lines) {
+        const histogram = read()
+        if (histogram === null) return
+        lines.push(...heading({ name, help, type: 'histogram' }))
+        renderHistogram(name, histogram, '', lines)
+      },
+      retain: () => {},
+    })
   }
 
   /** A number that is read when somebody asks. */
@@ -151,6 +137,18 @@ export class Registry {
     })
     return { series: resolve }
   }
+}
+
+/** labels: as labelText() makes them. */
+function renderHistogram(name: string, histogram: BucketHistogram, labels: string, lines: string[]): void {
+  const before = labels === '' ? '' : `${labels},`
+  let below = 0
+  for (const [bucket, count] of histogram.counts.entries()) {
+    below += count
+    const bound = formatNumber(histogram.bounds[bucket] ?? Number.POSITIVE_INFINITY)
+    lines.push(`${name}_bucket{${before}le="${bound}"} ${below}`)
+  }
+  lines.push(`${name}_sum${braced(labels)} ${formatNumber(histogram.sum)}`, `${name}_count${braced(labels)} ${below}`)
 }
 
 const labelText = (labels: readonly string[], values: readonly string[]): string =>

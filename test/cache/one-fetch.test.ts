@@ -12,6 +12,7 @@ function createHandLeases() {
   const asked: ((answer: Lease | Taken | null) => void)[] = []
   const ended: LeaseOutcome[] = []
   const leases: Leases = {
+    counts: { led: 0, followed: 0, lost: 0, unanswered: 0 },
     prepare() {},
     take() {
       const { promise, resolve } = Promise.withResolvers<Lease | Taken | null>()

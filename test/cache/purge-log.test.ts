@@ -75,6 +75,9 @@ describeWithRedis('the purge log', () => {
     expect(await deaf.read(before)).toBe(0)
     expect(deaf.shared.purgeSeq).toBe(one.shared.purgeSeq)
     expect(await deaf.read(deaf.shared.purgeSeq)).toBe(1)
+    expect(one.log.status).toMatchObject({ own: 501, others: 0, gaps: 0, owed: 0 })
+    expect(deaf.log.status).toMatchObject({ own: 0, others: 501, gaps: 0, owed: 0 })
+    expect(deaf.log.status.ageMs).toBeGreaterThanOrEqual(0)
   })
 
   it('does not let in what was fetched before it knew the log, nor what is from a log that is gone', async () => {
@@ -85,6 +88,7 @@ describeWithRedis('the purge log', () => {
     await redis.flush()
     expect(await one.read(known)).toBe(0)
     expect(one.shared.purgeSeq).toBeGreaterThan(known)
+    expect(one.log.status.gaps).toBe(1)
   })
 
   it('counts what each member took, and names who does not answer', async () => {

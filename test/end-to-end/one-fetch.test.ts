@@ -34,6 +34,11 @@ describeWithRedis('one fetch for all instances', () => {
     until(() => all.every((gateway) => clients(gateway) >= each), 'all clients to wait')
   const clients = (gateway: TestGateway): number =>
     Number(/^process_open_connections (\d+)$/m.exec(gateway.gateway.metrics())?.[1])
+  /** Led, followed, lost, unanswered. */
+  const fetchLeases = (gateway: TestGateway): string[] =>
+    [...gateway.gateway.metrics().matchAll(/^weirgate_fetch_leases_total\{[^}]*\} (\d+)$/gm)].map(
+      ([, count]) => count ?? '',
+    )
   const leases = async () => (await redis.ask('--scan', '--pattern', 'weirgate:lease:*')).split('\n').filter(Boolean)
 
   it('is all that the origin sees of 60 clients of three instances', async () => {
@@ -48,6 +53,8 @@ describeWithRedis('one fetch for all instances', () => {
     expect(got.filter((answer) => answer === 'COLLAPSED one')).toHaveLength(59)
     expect(owed).toHaveLength(1)
     await until(async () => (await leases()).length === 0, 'the lease to be given back')
+    const results = all.map((gateway) => fetchLeases(gateway).join(' '))
+    expect(results.toSorted()).toEqual(['0 1 0 0', '0 1 0 0', '1 0 0 0'])
   })
 
   it('is made anew by another when who makes it is gone', async () => {
@@ -68,6 +75,8 @@ routes: [{path: /*, cache: {${SHARED}}}]
     owed[1]?.end('two')
     expect((await answers).toSorted()).toEqual(['COLLAPSED two', 'MISS two'])
     expect(owed).toHaveLength(2)
+    // Who led was not heard of any more.
+    expect(all.reduce((sum, gateway) => sum + Number(fetchLeases(gateway)[2]), 0)).toBeGreaterThan(0)
   })
 
   it('that fails lets the next one try', async () => {

@@ -49,6 +49,13 @@ describeWithRedis('gateways that share limits', () => {
     const line = lines.find((each) => each.startsWith(`weirgate_limit_decisions_total{${labels}} `))
     return Number(line?.split(' ').at(-1) ?? 0)
   }
+  const metric = ({ gateway }: TestGateway, name: string): number => {
+    const line = gateway
+      .metrics()
+      .split('\n')
+      .find((each) => each.startsWith(`${name} `))
+    return Number(line?.split(' ').at(-1))
+  }
   const whenLost = (all: readonly TestGateway[]) =>
     until(() => all.every(({ gateway }) => gateway.health().redis === 'down'), 'all to know that Redis is lost')
 
@@ -69,6 +76,12 @@ describeWithRedis('gateways that share limits', () => {
     const count = (labels: string) => all.reduce((sum, gateway) => sum + decisions(gateway, labels), 0)
     expect(count('policy="per-client",result="admitted",source="redis"')).toBe(60)
     const asked = count('policy="per-client",result="refused",source="redis"')
+    for (const gateway of all) {
+      expect(metric(gateway, 'weirgate_limit_batch_requests_sum')).toBeGreaterThanOrEqual(20)
+      expect(metric(gateway, 'weirgate_limit_wait_seconds_sum')).toBeGreaterThan(0)
+      expect(metric(gateway, 'weirgate_limit_redis_used')).toBe(1)
+      expect(metric(gateway, 'weirgate_limit_subjects{where="redis"}')).toBe(1)
+    }
     expect(asked + count('policy="per-client",result="refused",source="remembered"')).toBe(30)
   })
 
@@ -104,6 +117,7 @@ routes: [{path: /*, limits: [new-one, per-client]}]
     await redis.kill()
     await whenLost(all)
     expect(await health(first)).toMatchObject({ status: 'degraded', redis: 'down' })
+    expect(metric(first, 'weirgate_limit_redis_used')).toBe(0)
     const answers = await Promise.all(all.flatMap((gateway) => Array.from({ length: 40 }, () => get(gateway, '/x'))))
     const admitted = answers.filter(({ status }) => status === 200).length
     expect(answers.filter(({ status }) => status === 429)).toHaveLength(120 - admitted)

@@ -405,6 +405,25 @@ describe('who asks often', () => {
     expect(gateways.leased).toBe(leased)
   })
 
+  it('is told of in units: taken, held, and what went back or was lost', async () => {
+    for (const [options, isReturned] of [
+      [{ limit: 5000, window: '1d', align: 'UTC' }, true],
+      [{ limit: 1000, window: '1s', burst: 900 }, false],
+    ] as const) {
+      const gateways = new Gateways(1, [quotaOf('told', options)])
+      const [store] = gateways.all as [Leases]
+      await gateways.load(1200, 0.2)
+      const { held, taken, returned, lapsed } = store.counts
+      expect(taken).toBeGreaterThan(0)
+      expect(held).toBe(taken - returned - lapsed - gateways.leased)
+      await gateways.idle(1500)
+      const end = store.counts
+      expect(end.held).toBe(0)
+      expect(end.taken - gateways.leased).toBe(isReturned ? end.returned : end.lapsed)
+      expect(isReturned ? end.lapsed : end.returned).toBe(0)
+    }
+  })
+
   it('spends none of what a policy that only watches had no room for', async () => {
     const quota = quotaOf('watched', { ...DAY, limit: 1500, mode: 'shadow' })
     const gateways = new Gateways(1, [quota])

@@ -1,10 +1,17 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { BucketHistogram } from '../../src/core/bucket-histogram.ts'
 import type { RequestContext } from '../../src/core/context.ts'
 import { GatewayError } from '../../src/core/errors.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import type { Metrics } from '../../src/observe/metrics.ts'
 import { NO_ROUTE } from '../../src/observe/verdict.ts'
 import { finished } from './request.ts'
+
+const histogramOf = (bounds: readonly number[], values: readonly number[]): BucketHistogram => {
+  const histogram = new BucketHistogram(bounds)
+  for (const each of values) histogram.observe(each)
+  return histogram
+}
 
 const sources = {
   fastAnswers: () => 0,
@@ -19,6 +26,34 @@ const sources = {
     { policy: 'per-client', result: 'refused', source: 'memory', count: 2 },
     { policy: 'per-client', result: 'shadowed', source: 'redis', count: 1 },
   ],
+  limitStores: () => ({
+    subjects: 11,
+    overflowed: 12,
+    shared: {
+      isUsed: true,
+      instances: 3,
+      known: 13,
+      owed: 14,
+      forgiven: 15,
+      batches: histogramOf([1, 2, 4], [1, 3, 100]),
+      waits: histogramOf([0.001], [0.0005]),
+    },
+    leases: { held: 16, taken: 17, returned: 18, lapsed: 19 },
+  }),
+  purgeLog: () => ({ own: 21, others: 22, gaps: 23, owed: 24, ageMs: 1500 as number | null }),
+  fetchLeases: () => ({ led: 31, followed: 32, lost: 33, unanswered: 34 }),
+}
+
+/** Of a gateway that stands alone. */
+const alone = {
+  ...sources,
+  limitDecisions: () => [],
+  cacheDisk: null,
+  cacheTiers: () => [],
+  redisUp: () => null,
+  limitStores: () => ({ subjects: 11, overflowed: 0, shared: null, leases: null }),
+  purgeLog: () => null,
+  fetchLeases: () => null,
 }
 
 let metrics: Metrics
@@ -98,8 +133,39 @@ describe('what is read at a scrape', () => {
     ['weirgate_cache_tier_reads_total{tier="redis",result="bad"}', 2],
     ['weirgate_cache_tier_writes_total{tier="redis",result="written"}', 6],
     ['weirgate_redis_up', 0],
+    ['weirgate_limit_subjects{where="memory"}', 11],
+    ['weirgate_limit_subjects{where="redis"}', 13],
+    ['weirgate_limit_overflow_total', 12],
+    ['weirgate_limit_redis_used', 1],
+    ['weirgate_limit_instances', 3],
+    ['weirgate_limit_batch_requests_bucket{le="2"}', 1],
+    ['weirgate_limit_batch_requests_bucket{le="+Inf"}', 3],
+    ['weirgate_limit_batch_requests_sum', 104],
+    ['weirgate_limit_wait_seconds_count', 1],
+    ['weirgate_limit_debts', 14],
+    ['weirgate_limit_debt_units_dropped_total', 15],
+    ['weirgate_limit_lease_units', 16],
+    ['weirgate_limit_lease_units_total{event="taken"}', 17],
+    ['weirgate_limit_lease_units_total{event="returned"}', 18],
+    ['weirgate_limit_lease_units_total{event="lapsed"}', 19],
+    ['weirgate_purge_log_records_total{from="here"}', 21],
+    ['weirgate_purge_log_records_total{from="others"}', 22],
+    ['weirgate_purge_log_gaps_total', 23],
+    ['weirgate_purge_log_owed', 24],
+    ['weirgate_purge_log_age_seconds', 1.5],
+    ['weirgate_fetch_leases_total{result="led"}', 31],
+    ['weirgate_fetch_leases_total{result="followed"}', 32],
+    ['weirgate_fetch_leases_total{result="lost"}', 33],
+    ['weirgate_fetch_leases_total{result="unanswered"}', 34],
   ])('%s is %i', (name, expected) => {
     expect(value(name)).toBe(expected)
+  })
+
+  it('without Redis says nothing of what there is only with it', () => {
+    metrics.close()
+    metrics = createMetrics(alone)
+    expect(metrics.text()).not.toMatch(/redis|purge_log|fetch_lease|limit_(?:batch|wait|lease|debt|instances)/)
+    expect(value('weirgate_limit_subjects{where="memory"}')).toBe(11)
   })
 
   it('memory and the loop have plausible values', () => {

@@ -27,6 +27,9 @@ function recording(level: LogLevel = 'info') {
     cacheTiers: () => [],
     redisUp: () => null,
     limitDecisions: () => [],
+    limitStores: () => ({ subjects: 0, overflowed: 0, shared: null, leases: null }),
+    purgeLog: () => null,
+    fetchLeases: () => null,
   })
   opened.push(metrics)
   const statistics = createStatistics(0)

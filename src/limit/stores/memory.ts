@@ -26,6 +26,8 @@ export interface MemoryStore extends QuotaStore {
   charge(demand: Demand, nowMs: number): boolean
   /** Entries held, live or not yet swept; at most MAX_SUBJECTS. */
   readonly subjects: number
+  /** Charges asked for so far, by policy, of strangers who had no entry and shared a counter. */
+  readonly overflowed: number
 }
 
 /** Decides at once, for this process alone. Give it to each configuration in turn: what clients have used stays. */
@@ -55,6 +57,7 @@ class ProcessMemory implements MemoryStore {
   readonly #blank = new Float64Array(STRIDE)
   #ledgersMade = 0
   #cursor = 0
+  #overflowed = 0
   /** Of the request at hand, by policy. */
   readonly #ledgerOf: Ledger[] = []
   readonly #placeOf: number[] = []
@@ -65,13 +68,20 @@ class ProcessMemory implements MemoryStore {
     return this.#table.size
   }
 
+  get overflowed(): number {
+    return this.#overflowed
+  }
+
   charge(demand: Demand, nowMs: number): boolean {
     const strangers = this.#locate(demand, nowMs)
     const admitted = this.#judge(demand, nowMs)
     if (admitted) this.#take(demand, nowMs)
     this.#measure(demand, nowMs)
-    // Last, since it may free an entry that this request has just been judged by.
-    if (strangers > 0) this.#sweep(strangers * SWEPT_PER_STRANGER, nowMs)
+    if (strangers > 0) {
+      this.#noteOverflow(demand)
+      // Last, since it may free an entry that this request has just been judged by.
+      this.#sweep(strangers * SWEPT_PER_STRANGER, nowMs)
+    }
     return admitted
   }
 
@@ -233,6 +243,12 @@ class ProcessMemory implements MemoryStore {
         const overflow = (this.#ledgerOf[i] as Ledger).overflow as Float64Array
         sharedGcra.measure(overflow, (OVERFLOW - place) * sharedGcra.cells, sharedRate, cost, nowMs, standing)
       }
+    }
+  }
+
+  #noteOverflow({ subjects, from, to }: Demand): void {
+    for (let i = from; i < to; i++) {
+      if (subjects[i] !== null && (this.#placeOf[i] as number) <= OVERFLOW) this.#overflowed++
     }
   }
 

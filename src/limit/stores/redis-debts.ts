@@ -18,9 +18,20 @@ export interface Debt {
 export class Debts {
   readonly #subjects: Subjects
   readonly #debts = new Map<Mark, Debt>()
+  #forgiven = 0
 
   constructor(subjects: Subjects) {
     this.#subjects = subjects
+  }
+
+  /** Those that Redis is yet to hear of. */
+  get size(): number {
+    return this.#debts.size
+  }
+
+  /** Units of others, of which it will not hear. */
+  get forgiven(): number {
+    return this.#forgiven
   }
 
   /** Beyond the bound, who comes first stays: a flood of strangers must not push out who was known before. */
@@ -34,6 +45,8 @@ export class Debts {
     } else if (units > 0 && this.#debts.size < MAX_DEBTS) {
       const known = this.#subjects.get(quota, subject)
       this.#debts.set(known.mark(quota), { quota, subject: known, units, atOurMs: ourMs })
+    } else {
+      this.#forgiven += Math.max(0, units)
     }
   }
 

@@ -9,6 +9,7 @@
 //
 // Bounds, for each lane: 128 requests a call, of a cluster 64 calls a batch; 4 batches in flight, 32 that wait.
 
+import { BucketHistogram } from '../../core/bucket-histogram.ts'
 import { Sweeper, type Wait } from '../../core/deadlines.ts'
 import type { RedisLink, RedisShard } from '../../core/redis.ts'
 import type { Quota } from '../quota.ts'
@@ -24,6 +25,8 @@ const MAX_CORRECTIONS = 512
 /** Batches in flight. */
 const MAX_IN_FLIGHT = 4
 const MAX_WAITING = 32
+const BATCH_BOUNDS = [1, 2, 4, 8, 16, 32, 64, 128]
+const WAIT_BOUNDS_SECONDS = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1]
 
 export interface LanesSetup {
   readonly link: RedisLink
@@ -48,9 +51,15 @@ class Batch {
   corrections = 0
   wait: Wait | null = null
   isSent = false
+  /** Steady clock. */
+  readonly openedAtMs = performance.now()
 }
 
 export class Lanes {
+  /** Requests that went together. */
+  readonly batches = new BucketHistogram(BATCH_BOUNDS)
+  /** Seconds from the first of them to the last answer, or to the end of waiting for it. */
+  readonly waits = new BucketHistogram(WAIT_BOUNDS_SECONDS)
   readonly #setup: LanesSetup
   readonly #deadlines: Sweeper
   readonly #lanes = new Map<RedisShard, Lane>()
@@ -119,6 +128,8 @@ export class Lanes {
         aheadMs: () => this.#aheadMs,
         heard: (aheadMs) => void (this.#aheadMs = aheadMs),
         isClosed: () => this.#isClosed,
+        batches: this.batches,
+        waits: this.waits,
       })
       this.#lanes.set(shard, lane)
     }
@@ -131,6 +142,8 @@ interface Siblings {
   readonly aheadMs: () => number | null
   readonly heard: (aheadMs: number) => void
   readonly isClosed: () => boolean
+  readonly batches: BucketHistogram
+  readonly waits: BucketHistogram
 }
 
 export class Lane {
@@ -245,6 +258,7 @@ export class Lane {
       // Its time may be over, and nobody asks any more.
       if (batch.open.size === 0) continue
       batch.isSent = true
+      if (batch.asks > 0) this.#siblings.batches.observe(batch.asks)
       this.#inFlight.add(batch)
       const nowMs = this.there(Math.floor(this.#setup.clock()))
       let pending = batch.calls.size
@@ -254,6 +268,7 @@ export class Lane {
         if (batch.open.delete(call)) {
           if (reply === null) this.#setup.failed(call, true)
           else this.#setup.answered(call, reply)
+          if (batch.open.size === 0) this.#noteWait(batch)
         }
         if (--pending > 0) return
         if (batch.wait !== null) this.#deadlines.delete(batch.wait)
@@ -270,8 +285,13 @@ export class Lane {
     if (this.#inFlight.size === 0) this.#whenSent()
   }
 
+  #noteWait({ asks, openedAtMs }: Batch): void {
+    if (asks > 0) this.#siblings.waits.observe((performance.now() - openedAtMs) / 1000)
+  }
+
   #expire(batch: Batch): void {
     if (batch.wait !== null) this.#deadlines.delete(batch.wait)
+    if (batch.open.size > 0) this.#noteWait(batch)
     const failed = [...batch.open]
     batch.open.clear()
     for (const call of failed) this.#setup.failed(call, batch.isSent)

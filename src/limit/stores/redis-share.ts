@@ -20,6 +20,14 @@ export class Share {
   readonly #standing = blankStanding()
   readonly #probe = { quotas: [] as Quota[], subjects: [''], costs: [1], standings: [this.#standing], atMs: [0] }
 
+  get subjects(): number {
+    return this.#counters.subjects
+  }
+
+  get overflowed(): number {
+    return this.#counters.overflowed
+  }
+
   /** As QuotaStore.charge(). known: by the indexes of the demand. */
   charge(demand: Demand, known: readonly (Subject | null)[], instances: number, nowMs: number): boolean {
     const isClosed = this.#translate(demand, known, instances, nowMs)

@@ -136,6 +136,10 @@ export class Subjects {
     this.#tagOf = tagOf
   }
 
+  get size(): number {
+    return this.#table.size
+  }
+
   /** null: never seen, or forgotten. */
   find({ scope }: Quota, subject: string): Subject | null {
     const low = this.#table.hash.of(subject, saltOf(scope))

@@ -14,6 +14,7 @@
 //
 // Bounds: as its parts have them.
 
+import type { BucketHistogram } from '../../core/bucket-histogram.ts'
 import type { RedisLink } from '../../core/redis.ts'
 import type { Standing } from '../algorithm.ts'
 import type { Demand, Quota, SharedQuotaStore } from '../quota.ts'
@@ -45,6 +46,19 @@ export interface RedisStoreSetup {
 export interface RedisStore extends SharedQuotaStore {
   /** Instances that share the counters, as far as is known. */
   readonly instances: number
+  /** False while all is decided here. */
+  readonly isUsed: boolean
+  /** Subjects of which it is known how they stand in Redis. */
+  readonly known: number
+  /** Of the counters for an outage, see MemoryStore. */
+  readonly subjects: number
+  readonly overflowed: number
+  /** See Debts. */
+  readonly owed: number
+  readonly forgiven: number
+  /** See Lanes. */
+  readonly batches: BucketHistogram
+  readonly waits: BucketHistogram
   /** True while the shared counters of a subject can be used. */
   reaches(quota: Quota, subject: string): boolean
   /** Resolves when the shared counters can be used, or after maxMs. */
@@ -97,6 +111,38 @@ class SharedCounters implements RedisStore {
 
   get instances(): number {
     return this.#peers.count
+  }
+
+  get isUsed(): boolean {
+    return this.#lanes.areUsable
+  }
+
+  get known(): number {
+    return this.#subjects.size
+  }
+
+  get subjects(): number {
+    return this.#share.subjects
+  }
+
+  get overflowed(): number {
+    return this.#share.overflowed
+  }
+
+  get owed(): number {
+    return this.#debts.size
+  }
+
+  get forgiven(): number {
+    return this.#debts.forgiven
+  }
+
+  get batches(): BucketHistogram {
+    return this.#lanes.batches
+  }
+
+  get waits(): BucketHistogram {
+    return this.#lanes.waits
   }
 
   reaches(quota: Quota, subject: string): boolean {

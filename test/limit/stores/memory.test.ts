@@ -106,6 +106,18 @@ describe.each([
     expect(store.subjects).toBe(MAX_SUBJECTS)
   })
 
+  it('tells how often strangers were counted together', () => {
+    const store = createMemoryStore()
+    const [a, b] = [quota('a', options), quota('b', options)]
+    flood(store, a, MAX_SUBJECTS)
+    expect(store.overflowed).toBe(0)
+    for (let i = 0; i < 3; i++) charge(store, [a, b], ['late', 'late'])
+    expect(store.overflowed).toBe(6)
+    one(store, a, 'flood-1')
+    peek(store, a, 'late')
+    expect(store.overflowed).toBe(6)
+  })
+
   it('never gives strangers beyond the bound more than their limit', () => {
     const store = createMemoryStore()
     const a = quota('a', options)

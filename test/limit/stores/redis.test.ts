@@ -128,6 +128,13 @@ describeWithRedis('instances that share counters', () => {
     expect((await calls()) - before).toBe(1)
     await Promise.all(Array.from({ length: 300 }, (_, i) => instance.take(day(10), `s-${i}`)))
     expect((await calls()) - before).toBe(4)
+    const { batches, waits, isUsed, known } = instance.store
+    // One, 100, then twice 128 and the rest.
+    expect([...batches.counts]).toEqual([1, 0, 0, 0, 0, 0, 1, 3, 0])
+    expect(batches.sum).toBe(401)
+    expect(waits.counts.reduce((sum, count) => sum + count)).toBe(5)
+    expect(waits.sum).toBeGreaterThan(0)
+    expect([isUsed, known]).toEqual([true, 301])
   })
 
   it('remember a refusal, and ask no more for what cannot fit', async () => {
@@ -394,10 +401,21 @@ describeWithRedis('instances that share counters', () => {
       expect(verdicts.filter((verdict) => verdict === false)).toHaveLength(30)
     }
     expect(taken).toBe(60)
+    const { store } = instances[0]
+    expect([store.isUsed, store.owed, store.forgiven, store.subjects]).toEqual([false, 1, 0, 1])
     await redis.restart()
     await whenBack(instances)
     // Redis came back empty: it holds what was owed.
     await until(async () => (await instances[0].left(quota, 'x')) === 30, 'what was used to be known')
+    expect([store.isUsed, store.owed]).toEqual([true, 0])
+  })
+
+  it('owe the use of 10,000 subjects, and say how much of others is forgiven', async () => {
+    const instance = await start(redis.url)
+    await redis.kill()
+    await whenDown(instance.link)
+    for (let i = 0; i < 10_050; i++) void instance.charge(demandOf([hour(90)], [`s-${i}`], [2]))
+    expect([instance.store.owed, instance.store.forgiven]).toEqual([10_000, 100])
   })
 
   it.each([
