@@ -7,6 +7,7 @@ import { parseAddress } from '../server/options.ts'
 import { checkCaching } from './check-cache.ts'
 import { checkIdentity } from './check-identity.ts'
 import { checkLimits } from './check-limits.ts'
+import { checkUpstreams } from './check-upstreams.ts'
 import { suggestName } from './issues.ts'
 import type { Finding } from './issues.ts'
 import { formatPath, isMapping, valueAt } from './path.ts'
@@ -24,7 +25,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...checkRivals(routes),
     ...checkHealth(raw, routes),
     ...checkAdmin(raw),
-    ...checkFraming(raw),
+    ...checkUpstreams(raw),
     ...checkLimits(raw),
     ...checkIdentity(raw, routes),
     ...routes.flatMap(checkRewrite),
@@ -121,19 +122,6 @@ function checkAdmin(raw: unknown): Finding[] {
   return [
     { path: ['admin', 'listen'], at: 'value', expected: 'a loopback address where no token is set', got: null, cure },
   ]
-}
-
-/** Who cuts a TLS connection off shortens what is read from it (RFC 9112 §9.8), so its end proves nothing. */
-function checkFraming(raw: unknown): Finding[] {
-  const upstreams = valueAt(raw, ['upstreams'])
-  return Object.keys(isMapping(upstreams) ? upstreams : {}).flatMap((name): Finding[] => {
-    const path: Path = ['upstreams', name, 'framing']
-    if (String(valueAt(raw, path)).toLowerCase() !== 'lenient') return []
-    const urls = listAt(raw, ['upstreams', name, 'targets']).map((target) => valueAt(target, ['url']) ?? target)
-    if (!urls.some((url) => typeof url === 'string' && /^https:/i.test(url))) return []
-    const expected = 'strict where a target is https'
-    return [{ path, at: 'value', expected, got: null, cure: 'a TLS connection that was cut off looks ended' }]
-  })
 }
 
 function checkRewrite({ path, fields }: RawRoute): Finding[] {

@@ -203,9 +203,10 @@ function compileRoute(
   const limiter = policies.length === 0 ? null : compileLimiter(policies, { ...shared.limits, clock: shared.now })
   const upstream = options.upstream ?? config.defaults.upstream ?? ''
   const pool = required(pools.get(upstream), `upstream ${upstream}`)
-  const { timeouts, retries, framing } = required(config.upstreams[upstream], `upstream ${upstream}`)
+  const { timeouts, retries, framing, balance } = required(config.upstreams[upstream], `upstream ${upstream}`)
   const forwarder = compileForward({
     pool: pool.pool,
+    balance,
     timeouts: resolveTimeouts(timeouts, options.timeouts),
     retries: options.retries ?? retries,
     maxBodyBytes: options.maxBody,
@@ -277,7 +278,9 @@ const NONE: ReadonlySet<string> = new Set()
 function epochOf(options: RouteOptions, upstream: string, config: GatewayConfig): string {
   // A purge by a new tag must find all that would carry it now.
   const tags = options.cache?.tags
-  const forwarded = [upstream, config.upstreams[upstream]?.targets, options.rewrite, options.headers, tags]
+  // However requests are spread, all targets give the same answers.
+  const targets = config.upstreams[upstream]?.targets.map(({ url }) => ({ url }))
+  const forwarded = [upstream, targets, options.rewrite, options.headers, tags]
   return hash('sha256', JSON.stringify(forwarded)).slice(0, 16)
 }
 

@@ -45,7 +45,8 @@ export function compilePools(config: GatewayConfig, previous: PlannedPools | nul
   const pools = new Map<string, PlannedPool>()
   for (const [name, options] of Object.entries(config.upstreams)) {
     const { connectMs } = resolveTimeouts(options.timeouts)
-    const madeFrom = JSON.stringify([options.targets, options.connections, options.connectionLifetime, connectMs])
+    const { targets, balance, connections, connectionLifetime } = options
+    const madeFrom = JSON.stringify([targets, balance, connections, connectionLifetime, connectMs])
     const running = previous?.get(name)
     const isSame = running?.madeFrom === madeFrom
     pools.set(name, isSame ? running : new PlannedPool(createPool(name, options, connectMs), madeFrom))

@@ -7,12 +7,14 @@ import { withStrongIfMatch } from '../http/conditional.ts'
 import { readTags } from '../http/tags.ts'
 import type { AttemptAnswer } from './fetch.ts'
 import { type HeadEdit, compileEdit, compileRewrite, requestHead, responseHead } from './head.ts'
-import type { HeaderEditOptions, RewriteOptions, RouteTimeoutOptions, TimeoutOptions } from './options.ts'
+import { compileHashKey } from './hash-key.ts'
+import type { Balance, HeaderEditOptions, RewriteOptions, RouteTimeoutOptions, TimeoutOptions } from './options.ts'
 import { DEFAULT_TIMEOUTS, type Timeouts, type UpstreamPool } from './pool.ts'
 import { UpstreamFetch } from './retry.ts'
 
 export interface ForwardOptions {
   readonly pool: UpstreamPool
+  readonly balance: Balance
   readonly timeouts: Timeouts
   readonly retries: number
   readonly maxBodyBytes: number
@@ -42,6 +44,7 @@ export const CLIENT_GONE = new GatewayError('client_gone', 'The client has gone.
 export function compileForward(options: ForwardOptions): Forwarder {
   const { pool, timeouts, retries, maxBodyBytes, isLenient, replacedFields, viaToken } = options
   const patience = { timeouts, retries }
+  const hashOf = options.balance.rule === 'hash' ? compileHashKey(options.balance.key) : null
   const rewritePath = compileRewrite(options.rewrite)
   const editAsTold = compileEdit(options.requestEdits ?? undefined)
   const editRequest: HeadEdit = options.weakensTags ? (head) => editAsTold(withStrongIfMatch(head)) : editAsTold
@@ -65,6 +68,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
       maxBodyBytes,
       relayInterim: interimRelay(ctx),
       isLenient,
+      hash: hashOf === null ? null : hashOf(ctx),
     }
     return new UpstreamFetch(pool, request, patience, (raw) => {
       ctx.upstreamMs = performance.now() - sentAtMs

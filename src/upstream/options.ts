@@ -20,9 +20,48 @@ const url = () =>
   )
 
 const target = z.union([
-  url().transform((origin) => ({ url: origin })),
-  z.strictObject({ url: url().describe('origin of the backend'), weight: later() }).transform(({ url }) => ({ url })),
+  url().transform((origin) => ({ url: origin, weight: 1 })),
+  z.strictObject({
+    url: url().describe('origin of the backend'),
+    weight: count({ min: 1, max: 1000 })
+      .prefault(1)
+      .describe('its share of the requests, beside the weights of the other targets'),
+  }),
 ])
+
+/** What requests have in common that go to the same target. */
+export type BalanceKey =
+  | { readonly kind: 'ip' | 'user' | 'host' | 'path' | 'url' }
+  /** name: of a field in lower case, of a cookie or a parameter of the path as it is. */
+  | { readonly kind: 'header' | 'cookie' | 'param'; readonly name: string }
+
+export type Balance =
+  | { readonly rule: 'round-robin' | 'least-requests' }
+  | { readonly rule: 'hash'; readonly key: BalanceKey }
+
+function parseBalance(text: string): Balance | null {
+  const rule = text.toLowerCase()
+  if (rule === 'round-robin' || rule === 'least-requests') return { rule }
+  const key = rule.startsWith('hash:') ? parseBalanceKey(text.slice(5)) : null
+  return key === null ? null : { rule: 'hash', key }
+}
+
+const PLAIN_KEYS: ReadonlySet<string> = new Set(['ip', 'user', 'host', 'path', 'url'])
+
+function parseBalanceKey(text: string): BalanceKey | null {
+  if (PLAIN_KEYS.has(text)) return { kind: text as 'ip' }
+  const [, kind, name = ''] = /^(header|cookie|param):(.*)$/.exec(text) ?? []
+  if (kind === 'header') return isToken(name) ? { kind, name: name.toLowerCase() } : null
+  if (kind === 'cookie') return isToken(name) ? { kind, name } : null
+  return kind === 'param' && /^[A-Za-z][A-Za-z0-9_]*$/.test(name) ? { kind, name } : null
+}
+
+const balance = () =>
+  decoded(
+    'round-robin, least-requests or hash:<key>',
+    'a key is ip, user, host, path, url, header:<name>, cookie:<name> or param:<name>',
+    parseBalance,
+  ).meta({ anyOf: [{ enum: ['round-robin', 'least-requests'] }, { pattern: String.raw`^hash:|\$\{` }] })
 
 const timeout = () => duration({ minMs: 1 }).optional()
 
@@ -44,8 +83,12 @@ export const routeTimeoutOptions = timeoutOptions.omit({ connect: true })
 export type RouteTimeoutOptions = z.output<typeof routeTimeoutOptions>
 
 export const upstreamOptions = z.strictObject({
-  targets: z.array(target).min(1).describe('the backends; requests go to them in turn'),
-  balance: word(['round-robin'], ['least-requests']).prefault('round-robin').describe('how a target is chosen'),
+  targets: z.array(target).min(1).max(256).describe('the backends, all of which can answer every request'),
+  balance: balance()
+    .prefault('round-robin')
+    .describe(
+      'how a target is chosen: in turn, by weight; of two drawn at random the one with fewer requests; or hash:<key>: requests with the same key (ip, user, host, path, url, header:<name>, cookie:<name> or param:<name>) go to the same target, unless that has a quarter more than its share already; those without one in turn',
+    ),
   connections: count({ min: 1, max: 10_000 }).prefault(64).describe('keep-alive connections per target'),
   connectionLifetime: duration({ minMs: 100 })
     .prefault('1h')

@@ -1,5 +1,5 @@
-// Warm connections to the targets of one upstream, requests to the targets in turn, and before the connections of each a
-// line: who waits in it can still leave, and it has an end.
+// The targets of one upstream, each with warm connections, and before the connections of each a line: who waits in it can
+// still leave, and it has an end.
 //
 // A target has at most `connections` of them, idle ones among them. The one used last is used next, so that what is not
 // needed grows old and is closed. A kept connection may have been closed by the other side just now: a request that may
@@ -8,9 +8,11 @@
 import { Alarms } from '../core/alarms.ts'
 import type { UpstreamRow } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
+import { type Rule, type Standing, hashed, leastRequests, roundRobin } from './balance.ts'
 import { compileConnect } from './connect.ts'
 import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
-import type { UpstreamOptions } from './options.ts'
+import { hashText } from './hash-key.ts'
+import type { Balance, UpstreamOptions } from './options.ts'
 
 /** Requests that may wait for a free connection of one target; more are refused as saturated. */
 export const MAX_WAITING = 1024
@@ -65,9 +67,11 @@ export interface Target {
 
 export interface UpstreamPool {
   readonly name: string
-  readonly targetCount: number
-  /** The next target in turn; after a failure the one that follows it, so that another try meets another target. */
-  next(failed: Target | null): Target
+  /** The target for a request. tried: those that have failed it, the last one at the end; it meets another where there is
+   *  one. hash: of the key by which it keeps to a target, null where it has none. */
+  next(tried: readonly Target[], hash: number | null): Target
+  /** True where there is a target that is not among these. */
+  hasOther(tried: readonly Target[]): boolean
   status(): UpstreamRow
   /** Lets requests in flight finish, then closes every connection. Takes no more requests. */
   close(): Promise<void>
@@ -76,17 +80,12 @@ export interface UpstreamPool {
 }
 
 export function createPool(name: string, options: UpstreamOptions, connectMs: number): UpstreamPool {
-  const targets = options.targets.map(({ url }) => new PooledTarget(url, options, connectMs))
-  let turn = -1
+  const targets = options.targets.map(({ url, weight }) => new PooledTarget(url, weight, options, connectMs))
+  const next = targets.length === 1 ? () => targets[0] as PooledTarget : compileChoice(targets, options.balance)
   return {
     name,
-    targetCount: targets.length,
-    next(failed) {
-      const last = failed === null ? turn : targets.findIndex((target) => target === failed)
-      const next = (last + 1) % targets.length
-      if (failed === null) turn = next
-      return targets[next] as PooledTarget
-    },
+    next,
+    hasOther: compileHasOther(targets),
     status: () => ({ upstream: name, targets: targets.map((target) => target.status()) }),
     async close() {
       await Promise.all(targets.map((target) => target.close()))
@@ -97,8 +96,43 @@ export function createPool(name: string, options: UpstreamOptions, connectMs: nu
   }
 }
 
+function compileChoice(targets: readonly PooledTarget[], balance: Balance): UpstreamPool['next'] {
+  const rule = compileRule(targets, balance)
+  const standing: Standing = { weights: new Float64Array(targets.length), loads: new Float64Array(targets.length) }
+  const hasOther = compileHasOther(targets)
+  return (tried, hash) => {
+    const isFirst = tried.length === 0
+    // Where all have been tried, all may be again.
+    const isAnyLeft = isFirst || hasOther(tried)
+    let i = 0
+    for (const target of targets) {
+      standing.weights[i] = isAnyLeft && !isFirst && tried.includes(target) ? 0 : target.weight
+      standing.loads[i] = target.load
+      i++
+    }
+    const after = isFirst ? -1 : targets.indexOf(tried.at(-1) as PooledTarget)
+    return targets[rule.choose(standing, hash, after)] as PooledTarget
+  }
+}
+
+const compileHasOther =
+  (targets: readonly Target[]): UpstreamPool['hasOther'] =>
+  (tried) =>
+    targets.some((target) => !tried.includes(target))
+
+function compileRule(targets: readonly PooledTarget[], { rule }: Balance): Rule {
+  if (rule === 'least-requests') return leastRequests(Math.random)
+  const inTurn = roundRobin(targets.length)
+  if (rule === 'round-robin') return inTurn
+  return hashed(
+    targets.map(({ origin }) => hashText(origin.origin)),
+    inTurn,
+  )
+}
+
 class PooledTarget implements Target, ConnectionOwner {
   readonly origin: URL
+  readonly weight: number
   readonly alarms = new Alarms()
   readonly #maxConnections: number
   readonly #lifetimeMs: number
@@ -114,11 +148,17 @@ class PooledTarget implements Target, ConnectionOwner {
   #isDestroyed = false
   #whenUnused: (() => void) | null = null
 
-  constructor(origin: URL, options: UpstreamOptions, connectMs: number) {
+  constructor(origin: URL, weight: number, options: UpstreamOptions, connectMs: number) {
     this.origin = origin
+    this.weight = weight
     this.#maxConnections = options.connections
     this.#lifetimeMs = options.connectionLifetime
     this.#connect = compileConnect(origin, connectMs)
+  }
+
+  /** Requests on connections and in line. */
+  get load(): number {
+    return this.#busy + this.#line.size
   }
 
   enter(exchange: Exchange): boolean {

@@ -19,6 +19,8 @@ export interface UpstreamRequest {
   readonly maxBodyBytes: number
   readonly relayInterim: Asker['relayInterim']
   readonly isLenient: boolean
+  /** Of the key by which it keeps to a target; null where there is none. */
+  readonly hash: number | null
 }
 
 /** How many further attempts, and how long for all of them together. */
@@ -27,7 +29,7 @@ export interface Patience {
   readonly retries: number
 }
 
-/** A request on its way upstream, sent to the pool's next target. */
+/** A request on its way upstream, sent to a target that the pool chooses. */
 export class UpstreamFetch<Answer> implements Asker {
   readonly method: string
   readonly path: string
@@ -45,6 +47,8 @@ export class UpstreamFetch<Answer> implements Asker {
   readonly #reject: (error: GatewayError) => void
   readonly #retries: number
   #attempts = 0
+  /** Targets that have failed it, in order. */
+  #tried: readonly Target[] = NONE
   #current: Attempt | null = null
   #body: Readable | null = null
 
@@ -68,7 +72,7 @@ export class UpstreamFetch<Answer> implements Asker {
     this.answer = promise
     this.#resolve = resolve
     this.#reject = reject
-    this.#attempt(pool.next(null), false)
+    this.#attempt(pool.next(NONE, request.hash), false)
   }
 
   /** Gives up, at any point of it; the upstream's connection is closed. */
@@ -97,17 +101,15 @@ export class UpstreamFetch<Answer> implements Asker {
   }
 
   onFailed(failure: AttemptFailure): void {
-    const next = this.#attempts > this.#retries ? 'stop' : nextAttempt(failure, this.#request, this.#hasOtherTarget)
+    this.#tried = [...this.#tried, failure.target]
+    const hasOther = this.#pool.hasOther(this.#tried)
+    const next = this.#attempts > this.#retries ? 'stop' : nextAttempt(failure, this.#request, hasOther)
     if (next !== 'pooled') {
       this.#body?.destroy()
       this.#body = null
     }
     if (next === 'stop') this.#reject(failure.error)
-    else this.#attempt(this.#pool.next(failure.target), next === 'fresh')
-  }
-
-  get #hasOtherTarget(): boolean {
-    return this.#attempts < this.#pool.targetCount
+    else this.#attempt(this.#pool.next(this.#tried, this.#request.hash), next === 'fresh')
   }
 
   #attempt(target: Target, onFreshConnection: boolean): void {
@@ -119,6 +121,8 @@ export class UpstreamFetch<Answer> implements Asker {
     attempt.start()
   }
 }
+
+const NONE: readonly Target[] = []
 
 function nextAttempt(
   { error, phase }: AttemptFailure,

@@ -42,6 +42,7 @@ const PLAIN: UpstreamRequest = {
   maxBodyBytes: 1024 * 1024,
   relayInterim: null,
   isLenient: false,
+  hash: null,
 }
 
 export interface TestBody extends RequestBody {

@@ -314,7 +314,7 @@ describe('a request body', () => {
     const hanging = pool.fetch()
     const hangingFailure = failureOf(hanging)
     await until(() => busy.connections === 1, 'the only connection to be taken')
-    pool.pool.next(null)
+    pool.pool.next([], null)
     const body = testBody()
     const failure = failureOf(pool.fetch({ method: 'POST', body }))
     await until(() => pool.pool.status().targets[1]?.queued === 1, 'the second to wait')

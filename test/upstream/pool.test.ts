@@ -138,10 +138,10 @@ describe('targets', () => {
   it('are taken in turn, beginning with the first; another try goes to the next in order', async () => {
     const urls = ['http://127.0.0.1:1', 'http://127.0.0.1:2', 'http://127.0.0.1:3']
     const { pool } = closing(openPool(urls))
-    const turns = Array.from({ length: 4 }, () => pool.next(null))
+    const turns = Array.from({ length: 4 }, () => pool.next([], null))
     expect(turns.map(({ origin }) => origin.port)).toEqual(['1', '2', '3', '1'])
-    expect(turns.slice(0, 3).map((target) => pool.next(target).origin.port)).toEqual(['2', '3', '1'])
-    expect(pool.next(null).origin.port).toBe('2')
+    expect(turns.slice(0, 3).map((target) => pool.next([target], null).origin.port)).toEqual(['2', '3', '1'])
+    expect(pool.next([], null).origin.port).toBe('2')
   })
 
   it.runIf(hasIpv6)('may have an IPv6 address', async () => {

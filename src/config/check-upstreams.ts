@@ -1,0 +1,53 @@
+// What of an upstream goes with what.
+
+import type { Finding } from './issues.ts'
+import { isMapping, valueAt } from './path.ts'
+import type { Path } from './path.ts'
+import { complaint, listAt } from './raw.ts'
+
+export function checkUpstreams(raw: unknown): Finding[] {
+  const upstreams = valueAt(raw, ['upstreams'])
+  const knowsUsers = valueAt(raw, ['identity']) !== undefined
+  return Object.entries(isMapping(upstreams) ? upstreams : {}).flatMap(([name, upstream]) => {
+    if (!isMapping(upstream)) return []
+    const path: Path = ['upstreams', name]
+    return checkTargets(path, upstream).concat(checkBalance(path, upstream, knowsUsers), checkFraming(path, upstream))
+  })
+}
+
+/** Where it is plain enough to be told from others. */
+function originAt(upstream: unknown, i: number): string | null {
+  const target = valueAt(upstream, ['targets', i])
+  const url = valueAt(target, ['url']) ?? target
+  return typeof url === 'string' && URL.canParse(url) ? new URL(url).origin : null
+}
+
+function checkTargets(path: Path, upstream: Record<string, unknown>): Finding[] {
+  const seen = new Set<string>()
+  return listAt(upstream, ['targets']).flatMap((_target, i): Finding[] => {
+    const origin = originAt(upstream, i)
+    if (origin === null) return []
+    if (seen.has(origin)) {
+      return [complaint([...path, 'targets', i], 'the same target twice', 'give the one a weight: {url, weight: 2}')]
+    }
+    seen.add(origin)
+    return []
+  })
+}
+
+function checkBalance(path: Path, upstream: Record<string, unknown>, knowsUsers: boolean): Finding[] {
+  const { balance } = upstream
+  if (knowsUsers || typeof balance !== 'string' || !/^hash:user$/i.test(balance)) return []
+  const cure = 'say under identity.user how users are known'
+  return [complaint([...path, 'balance'], 'names the user, and nobody is known', cure)]
+}
+
+/** Who cuts a TLS connection off shortens what is read from it (RFC 9112 §9.8), so its end proves nothing. */
+function checkFraming(path: Path, upstream: Record<string, unknown>): Finding[] {
+  if (String(upstream['framing']).toLowerCase() !== 'lenient') return []
+  const isSecure = listAt(upstream, ['targets']).some((_target, i) => originAt(upstream, i)?.startsWith('https:'))
+  if (!isSecure) return []
+  const expected = 'strict where a target is https'
+  const cure = 'a TLS connection that was cut off looks ended'
+  return [{ path: [...path, 'framing'], at: 'value', expected, got: null, cure }]
+}
