@@ -99,11 +99,16 @@ function checkCost(path: Path, limit: Record<string, unknown>): Finding[] {
 function checkLease(path: Path, limit: Record<string, unknown>): Finding[] {
   const options = limitOptions.safeParse(limit)
   if (!options.success || options.data.lease !== 'on') return []
+  const at: Path = [...path, 'lease']
   const quota = compileQuota('', options.data)
+  if (quota.lease === 'off') {
+    const got = 'lends what is known beforehand, and tokens or a costField are known with the answer'
+    return [complaint(at, got, 'remove it')]
+  }
   const least = smallestLent(quota)
   if (quota.rate.burst >= least) return []
   const of = options.data.burst === undefined ? 'limit' : 'burst'
-  return [complaint([...path, 'lease'], `takes nothing in blocks of fewer than ${least}`, `raise ${of}, or remove it`)]
+  return [complaint(at, `takes nothing in blocks of fewer than ${least}`, `raise ${of}, or remove it`)]
 }
 
 const isWord = (value: unknown, word: string): boolean => typeof value === 'string' && value.toLowerCase() === word

@@ -117,10 +117,10 @@ export const limitOptions = z.strictObject({
     .describe(
       'while Redis is lost: the limit divided by the instances, all of it in each instance, no limit, or a 503 for every request',
     ),
-  lease: word(['off', 'auto', 'on'])
-    .prefault('off')
+  lease: word(['auto', 'on', 'off'])
+    .prefault('auto')
     .describe(
-      'with Redis: takes units in blocks for who asks often, so that most requests are decided without a round trip; never more than the limit, but an instance may hold a tenth of what is left for a moment. auto: only where the limit is large',
+      'with Redis: takes units in blocks for who asks often, so that most requests are decided without a round trip; never more than the limit, but an instance may hold a tenth of what is left for a moment. auto: only where the limit is large, and for who asks often',
     ),
 })
 
