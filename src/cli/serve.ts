@@ -2,6 +2,7 @@
 // flight finish, exit 1; never carry on). Everything is tied before the gateway starts, so a signal in the middle of the
 // start ends it as it would later, and no change of the file is missed.
 
+import { setFlagsFromString } from 'node:v8'
 import { readConfig } from '../config/load.ts'
 import { watchConfig } from '../config/watch.ts'
 import { type Addresses, createGateway } from '../gateway.ts'
@@ -11,6 +12,12 @@ import { EXIT } from './files.ts'
 const FAULT_GRACE_MS = 2000
 /** A terminal signals the whole process group, and npm passes its own on to its child: one Ctrl-C may come twice. */
 const SAME_KEYPRESS_MS = 100
+
+/** V8 learns which kinds of objects live long, and allocates those among the old ones at once. What a request leaves is dead
+ *  soon, but while a start is busy much of it outlives a collection, and from then on all of its kind, and whatever that
+ *  refers to, waited for the next full one: 5.5 of the 20 KB that a forwarded request allocates, and 14 us of its CPU. Without
+ *  it is 45 bytes and 1 us. */
+const ALLOCATE_AS_YOUNG = '--no-allocation-site-pretenuring'
 
 export interface ServeOptions {
   /** The route table; watched. */
@@ -26,6 +33,7 @@ export interface ServeOptions {
  *  the file reloads. Resolves when both ports listen; rejects with InvalidConfig, or where it cannot listen. Once per
  *  process. */
 export async function serve({ file, env, onHangup, beforeExit = async () => {} }: ServeOptions): Promise<Addresses> {
+  setFlagsFromString(ALLOCATE_AS_YOUNG)
   let endingSinceMs: number | null = null
   let failed = false
 
