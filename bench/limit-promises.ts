@@ -2,13 +2,16 @@
 // measured, kept or not. A broken promise fails the run. What this machine was too busy to show is `unsure`, with the
 // reason, and fails nothing; bounds on times compare with requests to a route without limits, asked at the same time.
 //
-// Measured elsewhere: what a check costs (`npm run bench -- limit-redis`), what millions of strangers leave behind (`npm run
-// bench -- limit-strangers`), and Redis' own clock stepping back (test/limit/stores/redis-script.test.ts).
+// Measured elsewhere: what a check costs (`npm run bench -- limit-redis`), and what millions of strangers leave behind
+// (`npm run bench -- limit-strangers`).
 
 import { addresses, hits, waits } from './promises/answers.ts'
+import { lentQuotas, lentRates } from './promises/blocks.ts'
 import { changes, clocks, cluster, quotas, stalls, units, windows } from './promises/budgets.ts'
+import { redisClock } from './promises/clock-step.ts'
 import { floods } from './promises/floods.ts'
 import { outages, slots, wipes } from './promises/losses.ts'
+import { masters, moves } from './promises/masters.ts'
 import { type Row, type Verdict, inWorld } from './promises/world.ts'
 
 export async function benchLimitPromises(): Promise<void> {
@@ -17,11 +20,16 @@ export async function benchLimitPromises(): Promise<void> {
   for (const measure of [
     windows,
     quotas,
+    lentRates,
+    lentQuotas,
     stalls,
     outages,
     wipes,
     clocks,
+    redisClock,
     cluster,
+    masters,
+    moves,
     units,
     waits,
     hits,

@@ -107,7 +107,9 @@ export interface Fleet {
   readonly table: (rest: string) => string
   /** One more, with what the others have. */
   readonly add: (rest: string) => Promise<Gateway>
-  /** Decisions of a policy that were made without Redis, over all of them. */
+  /** Decisions of a policy that come from there, over all of them that are alive. */
+  readonly decidedBy: (policy: string, ...sources: readonly string[]) => Promise<number>
+  /** Those that were made without Redis. */
   readonly decidedAlone: (policy: string) => Promise<number>
   readonly ask: (number: number, path: string, options?: AskOptions) => Promise<Asked>
   readonly close: () => Promise<void>
@@ -140,19 +142,22 @@ ${rest}`
   }
   const gateways = await Promise.all([0, 1, 2].map(async () => add(yaml)))
   const agent = new http.Agent({ keepAlive: true })
+  async function decidedBy(policy: string, ...sources: readonly string[]): Promise<number> {
+    let count = 0
+    for (const { adminUrl } of gateways) {
+      const answer = await fetch(`${adminUrl}/api/limits`).catch(() => null)
+      const limits = ((await answer?.json()) ?? []) as readonly LimitReport[]
+      const bySource = limits.find((each) => each.policy === policy)?.decisions.by_source ?? {}
+      for (const source of sources) count += bySource[source] ?? 0
+    }
+    return count
+  }
   return {
     gateways,
     table,
     add,
-    async decidedAlone(policy) {
-      let count = 0
-      for (const { adminUrl } of gateways) {
-        const limits = (await (await fetch(`${adminUrl}/api/limits`)).json()) as LimitReport[]
-        const sources = limits.find((each) => each.policy === policy)?.decisions.by_source ?? {}
-        count += (sources['share'] ?? 0) + (sources['closed'] ?? 0)
-      }
-      return count
-    },
+    decidedBy,
+    decidedAlone: (policy) => decidedBy(policy, 'share', 'closed'),
     ask: (number, path, options) => ask((gateways[number % gateways.length] as Gateway).url + path, agent, options),
     async close() {
       agent.destroy()

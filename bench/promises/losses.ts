@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startRelay } from '../../test/support/redis.ts'
 import { type Asked, admitted, crowd, quantile, steady } from './fleet.ts'
-import { CLIENTS, type World, exact, shown } from './world.ts'
+import { CLIENTS, type World, exact, redisOf, shown, timeUntil } from './world.ts'
 
 /** 6. */
 export async function outages({ redis, start, tell }: World): Promise<void> {
@@ -22,6 +22,18 @@ routes: [{path: /steady, limits: [steady]}, {path: /free}]
       lose: async () => relay.stall(),
       find: async () => relay.release(),
     },
+    {
+      name: 'READONLY',
+      fleet: direct,
+      lose: () => redis.ask('REPLICAOF', '127.0.0.1', String(relay.port)),
+      find: () => redis.ask('REPLICAOF', 'NO', 'ONE'),
+    },
+    {
+      name: 'a full server that evicts nothing',
+      fleet: direct,
+      lose: () => redis.ask('CONFIG', 'SET', 'maxmemory', '1'),
+      find: () => redis.ask('CONFIG', 'SET', 'maxmemory', '0'),
+    },
     { name: 'kill -9', fleet: direct, lose: () => redis.kill(), find: () => redis.restart() },
   ]
   for (const { name, fleet, lose, find } of cases) {
@@ -33,10 +45,7 @@ routes: [{path: /steady, limits: [steady]}, {path: /free}]
     await sleep(2000)
     const foundAtMs = performance.now()
     await find()
-    const isBack = async () => {
-      const states = fleet.gateways.map(async ({ url }) => (await fetch(`${url}/health`)).json())
-      return (await Promise.all(states)).every((state) => (state as { redis: string }).redis === 'ok')
-    }
+    const isBack = async () => (await redisOf(fleet)).every((word) => word === 'ok')
     const backMs = await timeUntil(isBack, 10)
     const [limited, free] = await both
     const lost = (answers: readonly Asked[]) =>
@@ -152,11 +161,4 @@ routes: [{path: /slots, limits: [slots]}, {path: /held, limits: [slots]}]
     `${stillFull} right after, free after ${shown(freedMs)}`,
     stillFull === 429 && (freedMs <= 31_000 ? true : freedMs <= 35_000 ? 'unsure' : false),
   )
-}
-
-/** Milliseconds until it is so; at most 40 s. */
-async function timeUntil(check: () => Promise<boolean>, pauseMs: number): Promise<number> {
-  const startedAtMs = performance.now()
-  while (!(await check()) && performance.now() < startedAtMs + 40_000) await sleep(pauseMs)
-  return performance.now() - startedAtMs
 }

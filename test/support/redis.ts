@@ -40,11 +40,13 @@ export interface RedisServer {
   close(): Promise<void>
 }
 
-/** Starts a server. args: more arguments for redis-server. port: null for any free one. sentinel: the file of a Sentinel. */
+/** Starts a server. args: more arguments for redis-server. port: null for any free one. sentinel: the file of a Sentinel.
+ *  env: more variables. */
 export async function startRedis(
   args: readonly string[] = [],
   port: number | null = null,
   sentinel: string | null = null,
+  env: NodeJS.ProcessEnv = {},
 ): Promise<RedisServer> {
   if (isMissing) {
     throw new Error('no redis-server on PATH: run scripts/install-test-tools.sh, or set WEIRGATE_SKIP_REDIS=1')
@@ -56,7 +58,7 @@ export async function startRedis(
   let child: ChildProcess | null = null
   for (let attempt = 0; child === null && attempt < attempts; attempt++) {
     chosen = port ?? (await freePort())
-    child = await launch(chosen, folder, args, sentinel)
+    child = await launch(chosen, folder, args, sentinel, env)
   }
   if (child === null) throw new Error(`redis-server does not start on port ${chosen} with ${args.join(' ')}`)
   let running: ChildProcess = child
@@ -78,7 +80,7 @@ export async function startRedis(
     resume: () => void running.kill('SIGCONT'),
     async restart() {
       await kill()
-      const next = await launch(chosen, folder, args, sentinel)
+      const next = await launch(chosen, folder, args, sentinel, env)
       if (next === null) throw new Error(`redis-server does not start again on port ${chosen}`)
       running = next
     },
@@ -364,11 +366,13 @@ async function launch(
   folder: string,
   args: readonly string[],
   sentinel: string | null,
+  env: NodeJS.ProcessEnv,
 ): Promise<ChildProcess | null> {
   const here = ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--loglevel', 'notice']
   const mode = sentinel === null ? ['--save', '', '--appendonly', 'no'] : ['--sentinel']
   const child = spawn('redis-server', [...(sentinel === null ? [] : [sentinel]), ...here, ...mode, ...args], {
     stdio: ['ignore', 'pipe', 'ignore'],
+    env: { ...process.env, ...env },
   })
   const killAtExit = (): void => void child.kill('SIGKILL')
   process.once('exit', killAtExit)
