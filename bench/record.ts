@@ -67,6 +67,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
     droppedLogLines: none,
     cacheTiers: () => [],
     redisUp: () => null,
+    upstreams: () => [],
     limitDecisions: () => [],
     limitStores: () => ({ subjects: 0, overflowed: 0, shared: null, leases: null }),
     purgeLog: () => null,

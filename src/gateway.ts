@@ -16,7 +16,7 @@ import { type ConfigIssue, formatIssue } from './config/issues.ts'
 import type { LoadResult } from './config/load.ts'
 import type { GatewayConfig } from './config/schema.ts'
 import type { Reply } from './core/context.ts'
-import type { Control, HealthReport, ReloadResult } from './core/control.ts'
+import type { Control, HealthReport, ReloadResult, UpstreamRow } from './core/control.ts'
 import { GatewayError } from './core/errors.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
@@ -107,6 +107,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     droppedLogLines: () => log.droppedLines,
     cacheTiers: () => shared.cache.tiers.all,
     redisUp: () => redis?.up ?? null,
+    upstreams: () => control.upstreams(),
     limitDecisions: () => limits.decisions.counts(),
     limitStores: () => ({
       subjects: countedQuotas.subjects,
@@ -177,6 +178,10 @@ export function createGateway(setup: GatewaySetup): Gateway {
     // Its own for each instance: two gateways in a row are no loop.
     viaToken: `weirgate-${token}`,
     health: () => healthReply(health()),
+    tellTarget({ isOut, why: reason, ...named }) {
+      if (isOut) log.warn({ ...named, reason }, 'Upstream target is out')
+      else log.info(named, 'Upstream target is back')
+    },
   }
 
   const desk = createLimitDesk(limits, Date.now)
@@ -205,11 +210,13 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const listener = createListener(initial.listen, door, setup.lanes)
 
   function health(): HealthReport {
+    const upstreams = Object.fromEntries([...plan.pools].map(([name, { pool }]) => [name, stateOf(pool.status())]))
+    const isWell = (redis === null || redis.up === 1) && Object.values(upstreams).every((state) => state === 'ok')
     return {
-      // A refused file and a lost Redis are served around, but what runs is not what was asked for.
-      status: draining ? 'draining' : configError === null && (redis === null || redis.up === 1) ? 'ok' : 'degraded',
+      // A refused file, a lost Redis and a lost backend are served around, but what runs is not what was asked for.
+      status: draining ? 'draining' : configError === null && isWell ? 'ok' : 'degraded',
       redis: redis === null ? 'off' : redis.up === 1 ? 'ok' : redis.up > 0 ? 'partly' : 'down',
-      upstreams: Object.fromEntries([...plan.pools.keys()].map((name) => [name, 'ok' as const])),
+      upstreams,
       config: { loaded_at: loadedAt.toISOString(), error: configError },
       version: VERSION,
       uptime_s: Math.floor((performance.now() - startedAtMs) / 1000),
@@ -355,6 +362,11 @@ export function createGateway(setup: GatewaySetup): Gateway {
 }
 
 const formatIssues = (issues: readonly ConfigIssue[]): string => issues.map(formatIssue).join('\n')
+
+function stateOf({ targets }: UpstreamRow): HealthReport['upstreams'][string] {
+  const isOut = targets.map(({ state }) => state === 'out')
+  return isOut.every(Boolean) ? 'down' : isOut.some(Boolean) ? 'degraded' : 'ok'
+}
 
 /** Not an answer in numbers: who purges must hear of it. */
 const UNSURE = new GatewayError(

@@ -11,7 +11,11 @@ export function checkUpstreams(raw: unknown): Finding[] {
   return Object.entries(isMapping(upstreams) ? upstreams : {}).flatMap(([name, upstream]) => {
     if (!isMapping(upstream)) return []
     const path: Path = ['upstreams', name]
-    return checkTargets(path, upstream).concat(checkBalance(path, upstream, knowsUsers), checkFraming(path, upstream))
+    return checkTargets(path, upstream).concat(
+      checkBalance(path, upstream, knowsUsers),
+      checkHealth(path, upstream),
+      checkFraming(path, upstream),
+    )
   })
 }
 
@@ -40,6 +44,16 @@ function checkBalance(path: Path, upstream: Record<string, unknown>, knowsUsers:
   if (knowsUsers || typeof balance !== 'string' || !/^hash:user$/i.test(balance)) return []
   const cure = 'say under identity.user how users are known'
   return [complaint([...path, 'balance'], 'names the user, and nobody is known', cure)]
+}
+
+const OF_CHECKS = ['interval', 'timeout', 'healthyAfter', 'unhealthyAfter']
+
+function checkHealth(path: Path, upstream: Record<string, unknown>): Finding[] {
+  const { health } = upstream
+  if (!isMapping(health) || health['path'] !== undefined) return []
+  return OF_CHECKS.filter((option) => health[option] !== undefined).map((option) =>
+    complaint([...path, 'health', option], 'is of checks, and nothing is checked', 'add health.path, or remove it'),
+  )
 }
 
 /** Who cuts a TLS connection off shortens what is read from it (RFC 9112 §9.8), so its end proves nothing. */

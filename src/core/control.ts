@@ -7,7 +7,8 @@ export interface HealthReport {
   readonly status: 'ok' | 'degraded' | 'draining'
   /** partly: of a Redis Cluster some masters are lost. */
   readonly redis: 'ok' | 'partly' | 'down' | 'off'
-  readonly upstreams: Readonly<Record<string, 'ok'>>
+  /** degraded: some of its targets are out; down: all. */
+  readonly upstreams: Readonly<Record<string, 'ok' | 'degraded' | 'down'>>
   readonly config: { readonly loaded_at: string; readonly error: string | null }
   readonly version: string
   readonly uptime_s: number
@@ -29,6 +30,11 @@ export interface UpstreamRow {
   readonly upstream: string
   readonly targets: readonly {
     readonly url: string
+    readonly weight: number
+    /** out: it gets no requests; starting: it was out, and gets fewer than its share. */
+    readonly state: 'up' | 'starting' | 'out'
+    /** How often it went out. */
+    readonly exits: number
     readonly open_connections: number
     readonly in_flight: number
     readonly queued: number

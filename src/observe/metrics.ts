@@ -8,10 +8,11 @@ import type { CacheOutcome, RequestContext } from '../core/context.ts'
 import { type LimitSources, addLimitMetrics } from './limit-metrics.ts'
 import { Counter, type Family, Registry } from './registry.ts'
 import { type SharingSources, addSharingMetrics } from './sharing-metrics.ts'
+import { type UpstreamSources, addUpstreamMetrics } from './upstream-metrics.ts'
 import { NO_ROUTE, OTHER } from './verdict.ts'
 
 /** What others know and metrics tell. Each is asked once per scrape. */
-export interface MetricSources extends LimitSources, SharingSources {
+export interface MetricSources extends LimitSources, SharingSources, UpstreamSources {
   /** Client connections open now. */
   readonly openConnections: () => number
   /** Requests answered by the fast path. */
@@ -104,6 +105,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   )
   addSharingMetrics(registry, sources)
   addLimitMetrics(registry, sources)
+  addUpstreamMetrics(registry, sources)
   const { cacheDisk } = sources
   if (cacheDisk !== null) {
     const isUp = (): number => (cacheDisk.isUp ? 1 : 0)

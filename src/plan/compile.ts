@@ -24,6 +24,7 @@ import { type Identity, compileIdentity, identifyingFields } from '../identity/u
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
+import type { TargetNews } from '../upstream/pool.ts'
 import { type AnswerNow, type Pipeline, compileAnswerNow, compilePipeline } from './pipeline.ts'
 import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'
 import { type RouteMatch, bySpecificity, compileRouter } from './router.ts'
@@ -42,6 +43,8 @@ export interface Shared {
   readonly viaToken: string
   /** The answer on the health path. */
   readonly health: () => Reply
+  /** Hears of targets that go out and come back. */
+  readonly tellTarget: (news: TargetNews) => void
 }
 
 export interface RoutePlan {
@@ -76,7 +79,7 @@ export interface GatewayPlan {
 
 /** Compiles a checked configuration. previous: the running plan, whose unchanged pools are kept. */
 export function compilePlan(config: GatewayConfig, shared: Shared, previous: GatewayPlan | null): GatewayPlan {
-  const pools = compilePools(config, previous?.pools ?? null)
+  const pools = compilePools(config, previous?.pools ?? null, shared.tellTarget)
   const identity = config.identity === undefined ? null : compileIdentity(config.identity, shared.now)
   const queries = compileQueries(config)
   const credentials = credentialFields(config.identity === undefined ? [] : identifyingFields(config.identity))

@@ -4,7 +4,7 @@
 
 import type { GatewayConfig } from '../config/schema.ts'
 import { resolveTimeouts } from '../upstream/forward.ts'
-import { type UpstreamPool, createPool } from '../upstream/pool.ts'
+import { type TargetNews, type UpstreamPool, createPool } from '../upstream/pool.ts'
 
 export class PlannedPool {
   readonly pool: UpstreamPool
@@ -40,16 +40,28 @@ export class PlannedPool {
 
 export type PlannedPools = ReadonlyMap<string, PlannedPool>
 
-/** By upstream name. previous: the running plan's pools. */
-export function compilePools(config: GatewayConfig, previous: PlannedPools | null): PlannedPools {
+/** By upstream name. previous: the running plan's pools. tell: hears of targets that go out and come back. */
+export function compilePools(
+  config: GatewayConfig,
+  previous: PlannedPools | null,
+  tell: (news: TargetNews) => void,
+): PlannedPools {
   const pools = new Map<string, PlannedPool>()
   for (const [name, options] of Object.entries(config.upstreams)) {
     const { connectMs } = resolveTimeouts(options.timeouts)
-    const { targets, balance, connections, connectionLifetime } = options
-    const madeFrom = JSON.stringify([targets, balance, connections, connectionLifetime, connectMs])
+    const { targets, balance, connections, connectionLifetime, health } = options
+    const madeFrom = JSON.stringify([targets, balance, connections, connectionLifetime, health, connectMs])
     const running = previous?.get(name)
-    const isSame = running?.madeFrom === madeFrom
-    pools.set(name, isSame ? running : new PlannedPool(createPool(name, options, connectMs), madeFrom))
+    if (running?.madeFrom === madeFrom) pools.set(name, running)
+    else {
+      const out = new Set(running === undefined ? [] : outOf(running.pool))
+      pools.set(name, new PlannedPool(createPool({ name, options, connectMs, out, tell }), madeFrom))
+    }
   }
   return pools
+}
+
+/** The targets that are out now. */
+function outOf(pool: UpstreamPool): string[] {
+  return pool.status().targets.flatMap(({ url, state }) => (state === 'out' ? [url] : []))
 }

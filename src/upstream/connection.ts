@@ -63,6 +63,9 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
   readonly openedAtMs = performance.now()
   /** For how long it may stay idle. */
   keepMs = KEEP_MS
+  /** True where it has carried a request before the one at hand: then it may have been closed just now by a target that
+   *  is well. */
+  wasUsed = false
   readonly #owner: ConnectionOwner
   readonly #socket: Socket
   readonly #parser = new AnswerParser(this)
@@ -204,6 +207,7 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
     this.keepMs = keptMs === null ? KEEP_MS : Math.min(keptMs - KEEP_MARGIN_MS, MAX_KEEP_MS)
     const isInStep = staysOpen && !hasMore && this.#sender === null
     this.#release()
+    this.wasUsed = true
     if (isInStep && !this.#isLast && this.keepMs > 0 && this.isUsable) this.#owner.onFree(this)
     else this.destroy()
     carried?.onEnd()

@@ -198,6 +198,7 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
     this.#leave()
     this.#isEnded = true
     this.#stopAlarm()
+    this.#target.answered(this.status)
     this.#flow()
   }
 
@@ -272,6 +273,7 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
     const phase = this.#connection === null ? 'not_sent' : this.#isAnswered ? 'answered' : 'unanswered'
     this.#stopAlarm()
     this.#failure = error
+    if (isOfTarget(error.code, phase, this.#connection)) this.#target.failed(error)
     if (this.#isSettled) return this.#flow()
     this.#isSettled = true
     this.#asker.onFailed({ target: this.#target, error, phase })
@@ -305,6 +307,13 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
     this.#phase = 'done'
     this.#target.alarms.clear(this)
   }
+}
+
+/** False where a failure says nothing of the target: it may close a kept connection at any time, and that an exchange took
+ *  too long as a whole is the reader's doing as often, or that of those in line before it. */
+function isOfTarget(code: ErrorCode, phase: AttemptFailure['phase'], connection: UpstreamConnection | null): boolean {
+  if (phase !== 'unanswered') return code !== 'timeout_total'
+  return code !== 'upstream_reset' || connection?.wasUsed === false
 }
 
 const timeout = (code: ErrorCode, what: string, limitMs: number): GatewayError =>

@@ -82,6 +82,32 @@ export const routeTimeoutOptions = timeoutOptions.omit({ connect: true })
 
 export type RouteTimeoutOptions = z.output<typeof routeTimeoutOptions>
 
+export const healthOptions = z.strictObject({
+  path: text('a path such as "/health"', (value) =>
+    /^\/[\w\-.~!$&'()*+,;=:@/%?]*$/.test(value) ? null : 'begin with / and keep to URL characters',
+  )
+    .optional()
+    .describe(
+      'asked for by GET to see whether a target is well: an answer from 200 to 399 in time. Without it a target is judged by its requests, and is back when it takes connections',
+    ),
+  interval: duration({ minMs: 50 })
+    .prefault('5s')
+    .describe('between two checks; 1s at most while a target is out or has failed the last one'),
+  timeout: duration({ minMs: 1 }).prefault('1s').describe('longest time of a check'),
+  healthyAfter: count({ min: 1, max: 100 }).prefault(2).describe('good checks in a row that bring a target back'),
+  unhealthyAfter: count({ min: 1, max: 100 }).prefault(2).describe('failed checks in a row that take a target out'),
+  failures: count({ min: 0, max: 1000 })
+    .prefault(5)
+    .describe(
+      'requests in a row that take a target out: no answer, or 502, 503 or 504; of connections that are refused, 3 will do. 0: requests never do',
+    ),
+  slowStart: duration()
+    .prefault('10s')
+    .describe('in which the requests for a target that is back grow from a tenth of its share to all of it'),
+})
+
+export type HealthOptions = z.output<typeof healthOptions>
+
 export const upstreamOptions = z.strictObject({
   targets: z.array(target).min(1).max(256).describe('the backends, all of which can answer every request'),
   balance: balance()
@@ -104,7 +130,9 @@ export const upstreamOptions = z.strictObject({
     .describe(
       'strict: an answer that ends with its connection is passed on but not stored, since nobody can tell whether it is whole, and an unknown transfer coding is a 502; lenient, for old backends by http: such an answer counts as whole and may be stored, and a coding that is not registered counts as none',
     ),
-  health: later(),
+  health: healthOptions
+    .prefault({})
+    .describe('when a target is out and gets no requests; where more than half of the targets are out, all get them'),
   breaker: later(),
   concurrency: later(),
 })

@@ -8,11 +8,11 @@
 import { Alarms } from '../core/alarms.ts'
 import type { UpstreamRow } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
-import { type Rule, type Standing, hashed, leastRequests, roundRobin } from './balance.ts'
-import { compileConnect } from './connect.ts'
+import { type Candidate, compileChoice, compileHasOther } from './choice.ts'
+import { type Connect, compileConnect } from './connect.ts'
 import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
-import { hashText } from './hash-key.ts'
-import type { Balance, UpstreamOptions } from './options.ts'
+import type { UpstreamOptions } from './options.ts'
+import { TargetWatch } from './target-watch.ts'
 
 /** Requests that may wait for a free connection of one target; more are refused as saturated. */
 export const MAX_WAITING = 1024
@@ -63,6 +63,26 @@ export interface Target {
   send(request: OutgoingRequest, exchange: Exchange, how: Sending): Sent
   /** Out of the line, or out of the way of the next. */
   leave(exchange: Exchange): void
+  /** What becomes of the requests it gets, by which it is judged: a whole answer, or a failure, before its head or after. */
+  answered(status: number): void
+  failed(error: GatewayError): void
+}
+
+/** A target is out, or back. */
+export interface TargetNews {
+  readonly upstream: string
+  readonly target: string
+  readonly isOut: boolean
+  readonly why: string
+}
+
+export interface PoolSetup {
+  readonly name: string
+  readonly options: UpstreamOptions
+  readonly connectMs: number
+  /** Origins of targets that were out under the configuration before. */
+  readonly out: ReadonlySet<string>
+  readonly tell: (news: TargetNews) => void
 }
 
 export interface UpstreamPool {
@@ -79,13 +99,13 @@ export interface UpstreamPool {
   destroy(): Promise<void>
 }
 
-export function createPool(name: string, options: UpstreamOptions, connectMs: number): UpstreamPool {
-  const targets = options.targets.map(({ url, weight }) => new PooledTarget(url, weight, options, connectMs))
-  const next = targets.length === 1 ? () => targets[0] as PooledTarget : compileChoice(targets, options.balance)
+export function createPool(setup: PoolSetup): UpstreamPool {
+  const { name, options } = setup
+  const targets = options.targets.map(({ url, weight }) => new PooledTarget(url, weight, setup))
   return {
     name,
-    next,
-    hasOther: compileHasOther(targets),
+    next: compileChoice<Target, PooledTarget>(targets, options.balance),
+    hasOther: compileHasOther<Target>(targets),
     status: () => ({ upstream: name, targets: targets.map((target) => target.status()) }),
     async close() {
       await Promise.all(targets.map((target) => target.close()))
@@ -96,47 +116,14 @@ export function createPool(name: string, options: UpstreamOptions, connectMs: nu
   }
 }
 
-function compileChoice(targets: readonly PooledTarget[], balance: Balance): UpstreamPool['next'] {
-  const rule = compileRule(targets, balance)
-  const standing: Standing = { weights: new Float64Array(targets.length), loads: new Float64Array(targets.length) }
-  const hasOther = compileHasOther(targets)
-  return (tried, hash) => {
-    const isFirst = tried.length === 0
-    // Where all have been tried, all may be again.
-    const isAnyLeft = isFirst || hasOther(tried)
-    let i = 0
-    for (const target of targets) {
-      standing.weights[i] = isAnyLeft && !isFirst && tried.includes(target) ? 0 : target.weight
-      standing.loads[i] = target.load
-      i++
-    }
-    const after = isFirst ? -1 : targets.indexOf(tried.at(-1) as PooledTarget)
-    return targets[rule.choose(standing, hash, after)] as PooledTarget
-  }
-}
-
-const compileHasOther =
-  (targets: readonly Target[]): UpstreamPool['hasOther'] =>
-  (tried) =>
-    targets.some((target) => !tried.includes(target))
-
-function compileRule(targets: readonly PooledTarget[], { rule }: Balance): Rule {
-  if (rule === 'least-requests') return leastRequests(Math.random)
-  const inTurn = roundRobin(targets.length)
-  if (rule === 'round-robin') return inTurn
-  return hashed(
-    targets.map(({ origin }) => hashText(origin.origin)),
-    inTurn,
-  )
-}
-
-class PooledTarget implements Target, ConnectionOwner {
+class PooledTarget implements Target, Candidate, ConnectionOwner {
   readonly origin: URL
   readonly weight: number
   readonly alarms = new Alarms()
   readonly #maxConnections: number
   readonly #lifetimeMs: number
-  readonly #connect: ReturnType<typeof compileConnect>
+  readonly #connect: Connect
+  readonly #watch: TargetWatch
   /** All that are open, or are being made. */
   readonly #connections = new Set<UpstreamConnection>()
   /** The one used last at the end. */
@@ -148,12 +135,37 @@ class PooledTarget implements Target, ConnectionOwner {
   #isDestroyed = false
   #whenUnused: (() => void) | null = null
 
-  constructor(origin: URL, weight: number, options: UpstreamOptions, connectMs: number) {
+  constructor(origin: URL, weight: number, { name, options, connectMs, out, tell }: PoolSetup) {
     this.origin = origin
     this.weight = weight
     this.#maxConnections = options.connections
     this.#lifetimeMs = options.connectionLifetime
     this.#connect = compileConnect(origin, connectMs)
+    this.#watch = new TargetWatch({
+      origin,
+      connect: this.#connect,
+      alarms: this.alarms,
+      options: options.health,
+      isOut: out.has(origin.origin),
+      onChange: (isOut, why) => tell({ upstream: name, target: origin.origin, isOut, why }),
+    })
+  }
+
+  get isOut(): boolean {
+    return this.#watch.isOut
+  }
+
+  /** Of its weight. */
+  share(nowMs: number): number {
+    return this.#watch.share(nowMs)
+  }
+
+  answered(status: number): void {
+    this.#watch.answered(status)
+  }
+
+  failed(error: GatewayError): void {
+    this.#watch.failed(error)
   }
 
   /** Requests on connections and in line. */
@@ -199,6 +211,9 @@ class PooledTarget implements Target, ConnectionOwner {
   status(): UpstreamRow['targets'][number] {
     return {
       url: this.origin.origin,
+      weight: this.weight,
+      state: this.isOut ? 'out' : this.share(performance.now()) < 1 ? 'starting' : 'up',
+      exits: this.#watch.exits,
       open_connections: this.#connections.size,
       in_flight: this.#busy,
       queued: this.#line.size,
@@ -207,6 +222,7 @@ class PooledTarget implements Target, ConnectionOwner {
 
   async close(): Promise<void> {
     this.#isClosing = true
+    this.#watch.close()
     for (const connection of this.#idle.slice()) connection.destroy()
     if (this.#busy === 0 && this.#line.size === 0) return
     await new Promise<void>((resolve) => {
@@ -216,6 +232,7 @@ class PooledTarget implements Target, ConnectionOwner {
 
   destroy(): void {
     this.#isClosing = this.#isDestroyed = true
+    this.#watch.close()
     for (const connection of this.#connections) connection.fail(DRAINING)
   }
 

@@ -66,7 +66,17 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
     upstreams: () => [
       {
         upstream: 'presentation',
-        targets: [{ url: 'http://127.0.0.1:8000', open_connections: 1, in_flight: 0, queued: 0 }],
+        targets: [
+          {
+            url: 'http://127.0.0.1:8000',
+            weight: 1,
+            state: 'up',
+            exits: 0,
+            open_connections: 1,
+            in_flight: 0,
+            queued: 0,
+          },
+        ],
       },
     ],
     config: () => ({ admin: { token: '***' } }),

@@ -22,6 +22,15 @@ const sources = {
   droppedLogLines: () => 5,
   cacheTiers: () => [{ name: 'redis', counts: { hits: 4, misses: 3, bad: 2, failed: 1, written: 6, dropped: 0 } }],
   redisUp: () => 0,
+  upstreams: () => [
+    {
+      upstream: 'app',
+      targets: [
+        { url: 'http://a:1', weight: 1, state: 'up', exits: 0, open_connections: 5, in_flight: 3, queued: 0 },
+        { url: 'http://b:1', weight: 1, state: 'out', exits: 2, open_connections: 0, in_flight: 0, queued: 4 },
+      ] as const,
+    },
+  ],
   limitDecisions: () => [
     { policy: 'per-client', result: 'refused', source: 'memory', count: 2 },
     { policy: 'per-client', result: 'shadowed', source: 'redis', count: 1 },
@@ -51,6 +60,7 @@ const alone = {
   cacheDisk: null,
   cacheTiers: () => [],
   redisUp: () => null,
+  upstreams: () => [],
   limitStores: () => ({ subjects: 11, overflowed: 0, shared: null, leases: null }),
   purgeLog: () => null,
   fetchLeases: () => null,

@@ -26,6 +26,7 @@ function recording(level: LogLevel = 'info') {
     droppedLogLines: none,
     cacheTiers: () => [],
     redisUp: () => null,
+    upstreams: () => [],
     limitDecisions: () => [],
     limitStores: () => ({ subjects: 0, overflowed: 0, shared: null, leases: null }),
     purgeLog: () => null,

@@ -24,6 +24,7 @@ const PARTS: Shared = {
   random: Math.random,
   viaToken: 'weirgate-test',
   health: () => ({ status: 200, headers: [], body: null }),
+  tellTarget: () => {},
 }
 
 function planOf(yaml: string, parts: Partial<Shared> = {}, previous: GatewayPlan | null = null): GatewayPlan {

@@ -31,7 +31,8 @@ const plain: Script = (_request, response, count) => {
   response.end(`answer ${count}`)
 }
 
-export async function startOrigin(first: Script = plain): Promise<Origin> {
+/** port: 0 for any. */
+export async function startOrigin(first: Script = plain, port = 0): Promise<Origin> {
   const seen: Seen[] = []
   const sockets = new Set<Socket>()
   let script = first
@@ -48,10 +49,10 @@ export async function startOrigin(first: Script = plain): Promise<Origin> {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket))
   })
-  const port = await listen(server)
+  const listening = await listen(server, port)
   return {
-    url: `http://127.0.0.1:${port}`,
-    port,
+    url: `http://127.0.0.1:${listening}`,
+    port: listening,
     seen,
     get aborted() {
       return aborted
@@ -129,10 +130,10 @@ async function collect(request: http.IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
-async function listen(server: net.Server): Promise<number> {
+async function listen(server: net.Server, port = 0): Promise<number> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
+    server.listen(port, '127.0.0.1', resolve)
   })
   return (server.address() as AddressInfo).port
 }

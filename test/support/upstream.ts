@@ -22,7 +22,13 @@ export interface TestPool {
 export function openPool(targets: readonly string[], options: Record<string, unknown> = {}): TestPool {
   const parsed = upstreamOptions.parse({ targets, ...options })
   const timeouts = resolveTimeouts(parsed.timeouts)
-  const pool = createPool('app', parsed, timeouts.connectMs)
+  const pool = createPool({
+    name: 'app',
+    options: parsed,
+    connectMs: timeouts.connectMs,
+    out: new Set(),
+    tell: () => {},
+  })
   return {
     pool,
     get held() {

@@ -164,8 +164,8 @@ describe('targets', () => {
     expect(pool.pool.status()).toEqual({
       upstream: 'app',
       targets: [
-        { url: origin.url, open_connections: 1, in_flight: 1, queued: 2 },
-        { url: dead, open_connections: 0, in_flight: 0, queued: 0 },
+        { url: origin.url, weight: 1, state: 'up', exits: 0, open_connections: 1, in_flight: 1, queued: 2 },
+        { url: dead, weight: 1, state: 'out', exits: 1, open_connections: 0, in_flight: 0, queued: 0 },
       ],
     })
     for (const fetch of fetches) fetch.abort(GONE)

@@ -1,0 +1,49 @@
+// What the targets of upstreams tell: whether they get requests, and how many they have. Labels are names of the route table.
+
+import type { UpstreamRow } from '../core/control.ts'
+import type { Registry } from './registry.ts'
+
+export interface UpstreamSources {
+  readonly upstreams: () => readonly UpstreamRow[]
+}
+
+type Target = UpstreamRow['targets'][number]
+
+export function addUpstreamMetrics(registry: Registry, { upstreams }: UpstreamSources): void {
+  const perTarget = (type: 'gauge' | 'counter', name: string, help: string, read: (target: Target) => number): void =>
+    registry.readings(type, name, help, ['upstream', 'target'], () =>
+      upstreams().flatMap(({ upstream, targets }) =>
+        targets.map((target) => [[upstream, target.url], read(target)] as const),
+      ),
+    )
+  perTarget(
+    'gauge',
+    'weirgate_upstream_target_up',
+    '1 while a target gets requests, 0 while it is out.',
+    ({ state }) => (state === 'out' ? 0 : 1),
+  )
+  perTarget(
+    'counter',
+    'weirgate_upstream_target_exits_total',
+    'How often a target went out, for failed requests or checks.',
+    ({ exits }) => exits,
+  )
+  perTarget(
+    'gauge',
+    'weirgate_upstream_connections',
+    'Connections to a target, idle ones among them.',
+    ({ open_connections }) => open_connections,
+  )
+  perTarget(
+    'gauge',
+    'weirgate_upstream_requests_in_flight',
+    'Requests that a target has at the moment.',
+    ({ in_flight }) => in_flight,
+  )
+  perTarget(
+    'gauge',
+    'weirgate_upstream_requests_queued',
+    'Requests that wait for a free connection to a target.',
+    ({ queued }) => queued,
+  )
+}

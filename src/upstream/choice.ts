@@ -1,0 +1,75 @@
+// Who among the targets of an upstream is asked: those that are well, by the rule of the table; where that leaves nobody, or
+// most are out, all the others too. One target is no choice, and costs none.
+
+import { type Rule, type Standing, hashed, leastRequests, roundRobin } from './balance.ts'
+import { hashText } from './hash-key.ts'
+import type { Balance } from './options.ts'
+
+/** A target as far as it matters here. */
+export interface Candidate {
+  readonly origin: URL
+  readonly weight: number
+  /** Requests on connections and in line. */
+  readonly load: number
+  readonly isOut: boolean
+  /** Of its weight, from 0 to 1; 0 while it is out. nowMs: performance.now(). */
+  share(nowMs: number): number
+}
+
+/** The target for a request; see UpstreamPool. T: what others know of it. */
+export function compileChoice<T, C extends T & Candidate>(
+  targets: readonly C[],
+  balance: Balance,
+): (tried: readonly T[], hash: number | null) => C {
+  const [only] = targets
+  if (only !== undefined && targets.length === 1) return () => only
+  const rule = compileRule(targets, balance)
+  const hasOther = compileHasOther<T>(targets)
+  const standing: Standing = { weights: new Float64Array(targets.length), loads: new Float64Array(targets.length) }
+
+  /** False where nobody is left. */
+  function weigh(tried: readonly T[], nowMs: number | null): boolean {
+    let isAny = false
+    let i = 0
+    for (const target of targets) {
+      const isLeft = tried.length === 0 || !tried.includes(target)
+      const weight = isLeft ? target.weight * (nowMs === null ? 1 : target.share(nowMs)) : 0
+      isAny ||= weight > 0
+      standing.weights[i] = weight
+      standing.loads[i] = target.load
+      i++
+    }
+    return isAny
+  }
+
+  function isPanic(): boolean {
+    let out = 0
+    for (const target of targets) if (target.isOut) out++
+    return 2 * out > targets.length
+  }
+
+  return (tried, hash) => {
+    // Where all have been tried, all may be again.
+    const passed = tried.length === 0 || hasOther(tried) ? tried : []
+    // Better one that is out than none.
+    if (isPanic() || !weigh(passed, performance.now())) weigh(passed, null)
+    const after = tried.length === 0 ? -1 : targets.indexOf(tried.at(-1) as C)
+    return targets[rule.choose(standing, hash, after)] as C
+  }
+}
+
+/** True where there is a target that is not among those tried. */
+export const compileHasOther =
+  <T>(targets: readonly T[]): ((tried: readonly T[]) => boolean) =>
+  (tried) =>
+    targets.some((target) => !tried.includes(target))
+
+function compileRule(targets: readonly Candidate[], { rule }: Balance): Rule {
+  if (rule === 'least-requests') return leastRequests(Math.random)
+  const inTurn = roundRobin(targets.length)
+  if (rule === 'round-robin') return inTurn
+  return hashed(
+    targets.map(({ origin }) => hashText(origin.origin)),
+    inTurn,
+  )
+}

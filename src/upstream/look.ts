@@ -1,0 +1,70 @@
+// How a target is looked at without a request of anybody's: does it take connections, does it answer on its health path?
+
+import { GatewayError } from '../core/errors.ts'
+import type { Connect } from './connect.ts'
+import { type AnswerHead, type Carried, type ConnectionOwner, UpstreamConnection } from './connection.ts'
+import { formatHead } from './request-head.ts'
+
+/** One look; done is called once, unless it is called off by what this gives back. */
+export type Look = (done: (isGood: boolean) => void) => () => void
+
+/** Does it take connections? */
+export function compileKnock(connect: Connect): Look {
+  return (done) => {
+    const socket = connect(
+      () => {},
+      (error) => {
+        socket.on('error', () => {}).destroy()
+        done(error === null)
+      },
+    )
+    return () => void socket.on('error', () => {}).destroy()
+  }
+}
+
+/** Does it answer a GET with a status from 200 to 399 in time? On a connection of its own, since a kept one may be the only
+ *  one that still works. */
+export function compileCheck(connect: Connect, origin: URL, path: string, timeoutMs: number): Look {
+  const head = formatHead('GET', path, ['Host', origin.host, 'User-Agent', 'weirgate'], null)
+  return (done) => {
+    const check = new Check((status) => {
+      clearTimeout(timer)
+      connection.destroy()
+      done(status !== null && status < 400)
+    })
+    const connection = new UpstreamConnection(connect, NOBODY)
+    const timer = setTimeout(() => connection.fail(LATE), timeoutMs)
+    connection.carry({ head, body: null, isLenient: true }, check, true)
+    return () => {
+      clearTimeout(timer)
+      connection.destroy()
+    }
+  }
+}
+
+class Check implements Carried {
+  readonly #finish: (status: number | null) => void
+
+  /** finish: called once, with the status of the answer, or null where there is none. */
+  constructor(finish: (status: number | null) => void) {
+    this.#finish = finish
+  }
+
+  onHead({ status }: AnswerHead): void {
+    if (status >= 200) this.#finish(status)
+  }
+
+  onFailure(): void {
+    this.#finish(null)
+  }
+
+  onConnection(): void {}
+  onSending(): void {}
+  onSent(): void {}
+  onAnswering(): void {}
+  onData(): void {}
+  onEnd(): void {}
+}
+
+const NOBODY: ConnectionOwner = { onFree() {}, onGone() {} }
+const LATE = new GatewayError('timeout_total', 'The check was not answered in time.')
