@@ -16,7 +16,11 @@ RUN npm ci --omit=dev --omit=optional --ignore-scripts && npm cache clean --forc
 COPY --from=build /app/dist ./dist
 COPY bin ./bin
 COPY config ./config
+# What Node compiles in a first start is kept in the image, so that every start finds it.
+ENV NODE_COMPILE_CACHE=/app/compiled
+RUN install -d -o node compiled
 USER node
+RUN ["timeout", "--preserve-status", "5", "node", "bin/weirgate.js", "run", "-c", "config/weirgate.yaml"]
 EXPOSE 8080
 HEALTHCHECK --interval=5s --timeout=2s --start-period=5s \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.PORT || 8080) + '/health').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]

@@ -1,31 +1,27 @@
-// The command line. Exit codes: 0 done, 1 a fault, 2 wrong usage or an invalid configuration.
+// The command line. Exit codes: 0 done, 1 a fault, 2 wrong usage or an invalid configuration. bin/weirgate.js starts it.
 
+import { flushCompileCache } from 'node:module'
 import { Command, CommanderError } from 'commander'
-import { checkCommand } from './cli/check.ts'
-import { demoCommand } from './cli/demo.ts'
-import { explainCommand } from './cli/explain.ts'
 import { EXIT, UsageError } from './cli/files.ts'
-import { purgeCommand } from './cli/purge.ts'
-import { runCommand } from './cli/run.ts'
-import { schemaCommand } from './cli/schema.ts'
-import { statsCommand } from './cli/stats.ts'
 import { VERSION } from './core/version.ts'
 import { InvalidConfig } from './gateway.ts'
+
+/** In the order of --help. Only the one that is asked for is imported. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  run: async () => (await import('./cli/run.ts')).runCommand(),
+  check: async () => (await import('./cli/check.ts')).checkCommand(),
+  explain: async () => (await import('./cli/explain.ts')).explainCommand(),
+  purge: async () => (await import('./cli/purge.ts')).purgeCommand(),
+  stats: async () => (await import('./cli/stats.ts')).statsCommand(),
+  demo: async () => (await import('./cli/demo.ts')).demoCommand(),
+  schema: async () => (await import('./cli/schema.ts')).schemaCommand(),
+}
 
 const program = new Command('weirgate')
   .description('A reverse gateway: caches what it may, limits what each client may ask for, forwards the rest.')
   .version(VERSION)
-for (const create of [
-  runCommand,
-  checkCommand,
-  explainCommand,
-  purgeCommand,
-  statsCommand,
-  demoCommand,
-  schemaCommand,
-]) {
-  program.addCommand(create())
-}
+const asked = Object.entries(COMMANDS).filter(([name]) => name === process.argv[2])
+for (const [, load] of asked.length > 0 ? asked : Object.entries(COMMANDS)) program.addCommand(await load())
 // Settings are not inherited by commands that were made elsewhere.
 for (const command of [program, ...program.commands]) command.exitOverride().showSuggestionAfterError()
 
@@ -39,6 +35,8 @@ try {
 } catch (error) {
   process.exitCode = exitCodeFor(error)
 }
+// Node does it when a process ends by itself; a gateway that runs on from here may be killed.
+flushCompileCache()
 
 function exitCodeFor(error: unknown): number {
   // Commander has printed its own message by now; code 0 is --help and --version.

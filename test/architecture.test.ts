@@ -119,6 +119,13 @@ describe('the house', () => {
     expect(barrels).toEqual([])
   })
 
+  it('imports no part of Node that takes long and gives little: node:http is in core/node-http.ts', () => {
+    const slow = files.filter((file) =>
+      /^import (?!type\b)[^'"]*? from 'node:(https?|http2|tls)'/m.test(readFileSync(join(SRC, file), 'utf8')),
+    )
+    expect(slow).toEqual([])
+  })
+
   it.each([
     ['a feature that imports another', 'cache/cache.ts', "import { x } from '../limit/limiter.ts'"],
     ['a noun that imports a feature', 'core/context.ts', "import type { X } from '../cache/entry.ts'"],

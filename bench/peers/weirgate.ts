@@ -1,5 +1,5 @@
-// The gateway as users of a checkout run it: `node src/main.ts run -c FILE` under the Node that npm brings, NODE_ENV as in
-// the image, the log on standard output, which goes to a file. Type stripping costs a little at the start and nothing after.
+// The gateway as users of a checkout run it: `npm run weirgate -- run -c FILE` under the Node that npm brings, NODE_ENV as in
+// the image, the log on standard output, which goes to a file.
 
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -84,11 +84,11 @@ export interface GatewayStart {
 
 /** Resolves when it says that it listens. */
 export async function startGateway(start: GatewayStart): Promise<Server & { readonly adminPort: number }> {
-  const { root, main = 'src/main.ts', yaml, place, nodeOptions = [], env = {} } = start
+  const { root, yaml, place, nodeOptions = [], env = {} } = start
   mkdirSync(place.folder, { recursive: true })
   const [config, log] = [join(place.folder, 'weirgate.yaml'), join(place.folder, 'access.log')]
   writeFileSync(config, yaml)
-  const command = [process.execPath, ...nodeOptions, resolve(root, main), 'run', '-c', config] as const
+  const command = [process.execPath, ...nodeOptions, resolve(root, 'bin/weirgate.js'), 'run', '-c', config] as const
   const node = launch({ command: [...command], stdout: log, env }, place)
   const [, port, adminPort] = await saidBy(node, /listens on http:\/\/\S+:(\d+), admin on http:\/\/\S+:(\d+)/)
   return { ...(await serverOf(Number(port), log, [node])), adminPort: Number(adminPort) }

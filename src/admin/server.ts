@@ -3,11 +3,11 @@
 //
 // Every answer forbids storing and sniffing; none carries a CORS field, so no other site can read one.
 
-import { STATUS_CODES, createServer } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Control } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
+import { http } from '../core/node-http.ts'
 import { formatAddress } from '../server/options.ts'
 import { createGuard, isLoopback } from './auth.ts'
 import type { Guard } from './auth.ts'
@@ -75,7 +75,7 @@ const BAD_MESSAGE = [
 
 export function createAdminServer(control: Control, options: AdminOptions, log: AdminLog): AdminServer {
   const guard = createGuard(options)
-  const server = createServer(
+  const server = http.createServer(
     {
       maxHeaderSize: MAX_HEAD_BYTES,
       headersTimeout: REQUEST_TIMEOUT_MS,
@@ -182,7 +182,7 @@ async function answer(request: IncomingMessage, control: Control, guard: Guard, 
 }
 
 const refusal = (status: number, detail: string, headers: Readonly<Record<string, string>> = {}): Answer => ({
-  ...problem(status, STATUS_CODES[status] ?? 'Error', detail),
+  ...problem(status, http.STATUS_CODES[status] ?? 'Error', detail),
   headers,
 })
 

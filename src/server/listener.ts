@@ -3,8 +3,9 @@
 // fields from us that it still frames by (CVE-2026-58044); full-lane.ts counts them. Leniency of its parser is off
 // whatever the command line says.
 
-import http from 'node:http'
+import type { IncomingMessage, RequestListener } from 'node:http'
 import net, { type AddressInfo, type Socket } from 'node:net'
+import { http } from '../core/node-http.ts'
 import { unmapAddress } from '../http/forwarded.ts'
 import { ClientConnection, KEEP_ALIVE_GRACE_MS, type Lanes } from './connection.ts'
 import type { Door } from './door.ts'
@@ -101,12 +102,12 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
     })
   })
 
-  const take: http.RequestListener = (message, response) => connections.get(message.socket)?.take({ message, response })
+  const take: RequestListener = (message, response) => connections.get(message.socket)?.take({ message, response })
   engine.on('request', take)
   engine.on('checkContinue', take)
   engine.on('checkExpectation', take)
   engine.on('clientError', (error, socket) => connections.get(socket as Socket)?.onParseError(error))
-  engine.on('connect', (message: http.IncomingMessage) => connections.get(message.socket)?.onConnect(message))
+  engine.on('connect', (message: IncomingMessage) => connections.get(message.socket)?.onConnect(message))
   engine.setTimeout(options.writeStall, (socket: Socket) => connections.get(socket)?.onTimeout())
 
   const cutOff = () => {

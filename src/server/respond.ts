@@ -2,11 +2,12 @@
 // failed after its head was sent is cut off with a reset, so that it can never be taken for a whole one. Framing is
 // node:http's own: the length where it is known, chunks where it is not, the end of the connection for HTTP/1.0.
 
-import { STATUS_CODES, type ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { BodySink, BodyStream, HeaderList, Reply, RequestContext } from '../core/context.ts'
 import type { GatewayError } from '../core/errors.ts'
 import { fixedMs } from '../core/milliseconds.ts'
+import { http } from '../core/node-http.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { fieldLines, hasHeader } from '../http/headers.ts'
 import { METHODS } from '../http/methods.ts'
@@ -124,7 +125,7 @@ export function respondAtOnce(
 const SLAB_BYTES = 16 * 1024
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
 
-const statusLine = (status: number): string => `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'unknown'}\r\n`
+const statusLine = (status: number): string => `HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? 'unknown'}\r\n`
 
 const OK_LINE = 'HTTP/1.1 200 OK\r\n'
 

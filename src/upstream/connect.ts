@@ -2,7 +2,6 @@
 // Host the request carries. And how it is read: over plain TCP all connections share one buffer.
 
 import net from 'node:net'
-import tls from 'node:tls'
 import { GatewayError } from '../core/errors.ts'
 
 /** Shared, since what comes is taken in before anything else is read. With a buffer for each read, as streams have it, a
@@ -16,6 +15,8 @@ export type Connect = (take: (bytes: Buffer) => void, done: (error: GatewayError
 
 export function compileConnect({ protocol, hostname, port }: URL, connectMs: number): Connect {
   const isSecure = protocol === 'https:'
+  // Takes 10 ms and 4 MiB to load.
+  const tls = isSecure ? process.getBuiltinModule('node:tls') : null
   const host = hostname.replace(/^\[|\]$/g, '')
   const options = { host, port: Number(port) || (isSecure ? 443 : 80), noDelay: true, keepAlive: true }
   const named = net.isIP(host) === 0 ? { servername: host } : {}
@@ -30,7 +31,7 @@ export function compileConnect({ protocol, hostname, port }: URL, connectMs: num
       },
     }
     const resumed = session === undefined ? {} : { session }
-    const socket: net.Socket = isSecure
+    const socket: net.Socket = tls
       ? tls.connect({ ...options, ...named, ...resumed, ALPNProtocols: ['http/1.1'] })
       : net.connect(onread === null ? options : { ...options, onread })
     if (isSecure || onread === null) socket.on('data', take)

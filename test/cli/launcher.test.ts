@@ -1,10 +1,21 @@
 // bin/weirgate.js: what an installed `weirgate` runs, on a Node that is new enough and on one that is not.
 
 import { spawnSync } from 'node:child_process'
-import { accessSync, constants } from 'node:fs'
+import {
+  accessSync,
+  chownSync,
+  constants,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 
 const LAUNCHER = fileURLToPath(new URL('../../bin/weirgate.js', import.meta.url))
 const NEEDED = [24, 18, 1] as const
@@ -44,6 +55,46 @@ describe('the launcher', () => {
     })
     expect(launch(process.execPath, 'check', '--nonsense')).toMatchObject({ status: 2, stdout: '' })
   })
+
+  /** A package whose program prints where it is kept compiled, and only that. */
+  function installed() {
+    const root = mkdtempSync(join(tmpdir(), 'weirgate-'))
+    onTestFinished(() => rmSync(root, { recursive: true }))
+    cpSync(LAUNCHER, join(root, 'bin/weirgate.js'))
+    writeFileSync(join(root, 'package.json'), '{"type": "module"}')
+    mkdirSync(join(root, 'dist'))
+    const program = "import m from 'node:module'\nconsole.log(m.getCompileCacheDir() ?? 'nowhere')\n"
+    writeFileSync(join(root, 'dist/main.js'), program)
+    const keptIn = (env: NodeJS.ProcessEnv = {}): string => {
+      const { stdout, stderr } = spawnSync(process.execPath, [join(root, 'bin/weirgate.js')], { encoding: 'utf8', env })
+      expect(stderr).toBe('')
+      return stdout.trim()
+    }
+    return { root, keptIn }
+  }
+
+  it('keeps what Node compiles beside the program, or where NODE_COMPILE_CACHE says', () => {
+    const { root, keptIn } = installed()
+    expect(keptIn()).toContain(join(root, 'node_modules/.cache/weirgate/'))
+    const elsewhere = join(root, 'elsewhere')
+    expect(keptIn({ NODE_COMPILE_CACHE: elsewhere })).toContain(`${elsewhere}/`)
+  })
+
+  it('runs where nothing can be kept', () => {
+    const { root, keptIn } = installed()
+    writeFileSync(join(root, 'node_modules'), 'a file in the way')
+    expect(keptIn()).toBe('nowhere')
+  })
+
+  it.skipIf(process.getuid?.() !== 0)(
+    'keeps nothing in the place of somebody else (skipped unless run as root)',
+    () => {
+      const { root, keptIn } = installed()
+      chownSync(root, 1, 1)
+      expect(keptIn()).toBe('nowhere')
+      expect(existsSync(join(root, 'node_modules'))).toBe(false)
+    },
+  )
 
   const old = oldNode()
   it.skipIf(old === null)(
