@@ -61,6 +61,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
   const metrics = createMetrics({
     openConnections: none,
     fastAnswers: none,
+    openWebSockets: none,
     cacheEntries: none,
     cacheBytes: none,
     cacheDisk: null,

@@ -101,6 +101,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const metrics = createMetrics({
     openConnections: () => listener.openConnections,
     fastAnswers: () => listener.fastAnswers,
+    openWebSockets: () => listener.openWebSockets,
     cacheEntries: () => store.entries,
     cacheBytes: () => store.bytes,
     cacheDisk: disk,

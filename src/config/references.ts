@@ -29,6 +29,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...checkLimits(raw),
     ...checkIdentity(raw, routes),
     ...routes.flatMap(checkRewrite),
+    ...routes.flatMap(checkWebSocket),
     ...checkCaching(raw, routes),
   ]
 }
@@ -122,6 +123,20 @@ function checkAdmin(raw: unknown): Finding[] {
   return [
     { path: ['admin', 'listen'], at: 'value', expected: 'a loopback address where no token is set', got: null, cure },
   ]
+}
+
+/** What says of WebSockets what cannot be. */
+function checkWebSocket(route: RawRoute): Finding[] {
+  const { path, fields } = route
+  const methods = methodsOf(route)
+  const isOn = String(fields['websocket']) === 'true'
+  if (isOn && methods !== null && !methods.includes('GET')) {
+    return [complaint([...path, 'websocket'], 'never happens: a WebSocket begins with a GET', 'add GET to methods')]
+  }
+  if (isOn) return []
+  const timeout: Path = [...path, 'timeouts', 'websocketIdle']
+  if (valueAt(fields, ['timeouts', 'websocketIdle']) === undefined) return []
+  return [complaint(timeout, 'means nothing: the route lets no WebSockets through', 'add websocket: true')]
 }
 
 function checkRewrite({ path, fields }: RawRoute): Finding[] {

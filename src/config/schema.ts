@@ -4,7 +4,7 @@
 import { z } from 'zod'
 import { adminOptions } from '../admin/options.ts'
 import { memoryOptions, routeCacheOptions, tagTemplates } from '../cache/options.ts'
-import { count, decoded, duration, later, size, text, word } from '../core/decode.ts'
+import { count, decoded, duration, flag, later, size, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
 import { parseRedisUrl } from '../core/redis-url.ts'
 import { identityOptions } from '../identity/options.ts'
@@ -97,7 +97,11 @@ const routeOptions = z.strictObject({
   auth: word(['required'])
     .optional()
     .describe('required: only users that prove who they are, by `identity`; others get a 401'),
-  websocket: later(),
+  websocket: flag()
+    .prefault(false)
+    .describe(
+      'true: WebSockets are let through; the handshake is limited as a request, its slots are held until the socket ends. Other requests are answered as on any route',
+    ),
   fallback: later(),
 })
 

@@ -45,6 +45,17 @@ export interface BodyStream {
   cancel(): void
 }
 
+/** What client and upstream go on with after a 101, in another protocol: what the upstream sends, as a stream, and the other
+ *  direction. The stream ends when the upstream ends its side. */
+export interface Upgraded extends BodyStream {
+  /** Takes what the client has sent; false: the rest shall wait for onSpace. The chunk is taken all the same. */
+  send(chunk: Buffer): boolean
+  /** The client has ended its side. */
+  sendEnd(): void
+  /** Set by who sends. */
+  onSpace: (() => void) | null
+}
+
 /** A buffer is a whole body; null is none. */
 export type ReplyBody = Buffer | BodyStream | null
 
@@ -56,6 +67,8 @@ export interface Reply {
   readonly lines?: string
   /** True when the connection cannot be trusted after this answer. */
   readonly close?: boolean
+  /** With a 101, whose body is null. */
+  readonly upgraded?: Upgraded
   /** Stores it, where it may be, and answers what takes its place; called once, after the invalidation that it calls for. */
   readonly keep?: () => Reply
 }
@@ -173,6 +186,11 @@ export class RequestContext implements RequestFacts {
   readonly fields: string[] = []
   /** Passes an interim (1xx) answer to the client at once; set by a lane that can. */
   relayInterim: ((status: number, headers: HeaderList) => void) | null = null
+  /** True where a 101 can be answered: nothing but this request is on its connection. Set by a lane that can. */
+  mayUpgrade = false
+  /** True once the upstream is to be asked for a 101, at once where that is known: what the client sends from now on is in
+   *  another protocol, or means nothing. */
+  isUpgrading = false
 
   /** Set when the answer is finished or broken off. */
   status = 0

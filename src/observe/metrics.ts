@@ -9,7 +9,7 @@ import { type LimitSources, addLimitMetrics } from './limit-metrics.ts'
 import { Counter, type Family, Registry } from './registry.ts'
 import { type SharingSources, addSharingMetrics } from './sharing-metrics.ts'
 import { type UpstreamSources, addUpstreamMetrics } from './upstream-metrics.ts'
-import { NO_ROUTE, OTHER } from './verdict.ts'
+import { NO_ROUTE, OTHER, latencyMs } from './verdict.ts'
 
 /** What others know and metrics tell. Each is asked once per scrape. */
 export interface MetricSources extends LimitSources, SharingSources, UpstreamSources {
@@ -17,6 +17,8 @@ export interface MetricSources extends LimitSources, SharingSources, UpstreamSou
   readonly openConnections: () => number
   /** Requests answered by the fast path. */
   readonly fastAnswers: () => number
+  /** Connections that are WebSockets now. */
+  readonly openWebSockets: () => number
   readonly cacheEntries: () => number
   readonly cacheBytes: () => number
   /** The copy on disk of what is stored; null without one. */
@@ -58,7 +60,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   const requests = registry.counter('weirgate_requests_total', 'Requests answered or given up.', ['route', 'status'])
   const durations = registry.histogram(
     'weirgate_request_duration_seconds',
-    'From the first byte of a request to the end of its answer.',
+    'From the first byte of a request to the end of its answer; of a WebSocket to its 101.',
     ['route'],
     DURATION_BOUNDS_SECONDS,
   )
@@ -141,6 +143,7 @@ export function createMetrics(sources: MetricSources): Metrics {
     'Requests answered from memory by the short way, before they were parsed in full.',
     sources.fastAnswers,
   )
+  registry.reading('gauge', 'weirgate_websockets_open', 'WebSockets open now.', sources.openWebSockets)
   registry.reading('gauge', 'process_open_connections', 'Client connections open now.', sources.openConnections)
   registry.reading('gauge', 'process_resident_memory_bytes', 'Resident memory.', () => process.memoryUsage.rss())
   registry.reading('gauge', 'nodejs_heap_size_used_bytes', 'Heap in use.', () => getHeapStatistics().used_heap_size)
@@ -215,7 +218,7 @@ class RouteSeries implements RouteMetrics {
   record(ctx: RequestContext, status: number): void {
     if (status !== this.#status) this.#turnToStatus(status)
     this.#requests.add(1)
-    this.#duration.observe(ctx.durationMs / 1000)
+    this.#duration.observe(latencyMs(ctx, status) / 1000)
     this.#bytes.add(ctx.bytesSent)
     const { cache, cacheReason, error } = ctx
     if (cache !== null) {

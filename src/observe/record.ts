@@ -8,7 +8,7 @@ import type { Metrics, RouteMetrics } from './metrics.ts'
 import type { LogOptions } from './options.ts'
 import { COMPLETED, type FormatRest, SLOW, compileLines } from './request-line.ts'
 import type { RouteStatistics, Statistics } from './statistics.ts'
-import { NO_ROUTE, finalStatus } from './verdict.ts'
+import { NO_ROUTE, finalStatus, latencyMs } from './verdict.ts'
 
 /** As many as metrics and statistics tell apart. */
 const MAX_ROUTES = 20_000
@@ -58,7 +58,7 @@ export function createRecorder(
       route.metrics.record(ctx, status)
       route.statistics.record(ctx, status)
 
-      const isSlow = ctx.durationMs > slowMs
+      const isSlow = latencyMs(ctx, status) > slowMs
       // A bug is an error even where the request was served in time; all other failures are the traffic's own.
       const level = ctx.error?.code === 'internal' ? 'error' : isSlow ? 'warn' : 'info'
       if (!log.isEnabled(level)) return

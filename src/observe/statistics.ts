@@ -10,7 +10,7 @@
 import type { CacheOutcome, RequestContext } from '../core/context.ts'
 import type { Stats, StatsRow } from '../core/control.ts'
 import { Histogram } from './histogram.ts'
-import { NO_ROUTE, OTHER, isFault } from './verdict.ts'
+import { NO_ROUTE, OTHER, isFault, latencyMs } from './verdict.ts'
 
 const SLICE_MS = 5000
 const SLICES = 12
@@ -162,7 +162,7 @@ class Tally {
     if (ctx.quota !== null && !ctx.quota.admitted) this.#limited++
     if (ctx.cache !== null) this.#cache[ctx.cache]++
     this.#bytes += ctx.bytesSent
-    this.#latency.observe(ctx.durationMs)
+    this.#latency.observe(latencyMs(ctx, status))
   }
 
   merge(other: Tally): void {

@@ -20,12 +20,13 @@ import { compileTrust, resolveClient } from '../http/forwarded.ts'
 import { type CredentialFields, credentialFields } from '../http/credentials.ts'
 import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
+import { isHandshake } from '../http/websocket.ts'
 import { type Identity, compileIdentity, identifyingFields } from '../identity/user.ts'
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
 import type { TargetNews } from '../upstream/pool.ts'
-import { type AnswerNow, type Pipeline, compileAnswerNow, compilePipeline } from './pipeline.ts'
+import { type AnswerNow, type Pipeline, compileAnswerNow, compileHandshake, compilePipeline } from './pipeline.ts'
 import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'
 import { type RouteMatch, bySpecificity, compileRouter } from './router.ts'
 import { describeRoute } from './table.ts'
@@ -51,6 +52,8 @@ export interface RoutePlan {
   readonly row: RouteRow
   readonly pool: PlannedPool
   readonly pipeline: Pipeline
+  /** For WebSocket handshakes; null: they are requests like others. */
+  readonly handshake: Pipeline | null
   /** null: nothing of this route is in memory. */
   readonly answerNow: AnswerNow | null
   readonly limiter: Limiter | null
@@ -121,7 +124,7 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
     try {
       const route = resolve(ctx)
       if (route === 'health') return shared.health()
-      const reply = route.pipeline(ctx)
+      const reply = pipelineFor(ctx, route)(ctx)
       if (!(reply instanceof Promise)) return reply
       route.pool.enter()
       const leave = (): void => {
@@ -141,6 +144,15 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
     } catch (error) {
       return failed(ctx, error)
     }
+  }
+
+  function pipelineFor(ctx: RequestContext, { pipeline, handshake }: RoutePlan): Pipeline {
+    if (handshake === null || !isHandshake(ctx)) return pipeline
+    if (!ctx.mayUpgrade) {
+      throw new GatewayError('bad_message', 'Nothing may come behind a WebSocket handshake before its answer.')
+    }
+    ctx.isUpgrading = true
+    return handshake
   }
 
   function answerNow(ctx: RequestContext): Reply | Promise<Reply> | null {
@@ -250,11 +262,13 @@ function compileRoute(
     limits: limiter?.check ?? null,
     whenLimited: options.onLimited === 'stale' && cache !== null ? cache.answerUnasked : null,
   }
+  const misses = limiter?.checkMiss ?? null
+  const onAnswer = limiter?.onAnswer ?? null
   const pipeline = compilePipeline({
     ...entrance,
     lookup: cache?.lookup ?? null,
-    misses: limiter?.checkMiss ?? null,
-    onAnswer: limiter?.onAnswer ?? null,
+    misses,
+    onAnswer,
     fetch: cache?.fill ?? forwarder.stage,
     invalidate(ctx, status, headers) {
       // A method that the cache answers has been declared safe: the same request has the same answer, and changes nothing.
@@ -267,6 +281,7 @@ function compileRoute(
     row: describeRoute(options, upstream, names),
     pool,
     pipeline,
+    handshake: options.websocket ? compileHandshake({ ...entrance, misses, onAnswer }, forwarder.handshake) : null,
     answerNow: cache === null ? null : compileAnswerNow(entrance, cache),
     limiter,
     cache,

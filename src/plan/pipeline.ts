@@ -85,6 +85,21 @@ function orInstead(limits: Stage | null, answer: RouteStages['whenLimited']): St
   }
 }
 
+/** The walk of a WebSocket handshake: nothing of it is in a cache. It is charged as a request that goes to the upstream, and
+ *  its slots come free when the socket ends, since that is when its answer is finished. */
+export function compileHandshake(
+  { identity, limits, misses, onAnswer }: Pick<RouteStages, 'identity' | 'limits' | 'misses' | 'onAnswer'>,
+  handshake: Stage,
+): Pipeline {
+  const last: Stage = async (ctx) => {
+    const reply = await handshake(ctx)
+    if (reply !== null) onAnswer?.(ctx, reply.headers)
+    return reply
+  }
+  const stages = [identity, limits, misses, last].filter((stage) => stage !== null)
+  return (ctx) => walk(stages, ctx, 0)
+}
+
 /** The same walk for a GET or HEAD, as far as it ends with what is in memory: the same stages in the same order, but that it
  *  looks first, so that nobody is charged for what is then answered by the other walk. null: that one has to answer, and
  *  nothing has happened. A promise where a stage asks elsewhere; what was found before answers after it, as it would if

@@ -7,7 +7,7 @@
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { RequestContext } from '../core/context.ts'
+import { type Reply, RequestContext, type Upgraded } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { getHeader } from '../http/headers.ts'
 import { MAX_UNWANTED_BYTES } from './client-body.ts'
@@ -18,12 +18,16 @@ import { LaneInput } from './lane-input.ts'
 import type { ListenOptions } from './options.ts'
 import { explainParseError, isHeadTimeout, isTruncation } from './parse-error.ts'
 import { nextRequestId } from './request-id.ts'
-import { refuseSocket } from './respond.ts'
+import { refuseSocket, respondUpgraded } from './respond.ts'
 import { readShared } from './shared-read.ts'
+import { Tunnel } from './tunnel.ts'
 
 /** Requests that may wait behind the one that is answered. What node:http has read before it can be stopped may hold
  *  thousands; nobody who means well sends them. */
 const MAX_WAITING = 100
+
+/** Bytes that are kept of a client that does not wait for the answer to its handshake. */
+const MAX_EARLY_BYTES = 16 * 1024
 
 /** How long a client may take to end its side after ours, and to send a body that nobody reads. */
 const MAX_LINGER_MS = 1000
@@ -55,8 +59,15 @@ export interface ConnectionSetup {
   readonly lanes: Lanes
   /** Gives a socket to node:http; answers what takes its bytes. */
   readonly engage: (socket: Socket) => (chunk: Buffer) => void
-  /** Of all connections. */
-  readonly fastAnswers: { count: number }
+  readonly tally: Tally
+}
+
+/** Of all connections. */
+export interface Tally {
+  /** Requests that the fast path has answered. */
+  fastAnswers: number
+  /** Connections that are WebSockets now. */
+  websockets: number
 }
 
 /** 'full': without the fast path, which nobody can tell but by the time it takes. */
@@ -70,7 +81,7 @@ export class ClientConnection implements FastPeer {
   readonly #lane: FullLane
   /** null: all of them take the full lane. */
   readonly #fast: FastPath | null
-  readonly #fastAnswers: { count: number }
+  readonly #tally: Tally
   readonly #engage: (socket: Socket) => (chunk: Buffer) => void
   /** node:http's own listener, which takes what the fast path does not answer; null before there was any. */
   #parse: ((chunk: Buffer) => void) | null = null
@@ -80,6 +91,10 @@ export class ClientConnection implements FastPeer {
   /** True from a fast answer on until node:http, which has timeouts of its own, is given something. */
   #isFastIdle = false
   #current: Exchange | null = null
+  /** From a handshake on, until it is answered: what has come behind it. */
+  #early: Buffer[] | null = null
+  /** From a 101 on. */
+  #tunnel: Tunnel | null = null
   readonly #waiting: Turn[] = []
   /** Why what follows the waiting requests cannot be read. */
   #refusal: GatewayError | null = null
@@ -93,9 +108,9 @@ export class ClientConnection implements FastPeer {
   readonly #onIdleTimeout = (): void => this.onTimeout()
 
   constructor(setup: ConnectionSetup) {
-    const { accepted, address, options, door, lane, lanes, engage, fastAnswers } = setup
+    const { accepted, address, options, door, lane, lanes, engage, tally } = setup
     const socket = readShared(accepted, (buffer, length) => this.#onRead(buffer, length))
-    this.#fastAnswers = fastAnswers
+    this.#tally = tally
     this.#engage = engage
     this.address = address
     this.socket = socket
@@ -127,6 +142,8 @@ export class ClientConnection implements FastPeer {
   /** In doubt it is node:http's. */
   #onRead(buffer: Buffer, length: number): void {
     if (this.#ending) return this.#discard(length)
+    if (this.#tunnel !== null) return this.#tunnel.onData(Buffer.from(buffer.subarray(0, length)))
+    if (this.#early !== null) return this.#keepEarly(this.#early, Buffer.from(buffer.subarray(0, length)))
     // Behind what cannot be read nothing is looked at.
     if (this.#refusal !== null) return
     if (this.#fast !== null && this.#current === null && this.#input.isEmpty && this.#fast.take(buffer, length)) {
@@ -160,13 +177,21 @@ export class ClientConnection implements FastPeer {
     if (this.#unwantedBytes < 0) this.socket.pause()
   }
 
+  #keepEarly(early: Buffer[], chunk: Buffer): void {
+    early.push(chunk)
+    if (early.reduce((sum, { length }) => sum + length, 0) > MAX_EARLY_BYTES) this.socket.pause()
+  }
+
   #onEnd(): void {
-    if (this.#parse === null) this.hangUp()
+    if (this.#tunnel !== null) this.#tunnel.onEnd()
+    // Half a WebSocket is none.
+    else if (this.#early !== null) this.socket.destroy()
+    else if (this.#parse === null) this.hangUp()
     else this.#probe(0, this.socket.bytesWritten)
   }
 
   onFastBegin(bytes: number): void {
-    this.#fastAnswers.count++
+    this.#tally.fastAnswers++
     this.#requests++
     this.#bytesAtRest += bytes
     this.#isFastBusy = true
@@ -203,6 +228,7 @@ export class ClientConnection implements FastPeer {
     this.#requests++
     const exchange = this.#lane(message, response, this)
     this.#current = exchange
+    if (exchange.isUpgrading) this.#early = []
     // What cannot be read is its own body, which came while it waited.
     if (this.#refusal !== null && !message.complete) exchange.breakBody(this.#refusal)
     // After the lane's own listener: what comes next is recorded behind this request.
@@ -210,9 +236,28 @@ export class ClientConnection implements FastPeer {
     if (this.socket.readableEnded) this.#probe(0, this.socket.bytesWritten)
   }
 
+  isAlone(): boolean {
+    return !this.#input.hasLost && this.#waiting.length === 0
+  }
+
+  upgrade(ctx: RequestContext, reply: Reply, upgraded: Upgraded): void {
+    respondUpgraded(this.socket, ctx, reply)
+    const tunnel = new Tunnel(this.socket, ctx, upgraded, () => this.hangUp())
+    this.#tunnel = tunnel
+    this.#tally.websockets++
+    this.socket.once('close', () => this.#tally.websockets--)
+    const early = this.#early ?? []
+    this.#early = null
+    if (early.length > 0) this.socket.resume()
+    for (const chunk of early) tunnel.onData(chunk)
+    tunnel.start()
+    if (!this.#door.mayReuseConnections()) tunnel.goAway()
+  }
+
   #onAnswered(exchange: Exchange): void {
     const { message } = exchange
     this.#current = null
+    this.#early = null
     this.#bytesAtRest = this.socket.bytesRead
     // Whoever still reads the body reads for nobody.
     if (!message.complete) exchange.breakBody(new GatewayError('client_gone', 'The request is answered already.'))
@@ -246,7 +291,7 @@ export class ClientConnection implements FastPeer {
 
   /** What has come cannot be read, or has not come in time. */
   onParseError(error: Error): void {
-    if (this.#ending || this.socket.destroyed) return
+    if (this.#ending || this.socket.destroyed || this.#tunnel !== null || this.#early !== null) return
     // Node does not see what the fast path answers, and counts the time for a head from the last that it has seen.
     if (isHeadTimeout(error) && this.#input.isEmpty && this.#requests > 0) return
     const current = this.#current
@@ -283,6 +328,7 @@ export class ClientConnection implements FastPeer {
   /** Shutting down: ends the connection if nothing comes on it for a moment. A request that was on its way is answered,
    *  and told that it was the last. */
   retire(): void {
+    if (this.#tunnel !== null) return this.#tunnel.goAway()
     setTimeout(() => {
       // After a turn of the loop, so that what has come meanwhile has been read.
       setImmediate(() => {

@@ -3,7 +3,7 @@
 // §11.2). Only rawHeaders is read: Node's header objects hide, merge and rename fields.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { type Reply, RequestContext, type RequestFacts } from '../core/context.ts'
+import { type Reply, RequestContext, type RequestFacts, type Upgraded } from '../core/context.ts'
 import { GatewayError, asGatewayError } from '../core/errors.ts'
 import { getCombined, getHeader, getHeaders } from '../http/headers.ts'
 import { METHODS, isKnownMethod } from '../http/methods.ts'
@@ -20,6 +20,10 @@ export interface Peer {
   readonly address: string
   /** False: the connection ends with the answer that begins now. */
   mayReuse(): boolean
+  /** True where nothing but the request that begins now is on the connection. */
+  isAlone(): boolean
+  /** Goes on in another protocol. Throws where the head is not valid, before any byte is sent. */
+  upgrade(ctx: RequestContext, reply: Reply, upgraded: Upgraded): void
 }
 
 /** A request that is being answered. */
@@ -28,6 +32,8 @@ export interface Exchange {
   readonly response: ServerResponse
   /** The rest of the request cannot be read, for a reason that the client shall know. */
   breakBody(error: GatewayError): void
+  /** What comes on the connection is for what it may be upgraded to. */
+  readonly isUpgrading: boolean
 }
 
 export type FullLane = (message: IncomingMessage, response: ServerResponse, peer: Peer) => Exchange
@@ -37,19 +43,28 @@ export function createFullLane(options: ListenOptions, door: Door): FullLane {
     const read = readRequest(message, response, peer, options)
     const { body } = read
     const ctx = new RequestContext(read.facts, nextRequestId())
+    ctx.mayUpgrade = peer.isAlone()
     // RFC 9110 §15.2: HTTP/1.0 knows no interim answers.
     if (ctx.version === '1.1') ctx.relayInterim = (status, headers) => relayInterim(response, status, headers)
     response.once('close', () => {
       ctx.durationMs = performance.now() - ctx.receivedAtMs
-      // A break that we made has its error; any other is the client's.
-      if (!response.writableFinished && ctx.error === null) ctx.abort()
+      // A break that we made has its error; any other is the client's, but for what may end at any time.
+      if (!response.writableFinished && ctx.error === null && !isUpgraded) ctx.abort()
       door.record(ctx)
     })
 
+    let isUpgraded = false
     const send = (reply: Reply): void => {
-      const close = !peer.mayReuse() || reply.close === true || ctx.version === '1.0' || body?.mayStayUnread === false
+      const close =
+        !peer.mayReuse() ||
+        reply.close === true ||
+        ctx.version === '1.0' ||
+        body?.mayStayUnread === false ||
+        ctx.isUpgrading
       try {
-        respond(response, ctx, reply, close)
+        if (reply.upgraded === undefined || response.destroyed) return respond(response, ctx, reply, close)
+        peer.upgrade(ctx, reply, reply.upgraded)
+        isUpgraded = true
       } catch (cause) {
         fail(cause, reply)
       }
@@ -73,6 +88,7 @@ export function createFullLane(options: ListenOptions, door: Door): FullLane {
       message,
       response,
       breakBody: (error) => body?.fail(error),
+      isUpgrading: ctx.isUpgrading,
     }
   }
 }

@@ -10,11 +10,15 @@ import { hasHeader } from '../http/headers.ts'
 
 const [CR, LF] = [0x0d, 0x0a]
 const HEAD_END = '\r\n\r\n'
+const NOTHING = Buffer.alloc(0)
 
 export class LaneInput {
   /** Since the parser last stood between two messages for certain. */
   #bytes = 0
+  /** Of the first message since; 0 while its end has not come. */
   #headBytes = 0
+  /** What the end of a head may have begun with, in the bytes before the next. */
+  #tail: Buffer = NOTHING
   #messages = 0
   #endsBlank = false
   /** Of the latest message. */
@@ -33,13 +37,22 @@ export class LaneInput {
   /** The parser is about to be given this. */
   note(chunk: Buffer): void {
     if (this.#bytes === 0) {
-      const at = chunk.indexOf(HEAD_END, 0, 'latin1')
-      this.#headBytes = at < 0 ? 0 : at + HEAD_END.length
+      this.#headBytes = 0
+      this.#tail = NOTHING
     }
+    if (this.#headBytes === 0) this.#findHeadEnd(chunk)
     this.#bytes += chunk.length
     const { length } = chunk
     this.#endsBlank =
       chunk[length - 1] === LF && chunk[length - 2] === CR && chunk[length - 3] === LF && chunk[length - 4] === CR
+  }
+
+  #findHeadEnd(chunk: Buffer): void {
+    const tail = this.#tail
+    const bytes = tail.length === 0 ? chunk : Buffer.concat([tail, chunk])
+    const at = bytes.indexOf(HEAD_END, 0, 'latin1')
+    if (at < 0) this.#tail = bytes.subarray(1 - HEAD_END.length)
+    else this.#headBytes = this.#bytes - tail.length + at + HEAD_END.length
   }
 
   /** The parser has found a message with these fields. */

@@ -28,6 +28,8 @@ export interface Listener {
   readonly refusedConnections: number
   /** Requests that the fast path has answered. */
   readonly fastAnswers: number
+  /** Connections that are WebSockets now. */
+  readonly openWebSockets: number
   /** Accepts no more; resolves when every answer in flight has ended, or after deadlineMs, when the rest is cut off. */
   drain(deadlineMs: number): Promise<void>
   /** Cuts everything off. */
@@ -38,7 +40,7 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
   const lane = createFullLane(options, door)
   const connections = new Map<Socket, ClientConnection>()
   const perNetwork = new Map<string, number>()
-  const fastAnswers = { count: 0 }
+  const tally = { fastAnswers: 0, websockets: 0 }
   let refusedConnections = 0
   let whenEmpty: (() => void) | null = null
 
@@ -89,7 +91,7 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
       return
     }
     perNetwork.set(network, count)
-    const setup = { accepted, address, options, door, lane, lanes, engage, fastAnswers }
+    const setup = { accepted, address, options, door, lane, lanes, engage, tally }
     const connection = new ClientConnection(setup)
     const { socket } = connection
     connections.set(socket, connection)
@@ -129,7 +131,10 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
       return connections.size
     },
     get fastAnswers() {
-      return fastAnswers.count
+      return tally.fastAnswers
+    },
+    get openWebSockets() {
+      return tally.websockets
     },
     get refusedConnections() {
       return refusedConnections

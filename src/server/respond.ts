@@ -67,8 +67,18 @@ function stream(response: ServerResponse, ctx: RequestContext, body: BodyStream)
   if (ctx.bytesSent === 0) response.flushHeaders()
 }
 
+/** Answers a 101 on the bare socket, and with it nothing else. Throws where the head is not valid, before any byte is sent. */
+export function respondUpgraded(socket: Socket, ctx: RequestContext, reply: Reply): void {
+  ctx.status = reply.status
+  ctx.headMs = performance.now() - ctx.receivedAtMs
+  const own = `Via: ${VIA}\r\nX-Request-Id: ${ctx.id}\r\nX-Process-Time: ${fixedMs(ctx.headMs)}ms\r\n`
+  const head = `${statusLine(reply.status)}${fieldLines(reply.headers)}${gatewayLines(ctx.fields)}${own}`
+  socket.write(`${head}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`, 'latin1')
+}
+
 /** Lets go of a body that nobody will read. */
-export function discard({ body }: Reply): void {
+export function discard({ body, upgraded }: Reply): void {
+  upgraded?.cancel()
   if (body !== null && !Buffer.isBuffer(body)) body.cancel()
 }
 

@@ -76,6 +76,7 @@ export class AnswerParser {
   readonly #listener: AnswerListener
   #method = ''
   #isLenient = false
+  #mayUpgrade = false
   #state: State = 'idle'
   /** The beginning of a head, or of the fields after chunks, of which the rest is still to come. */
   #partial: Buffer | null = null
@@ -92,10 +93,12 @@ export class AnswerParser {
     this.#listener = listener
   }
 
-  /** An answer is due. isLenient: a transfer coding that nobody knows counts as none. */
-  expect(method: string, isLenient: boolean): void {
+  /** An answer is due. isLenient: a transfer coding that nobody knows counts as none. mayUpgrade: it may be a 101; what
+   *  follows that is its body, to the end of the connection. */
+  expect(method: string, isLenient: boolean, mayUpgrade: boolean): void {
     this.#method = method
     this.#isLenient = isLenient
+    this.#mayUpgrade = mayUpgrade
     this.#state = 'head'
   }
 
@@ -214,8 +217,8 @@ export class AnswerParser {
     )
       return 'no valid HTTP'
     this.status = status
-    // We never ask for another protocol. An invitation to go on, unasked as well, has to be passed over (RFC 9110 §15.2).
-    if (status < 100 || status === 101) return `a status ${status} that nobody asked for`
+    // An invitation to go on, unasked as well, has to be passed over (RFC 9110 §15.2).
+    if (status < 100 || (status === 101 && !this.#mayUpgrade)) return `a status ${status} that nobody asked for`
     return this.#readFields(bytes, lineEnd + 2, end)
   }
 
@@ -281,6 +284,11 @@ export class AnswerParser {
     const hasNone = isHead || status < 200 || status === 204 || status === 304
     const coding = this.#coding
     const length = this.#length
+    if (status === 101) {
+      this.framing = 'end'
+      this.staysOpen = false
+      return coding === null && length <= 0 && this.#names('upgrade') ? null : 'a status 101 that is not valid'
+    }
     if (coding !== null && length >= 0) return 'a length beside a transfer coding'
     const isChunked = coding !== null && coding.toLowerCase() === 'chunked'
     // RFC 9112 §6.1: we have asked for no other coding, and could not decode it.
@@ -299,7 +307,7 @@ export class AnswerParser {
 
   #begin(hasMore: boolean): void {
     this.#listener.onHead()
-    if (this.#state === 'stopped' || this.status < 200) return
+    if (this.#state === 'stopped' || (this.status < 200 && this.framing !== 'end')) return
     if (this.framing === 'end') this.#state = 'body_to_end'
     else if (this.framing === 'chunks') {
       this.#state = 'size'

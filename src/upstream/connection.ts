@@ -20,6 +20,7 @@ const KEEP_MARGIN_MS = 2000
 
 const KEEP = 'Connection: keep-alive\r\n\r\n'
 const CLOSE = 'Connection: close\r\n\r\n'
+const UPGRADE = 'Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
 
 export interface OutgoingRequest {
   readonly head: OutgoingHead
@@ -27,6 +28,8 @@ export interface OutgoingRequest {
   readonly body: Buffer | Readable | null
   /** A transfer coding that nobody knows counts as none. */
   readonly isLenient: boolean
+  /** It offers to go on as a WebSocket. */
+  readonly isHandshake: boolean
 }
 
 /** The answer's head, as the parser has read it. */
@@ -44,6 +47,8 @@ export interface Carried {
   onHead(head: AnswerHead): void
   /** The chunk is the receiver's. */
   onData(chunk: Buffer): void
+  /** After a 101: there is room again for what is sent. */
+  onRoom(): void
   onEnd(): void
   /** The last call, like onEnd. Without onConnection before, nothing reached the wire. */
   onFailure(error: GatewayError): void
@@ -52,6 +57,8 @@ export interface Carried {
 export interface ConnectionOwner {
   /** It can be used again. */
   onFree(connection: UpstreamConnection): void
+  /** It goes on in another protocol, for as long as that takes. */
+  onUpgraded(connection: UpstreamConnection): void
   /** It is no more. */
   onGone(connection: UpstreamConnection): void
 }
@@ -112,6 +119,16 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
     this.#socket.resume()
   }
 
+  /** After a 101. False: there is no more room until onRoom. */
+  write(chunk: Buffer): boolean {
+    return this.#socket.write(chunk)
+  }
+
+  /** After a 101: nothing more is written. */
+  end(): void {
+    this.#socket.end()
+  }
+
   /** Closes it; who has sent a request is not called any more. */
   destroy(): void {
     this.#parser.stop()
@@ -143,15 +160,15 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
     if (this.#request !== null && this.#carried !== null) this.#begin(this.#request, this.#carried)
   }
 
-  #begin({ head, body, isLenient }: OutgoingRequest, carried: Carried): void {
-    this.#parser.expect(head.method, isLenient)
+  #begin({ head, body, isLenient, isHandshake }: OutgoingRequest, carried: Carried): void {
+    this.#parser.expect(head.method, isLenient, isHandshake)
     this.#isAnswering = false
     carried.onConnection(this)
     if (this.#carried !== carried) return
     // Content that means nothing may not be read by whom it is sent to (RFC 9110 §9.3).
     const isOdd = head.method === 'HEAD' || (body !== null && !expectsContent(head.method))
     this.#isLast ||= isOdd || ++this.#requests >= MAX_REQUESTS
-    const text = head.text + (this.#isLast ? CLOSE : KEEP)
+    const text = head.text + (isHandshake ? UPGRADE : this.#isLast ? CLOSE : KEEP)
     if (body === null) this.#socket.write(text, 'latin1')
     else if (Buffer.isBuffer(body)) {
       this.#socket.cork()
@@ -191,7 +208,12 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
   }
 
   onHead(): void {
-    this.#hasHead = this.#parser.status >= 200
+    const isUpgraded = this.#parser.status === 101
+    this.#hasHead = this.#parser.status >= 200 || isUpgraded
+    if (isUpgraded) {
+      this.#owner.onUpgraded(this)
+      this.#socket.on('drain', () => this.#carried?.onRoom())
+    }
     this.#carried?.onHead(this.#parser)
   }
 

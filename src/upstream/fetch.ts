@@ -10,7 +10,7 @@
 
 import type { Readable } from 'node:stream'
 import type { Alarm } from '../core/alarms.ts'
-import type { BodySink, BodyStream, HeaderList } from '../core/context.ts'
+import type { BodySink, BodyStream, HeaderList, Upgraded } from '../core/context.ts'
 import { GatewayError, type ErrorCode } from '../core/errors.ts'
 import { getHeader } from '../http/headers.ts'
 import type { AnswerHead, UpstreamConnection } from './connection.ts'
@@ -29,6 +29,8 @@ export interface Asker {
   readonly relayInterim: ((status: number, headers: HeaderList) => void) | null
   /** A body that ends with its connection counts as whole, even in a transfer coding that nobody knows. */
   readonly isLenient: boolean
+  /** It offers to go on as a WebSocket: an answer may be a 101. */
+  readonly isHandshake: boolean
   readonly timeouts: Timeouts
   /** performance.now() when the first attempt began; the total timeout counts from there. */
   readonly startedAtMs: number
@@ -47,6 +49,8 @@ export interface AttemptAnswer {
   /** True when the end of the body can be proved: by Content-Length, by chunks, or because there is none; or, of a
    *  lenient request, is taken on trust. */
   readonly framed: boolean
+  /** What follows a 101, in place of a body. */
+  readonly upgraded: Upgraded | null
   takeBody(): Buffer | BodyStream | null
 }
 
@@ -61,10 +65,12 @@ export interface AttemptFailure {
 type Phase = 'queue' | 'connect' | 'send' | 'first_byte' | 'idle' | 'paused' | 'done'
 
 /** One exchange with one target. */
-export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
+export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
   status = 0
   headers: readonly string[] = []
   framed = false
+  upgraded: Upgraded | null = null
+  onSpace: (() => void) | null = null
   // One alarm for the phase that runs and for the total.
   dueMs = 0
   place = -1
@@ -97,6 +103,7 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
   #limitMs = 0
   #activeAtMs = 0
   #totalMs: number
+  #idleMs: number
 
   /** headers: of the request, for this target. */
   constructor(asker: Asker, target: Target, headers: HeaderList, how: Sending) {
@@ -105,6 +112,7 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
     this.#headers = headers
     this.#how = how
     this.#totalMs = asker.timeouts.totalMs
+    this.#idleMs = asker.timeouts.idleMs
   }
 
   start(): void {
@@ -140,7 +148,7 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
   // ---- what its target and its connection tell ----
 
   onTurn(): void {
-    const { method, path, isLenient } = this.#asker
+    const { method, path, isLenient, isHandshake } = this.#asker
     // The connection has its own timer.
     this.#enter('connect', 0)
     const body = this.#asker.openBody()
@@ -152,7 +160,7 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
       this.onFailure(new GatewayError('internal', 'The request could not be forwarded.', { cause }))
       return
     }
-    const sent = this.#target.send({ head, body, isLenient }, this, this.#how)
+    const sent = this.#target.send({ head, body, isLenient, isHandshake }, this, this.#how)
     this.#sent ??= sent
   }
 
@@ -176,13 +184,14 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
   }
 
   onHead({ status, headers, framing }: AnswerHead): void {
-    if (status < 200) return this.#onInterim(status, headers)
+    if (status < 200 && status !== 101) return this.#onInterim(status, headers)
     this.status = status
     this.headers = headers
     this.framed = this.#asker.isLenient || framing !== 'end'
     this.#hasBody = framing !== 'none'
-    if (isEventStream(headers)) this.#totalMs = this.#asker.timeouts.streamTotalMs
-    this.#enter('idle', this.#asker.timeouts.idleMs)
+    if (status === 101) this.#onUpgraded()
+    else if (isEventStream(headers)) this.#totalMs = this.#asker.timeouts.streamTotalMs
+    this.#enter('idle', this.#idleMs)
     this.#isSettled = true
     this.#asker.onAnswer(this)
   }
@@ -194,11 +203,15 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
     this.#flow()
   }
 
+  onRoom(): void {
+    this.onSpace?.()
+  }
+
   onEnd(): void {
     this.#leave()
     this.#isEnded = true
     this.#stopAlarm()
-    this.#target.answered(this.status)
+    if (this.upgraded === null) this.#target.answered(this.status)
     this.#flow()
   }
 
@@ -232,6 +245,26 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
     this.abort(new GatewayError('client_gone', 'The client has gone.'))
   }
 
+  // ---- after a 101 ----
+
+  /** A WebSocket has no length that could be too long, and is in the way of nobody. */
+  #onUpgraded(): void {
+    this.upgraded = this
+    this.#totalMs = Infinity
+    this.#idleMs = this.#asker.timeouts.websocketIdleMs
+    this.#target.answered(this.status)
+    this.#leave()
+  }
+
+  send(chunk: Buffer): boolean {
+    this.#activeAtMs = performance.now()
+    return this.#connection?.write(chunk) ?? true
+  }
+
+  sendEnd(): void {
+    this.#connection?.end()
+  }
+
   // ---- inside ----
 
   /** Moves what has come as far as it can go, and holds the upstream where it cannot. */
@@ -258,7 +291,7 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
       this.#enter('paused', 0)
       this.#connection?.pause()
     } else if (!isFull && this.#phase === 'paused') {
-      this.#enter('idle', this.#asker.timeouts.idleMs)
+      this.#enter('idle', this.#idleMs)
       this.#connection?.resume()
     }
   }
@@ -273,7 +306,8 @@ export class Attempt implements Exchange, BodyStream, AttemptAnswer, Alarm {
     const phase = this.#connection === null ? 'not_sent' : this.#isAnswered ? 'answered' : 'unanswered'
     this.#stopAlarm()
     this.#failure = error
-    if (isOfTarget(error.code, phase, this.#connection)) this.#target.failed(error)
+    // A WebSocket's end is nobody's failure for certain: its target has done its part with the 101.
+    if (this.upgraded === null && isOfTarget(error.code, phase, this.#connection)) this.#target.failed(error)
     if (this.#isSettled) return this.#flow()
     this.#isSettled = true
     this.#asker.onFailed({ target: this.#target, error, phase })

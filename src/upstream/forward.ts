@@ -1,16 +1,17 @@
 // What one route does with its upstream, compiled once: the head is rebuilt, the path rewritten, the request sent, the
 // answer cleaned. Gives FetchOrigin for the cache, and the stage that just forwards for routes without one.
 
-import type { FetchOrigin, OriginAnswer, Reply, RequestContext, Stage } from '../core/context.ts'
+import type { FetchOrigin, HeaderList, OriginAnswer, Reply, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { withStrongIfMatch } from '../http/conditional.ts'
 import { readTags } from '../http/tags.ts'
+import { acceptsHandshake } from '../http/websocket.ts'
 import type { AttemptAnswer } from './fetch.ts'
 import { type HeadEdit, compileEdit, compileRewrite, requestHead, responseHead } from './head.ts'
 import { compileHashKey } from './hash-key.ts'
 import type { Balance, HeaderEditOptions, RewriteOptions, RouteTimeoutOptions, TimeoutOptions } from './options.ts'
 import { DEFAULT_TIMEOUTS, type Timeouts, type UpstreamPool } from './pool.ts'
-import { UpstreamFetch } from './retry.ts'
+import { UpstreamFetch, type UpstreamRequest } from './retry.ts'
 
 export interface ForwardOptions {
   readonly pool: UpstreamPool
@@ -34,6 +35,8 @@ export interface ForwardOptions {
 export interface Forwarder {
   readonly fetch: FetchOrigin
   readonly stage: Stage
+  /** The last stage of a WebSocket handshake: what the upstream answers, a 101 or not. */
+  readonly handshake: Stage
   /** The path as the upstream sees it. */
   rewritePath(path: string): string
 }
@@ -58,9 +61,16 @@ export function compileForward(options: ForwardOptions): Forwarder {
         `The body may have ${maxBodyBytes} bytes, this one has ${declaredBytes}.`,
       )
     }
-    ctx.wasForwarded = true
-    const sentAtMs = performance.now()
-    const request = {
+    return send(ctx, requestOf(ctx, drop, add, false), clean)
+  }
+
+  function requestOf(
+    ctx: RequestContext,
+    drop: ReadonlySet<string>,
+    add: HeaderList | undefined,
+    isHandshake: boolean,
+  ): UpstreamRequest {
+    return {
       method: ctx.method,
       path: rewritePath(ctx.path) + ctx.query,
       headers: requestHead(ctx, viaToken, editRequest, drop, add),
@@ -69,10 +79,20 @@ export function compileForward(options: ForwardOptions): Forwarder {
       relayInterim: interimRelay(ctx),
       isLenient,
       hash: hashOf === null ? null : hashOf(ctx),
+      isHandshake,
     }
+  }
+
+  function send<Answer>(
+    ctx: RequestContext,
+    request: UpstreamRequest,
+    read: (raw: AttemptAnswer) => Answer | GatewayError,
+  ): UpstreamFetch<Answer> {
+    ctx.wasForwarded = true
+    const sentAtMs = performance.now()
     return new UpstreamFetch(pool, request, patience, (raw) => {
       ctx.upstreamMs = performance.now() - sentAtMs
-      return clean(raw)
+      return read(raw)
     })
   }
 
@@ -99,7 +119,22 @@ export function compileForward(options: ForwardOptions): Forwarder {
     return origin.answer.then(passOn)
   }
 
-  return { fetch, stage, rewritePath }
+  const handshake: Stage = (ctx) => {
+    const request = requestOf(ctx, NOTHING, undefined, true)
+    const sent = send(ctx, request, (raw): Reply | GatewayError => {
+      const answer = clean(raw)
+      if (answer instanceof GatewayError) return answer
+      if (raw.upgraded === null) return passOn(answer)
+      if (!acceptsHandshake(request.headers, raw.headers)) {
+        return new GatewayError('upstream_invalid', 'The upstream switched to another protocol than it was asked for.')
+      }
+      return { status: answer.status, headers: answer.headers, body: null, upgraded: raw.upgraded }
+    })
+    ctx.whenAborted(() => sent.abort(CLIENT_GONE))
+    return sent.answer
+  }
+
+  return { fetch, stage, handshake, rewritePath }
 }
 
 const passOn = (answer: OriginAnswer): Reply => ({
@@ -117,5 +152,6 @@ export function resolveTimeouts(upstream: TimeoutOptions, route: RouteTimeoutOpt
     idleMs: route.idle ?? upstream.idle ?? DEFAULT_TIMEOUTS.idleMs,
     totalMs: route.total ?? upstream.total ?? DEFAULT_TIMEOUTS.totalMs,
     streamTotalMs: route.streamTotal ?? upstream.streamTotal ?? DEFAULT_TIMEOUTS.streamTotalMs,
+    websocketIdleMs: route.websocketIdle ?? upstream.websocketIdle ?? DEFAULT_TIMEOUTS.websocketIdleMs,
   }
 }

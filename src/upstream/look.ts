@@ -34,7 +34,7 @@ export function compileCheck(connect: Connect, origin: URL, path: string, timeou
     })
     const connection = new UpstreamConnection(connect, NOBODY)
     const timer = setTimeout(() => connection.fail(LATE), timeoutMs)
-    connection.carry({ head, body: null, isLenient: true }, check, true)
+    connection.carry({ head, body: null, isLenient: true, isHandshake: false }, check, true)
     return () => {
       clearTimeout(timer)
       connection.destroy()
@@ -63,8 +63,9 @@ class Check implements Carried {
   onSent(): void {}
   onAnswering(): void {}
   onData(): void {}
+  onRoom(): void {}
   onEnd(): void {}
 }
 
-const NOBODY: ConnectionOwner = { onFree() {}, onGone() {} }
+const NOBODY: ConnectionOwner = { onFree() {}, onUpgraded() {}, onGone() {} }
 const LATE = new GatewayError('timeout_total', 'The check was not answered in time.')

@@ -73,6 +73,9 @@ export const timeoutOptions = z.strictObject({
   idle: timeout().describe('longest gap in a body, either way (default 30s)'),
   total: timeout().describe('the whole exchange (default 60s)'),
   streamTotal: timeout().describe('instead of total, for an event stream (default 5m)'),
+  websocketIdle: timeout().describe(
+    'instead of idle and total, for an open WebSocket: longest time without a byte either way (default 5m)',
+  ),
 })
 
 export type TimeoutOptions = z.output<typeof timeoutOptions>

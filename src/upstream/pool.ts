@@ -25,6 +25,7 @@ export interface Timeouts {
   readonly idleMs: number
   readonly totalMs: number
   readonly streamTotalMs: number
+  readonly websocketIdleMs: number
 }
 
 export const DEFAULT_TIMEOUTS: Timeouts = {
@@ -34,6 +35,7 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
   idleMs: 30_000,
   totalMs: 60_000,
   streamTotalMs: 300_000,
+  websocketIdleMs: 300_000,
 }
 
 /** One exchange, as its target sees it: it waits in line, has a connection's place from onTurn on, and leaves. */
@@ -126,6 +128,8 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
   readonly #watch: TargetWatch
   /** All that are open, or are being made. */
   readonly #connections = new Set<UpstreamConnection>()
+  /** Those that have gone over to another protocol. They take no place of a request's; clients' connections bound them. */
+  readonly #upgraded = new Set<UpstreamConnection>()
   /** The one used last at the end. */
   readonly #idle: UpstreamConnection[] = []
   /** In order of arrival; leaving it costs the same wherever one stands. */
@@ -168,9 +172,9 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
     this.#watch.failed(error)
   }
 
-  /** Requests on connections and in line. */
+  /** Requests on connections and in line, and WebSockets, which are work as well. */
   get load(): number {
-    return this.#busy + this.#line.size
+    return this.#busy + this.#line.size + this.#upgraded.size
   }
 
   enter(exchange: Exchange): boolean {
@@ -205,7 +209,7 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
     if (!this.#line.delete(exchange)) this.#busy--
     // Not at once: who leaves may be in the middle of reading its answer.
     if (this.#line.size > 0) queueMicrotask(() => this.#admit())
-    else if (this.#busy === 0) this.#whenUnused?.()
+    else if (!this.#isUsed) this.#whenUnused?.()
   }
 
   status(): UpstreamRow['targets'][number] {
@@ -214,7 +218,7 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
       weight: this.weight,
       state: this.isOut ? 'out' : this.share(performance.now()) < 1 ? 'starting' : 'up',
       exits: this.#watch.exits,
-      open_connections: this.#connections.size,
+      open_connections: this.#connections.size + this.#upgraded.size,
       in_flight: this.#busy,
       queued: this.#line.size,
     }
@@ -224,7 +228,7 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
     this.#isClosing = true
     this.#watch.close()
     for (const connection of this.#idle.slice()) connection.destroy()
-    if (this.#busy === 0 && this.#line.size === 0) return
+    if (!this.#isUsed) return
     await new Promise<void>((resolve) => {
       this.#whenUnused = resolve
     })
@@ -233,7 +237,7 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
   destroy(): void {
     this.#isClosing = this.#isDestroyed = true
     this.#watch.close()
-    for (const connection of this.#connections) connection.fail(DRAINING)
+    for (const connection of [...this.#connections, ...this.#upgraded]) connection.fail(DRAINING)
   }
 
   // ---- its connections ----
@@ -245,11 +249,21 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
     this.alarms.set(connection, performance.now() + connection.keepMs)
   }
 
+  onUpgraded(connection: UpstreamConnection): void {
+    this.#connections.delete(connection)
+    this.#upgraded.add(connection)
+  }
+
   onGone(connection: UpstreamConnection): void {
     this.#connections.delete(connection)
+    if (this.#upgraded.delete(connection) && !this.#isUsed) this.#whenUnused?.()
     this.alarms.clear(connection)
     const at = this.#idle.lastIndexOf(connection)
     if (at >= 0) this.#idle.splice(at, 1)
+  }
+
+  get #isUsed(): boolean {
+    return this.#busy > 0 || this.#line.size > 0 || this.#upgraded.size > 0
   }
 
   #admit(): void {

@@ -21,6 +21,8 @@ export interface UpstreamRequest {
   readonly isLenient: boolean
   /** Of the key by which it keeps to a target; null where there is none. */
   readonly hash: number | null
+  /** It offers to go on as a WebSocket. */
+  readonly isHandshake: boolean
 }
 
 /** How many further attempts, and how long for all of them together. */
@@ -35,6 +37,7 @@ export class UpstreamFetch<Answer> implements Asker {
   readonly path: string
   readonly relayInterim: Asker['relayInterim']
   readonly isLenient: boolean
+  readonly isHandshake: boolean
   readonly timeouts: Timeouts
   readonly startedAtMs = performance.now()
   /** Rejects with a GatewayError. */
@@ -63,6 +66,7 @@ export class UpstreamFetch<Answer> implements Asker {
     this.path = request.path
     this.relayInterim = request.relayInterim
     this.isLenient = request.isLenient
+    this.isHandshake = request.isHandshake
     this.timeouts = timeouts
     this.#pool = pool
     this.#request = request
@@ -115,7 +119,8 @@ export class UpstreamFetch<Answer> implements Asker {
   #attempt(target: Target, onFreshConnection: boolean): void {
     this.#attempts++
     const mayGoAgain = this.#attempts <= this.#retries && isHarmless(this.#request)
-    const how = onFreshConnection ? 'fresh' : mayGoAgain ? 'kept' : 'checked'
+    // A connection that becomes a WebSocket has been nothing else before: not all backends could tell.
+    const how = onFreshConnection || this.isHandshake ? 'fresh' : mayGoAgain ? 'kept' : 'checked'
     const attempt = new Attempt(this, target, withTargetHost(this.#request.headers, target.origin), how)
     this.#current = attempt
     attempt.start()

@@ -20,8 +20,8 @@ describe('the reference of the configuration', () => {
   })
 
   it('lists options that are refused for now apart from the others', () => {
-    expect(page).toMatch(/^Not supported yet, and refused until then: .*`websocket`/m)
-    expect(rows.filter((row) => row.startsWith('| `websocket`'))).toEqual([])
+    expect(page).toMatch(/^Not supported yet, and refused until then: .*`proxyProtocol`/m)
+    expect(rows.filter((row) => row.startsWith('| `proxyProtocol`'))).toEqual([])
   })
 
   it('has four cells in every row, and a meaning in the last', () => {

@@ -15,6 +15,7 @@ const histogramOf = (bounds: readonly number[], values: readonly number[]): Buck
 
 const sources = {
   fastAnswers: () => 0,
+  openWebSockets: () => 3,
   openConnections: () => 7,
   cacheEntries: () => 3,
   cacheBytes: () => 2048,

@@ -20,6 +20,7 @@ function recording(level: LogLevel = 'info') {
   const metrics = createMetrics({
     openConnections: none,
     fastAnswers: none,
+    openWebSockets: none,
     cacheEntries: none,
     cacheBytes: none,
     cacheDisk: null,

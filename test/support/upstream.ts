@@ -49,6 +49,7 @@ const PLAIN: UpstreamRequest = {
   relayInterim: null,
   isLenient: false,
   hash: null,
+  isHandshake: false,
 }
 
 export interface TestBody extends RequestBody {

@@ -37,7 +37,7 @@ function read(pieces: readonly Buffer[], { method = 'GET', isLenient = false }: 
     },
   }
   const parser = new AnswerParser(listener)
-  parser.expect(method, isLenient)
+  parser.expect(method, isLenient, false)
   for (const piece of pieces) {
     const buffer = Buffer.from(piece)
     const isRead = parser.take(buffer)
@@ -223,7 +223,7 @@ describe('bytes that nobody asked for', () => {
       onBody: () => calls.push('body'),
       onEnd: () => calls.push('end'),
     })
-    parser.expect('GET', false)
+    parser.expect('GET', false, false)
     expect(parser.take(Buffer.from(`${OK}Content-Length: 2\r\n\r\nok`))).toBe(true)
     expect(parser.end()).toBe(false)
     expect(calls).toEqual(['head'])
