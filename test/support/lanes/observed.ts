@@ -129,13 +129,15 @@ export interface Counts {
 /** Series that are about time, about the process (a connection lingers for a while after its end), or about what goes on
  *  behind answers, at its own pace. */
 const OF_TIME =
-  /^(?:process_|nodejs_|weirgate_cache_(?:tier|disk)_|weirgate_request_duration_seconds_(?:sum|bucket\{.*le="(?!\+Inf)))/
+  /^(?:process_|nodejs_|weirgate_cache_(?:tier|disk)_|weirgate_upstream_(?:connections|requests_)|weirgate_request_duration_seconds_(?:sum|bucket\{.*le="(?!\+Inf)))/
 
 /** The samples of a metrics text that do not depend on the machine. ofLanes: the series that tells the lanes apart. */
 export const countedSamples = (text: string, ofLanes: string): string[] =>
   text
     .split('\n')
     .filter((line) => line !== '' && !line.startsWith('#') && !OF_TIME.test(line) && !line.startsWith(ofLanes))
+    // Each lane has an origin of its own.
+    .map((line) => line.replace(/(target="http:\/\/127\.0\.0\.1):\d+"/, '$1"'))
 
 /** The numbers of /api/stats that do not depend on the machine: times go, at any depth. */
 export function countedStats(stats: unknown): unknown {
