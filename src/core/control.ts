@@ -28,6 +28,8 @@ export interface RouteRow {
 
 export interface UpstreamRow {
   readonly upstream: string
+  /** Further attempts that requests have taken. */
+  readonly retries: number
   readonly targets: readonly {
     readonly url: string
     readonly weight: number

@@ -19,3 +19,7 @@ export const isKnownMethod = (method: string): boolean => KNOWN.has(method)
 
 /** RFC 9110 §9.2.1: the client asks for no change. */
 export const isSafeMethod = (method: string): boolean => SAFE.has(method)
+
+/** RFC 9110 §9.2.2: asked twice, the same comes of it as asked once. */
+export const isIdempotentMethod = (method: string): boolean =>
+  SAFE.has(method) || method === 'PUT' || method === 'DELETE'

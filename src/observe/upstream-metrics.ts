@@ -46,4 +46,11 @@ export function addUpstreamMetrics(registry: Registry, { upstreams }: UpstreamSo
     'Requests that wait for a free connection to a target.',
     ({ queued }) => queued,
   )
+  registry.readings(
+    'counter',
+    'weirgate_upstream_retries_total',
+    'Further attempts that requests to an upstream have taken.',
+    ['upstream'],
+    () => upstreams().map(({ upstream, retries }) => [[upstream], retries] as const),
+  )
 }

@@ -24,7 +24,6 @@ export function compileChoice<T, C extends T & Candidate>(
   const [only] = targets
   if (only !== undefined && targets.length === 1) return () => only
   const rule = compileRule(targets, balance)
-  const hasOther = compileHasOther<T>(targets)
   const standing: Standing = { weights: new Float64Array(targets.length), loads: new Float64Array(targets.length) }
 
   /** False where nobody is left. */
@@ -50,19 +49,13 @@ export function compileChoice<T, C extends T & Candidate>(
 
   return (tried, hash) => {
     // Where all have been tried, all may be again.
-    const passed = tried.length === 0 || hasOther(tried) ? tried : []
+    const passed = tried.length === 0 || targets.some((target) => !tried.includes(target)) ? tried : []
     // Better one that is out than none.
     if (isPanic() || !weigh(passed, performance.now())) weigh(passed, null)
     const after = tried.length === 0 ? -1 : targets.indexOf(tried.at(-1) as C)
     return targets[rule.choose(standing, hash, after)] as C
   }
 }
-
-/** True where there is a target that is not among those tried. */
-export const compileHasOther =
-  <T>(targets: readonly T[]): ((tried: readonly T[]) => boolean) =>
-  (tried) =>
-    targets.some((target) => !tried.includes(target))
 
 function compileRule(targets: readonly Candidate[], { rule }: Balance): Rule {
   if (rule === 'least-requests') return leastRequests(Math.random)

@@ -60,6 +60,8 @@ export interface AttemptFailure {
   readonly error: GatewayError
   /** not_sent: nothing reached the wire. unanswered: sent, but not one byte came back. answered: too late for another try. */
   readonly phase: 'not_sent' | 'unanswered' | 'answered'
+  /** True where it went out on a connection that had carried others before. */
+  readonly wasKept: boolean
 }
 
 type Phase = 'queue' | 'connect' | 'send' | 'first_byte' | 'idle' | 'paused' | 'done'
@@ -310,7 +312,7 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     if (this.upgraded === null && isOfTarget(error.code, phase, this.#connection)) this.#target.failed(error)
     if (this.#isSettled) return this.#flow()
     this.#isSettled = true
-    this.#asker.onFailed({ target: this.#target, error, phase })
+    this.#asker.onFailed({ target: this.#target, error, phase, wasKept: this.#connection?.wasUsed === true })
   }
 
   /** Once, when its connection is through with it: the next one's turn depends on it. */

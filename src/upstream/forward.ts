@@ -80,6 +80,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
       isLenient,
       hash: hashOf === null ? null : hashOf(ctx),
       isHandshake,
+      onAttempts: (count: number) => sayAttempts(ctx, count),
     }
   }
 
@@ -136,6 +137,15 @@ export function compileForward(options: ForwardOptions): Forwarder {
 
   return { fetch, stage, handshake, rewritePath }
 }
+
+/** On the answer that they have led to. */
+function sayAttempts({ fields }: RequestContext, count: number): void {
+  const at = fields.indexOf(ATTEMPTS)
+  if (at < 0) fields.push(ATTEMPTS, String(count))
+  else fields[at + 1] = String(count)
+}
+
+const ATTEMPTS = 'X-Weirgate-Attempts'
 
 const passOn = (answer: OriginAnswer): Reply => ({
   status: answer.status,

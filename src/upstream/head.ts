@@ -27,13 +27,14 @@ const NOT_HOP_BY_HOP: ReadonlySet<string> = new Set([
   ...FORWARDING_FIELDS,
 ])
 
-/** Alt-Svc would lead clients past the gateway; the id and the time are its own; tags are for caches. */
+/** Alt-Svc would lead clients past the gateway; the id, the time and the attempts are its own; tags are for caches. */
 const RESPONSE_ENDS_HERE: ReadonlySet<string> = new Set([
   ...HOP_BY_HOP,
   ...TAG_FIELDS.keys(),
   'alt-svc',
   'x-process-time',
   'x-request-id',
+  'x-weirgate-attempts',
 ])
 
 /** Between a client and its proxy, which we are not. CGI makes HTTP_PROXY of `Proxy`, and libraries obey that. */

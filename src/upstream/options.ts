@@ -126,7 +126,7 @@ export const upstreamOptions = z.strictObject({
   retries: count({ min: 0, max: 5 })
     .prefault(1)
     .describe(
-      'further attempts where it is certain that no work is done twice: connection never made, or a GET or HEAD on a kept connection that broke before any answer',
+      'further attempts of a request where no work is done twice: no connection was made; a GET, HEAD or QUERY was cut off before any byte of an answer; or one target has answered by 502, 503 or 504, the method is idempotent, and another target is well. For that, bodies are kept up to 64KiB',
     ),
   framing: word(['strict', 'lenient'])
     .prefault('strict')

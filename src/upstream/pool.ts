@@ -8,10 +8,11 @@
 import { Alarms } from '../core/alarms.ts'
 import type { UpstreamRow } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
-import { type Candidate, compileChoice, compileHasOther } from './choice.ts'
+import { type Candidate, compileChoice } from './choice.ts'
 import { type Connect, compileConnect } from './connect.ts'
 import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
 import type { UpstreamOptions } from './options.ts'
+import { RetryBudget } from './retry-budget.ts'
 import { TargetWatch } from './target-watch.ts'
 
 /** Requests that may wait for a free connection of one target; more are refused as saturated. */
@@ -94,6 +95,11 @@ export interface UpstreamPool {
   next(tried: readonly Target[], hash: number | null): Target
   /** True where there is a target that is not among these. */
   hasOther(tried: readonly Target[]): boolean
+  /** The same of targets that are not out. */
+  hasWell(tried: readonly Target[]): boolean
+  readonly budget: RetryBudget
+  /** A request goes out once more. */
+  countRetry(): void
   status(): UpstreamRow
   /** Lets requests in flight finish, then closes every connection. Takes no more requests. */
   close(): Promise<void>
@@ -104,11 +110,15 @@ export interface UpstreamPool {
 export function createPool(setup: PoolSetup): UpstreamPool {
   const { name, options } = setup
   const targets = options.targets.map(({ url, weight }) => new PooledTarget(url, weight, setup))
+  let retries = 0
   return {
     name,
+    budget: new RetryBudget(),
+    countRetry: () => void retries++,
     next: compileChoice<Target, PooledTarget>(targets, options.balance),
-    hasOther: compileHasOther<Target>(targets),
-    status: () => ({ upstream: name, targets: targets.map((target) => target.status()) }),
+    hasOther: (tried) => targets.some((target) => !tried.includes(target)),
+    hasWell: (tried) => targets.some((target) => !target.isOut && !tried.includes(target)),
+    status: () => ({ upstream: name, retries, targets: targets.map((target) => target.status()) }),
     async close() {
       await Promise.all(targets.map((target) => target.close()))
     },

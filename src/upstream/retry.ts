@@ -1,15 +1,23 @@
-// How one request becomes one or more attempts. A further attempt is made only where it is certain that no work is
-// done twice (RFC 9110 §9.2.2): the connection was never made, so even a POST may go to a target not yet asked; or a
-// GET, HEAD or QUERY, whose body if any is held here, was cut off before any byte of an answer, as happens when a kept
-// connection closes just then. All attempts share one deadline. Nothing is retried after a byte has come back, or for a
-// client that has gone.
+// How one request becomes one or more attempts. What is certain of the last one decides (RFC 9110 §9.2.2):
+//
+//   the connection was never made          any request goes to a target not yet asked, a POST with its body too
+//   cut off before any byte of an answer   GET, HEAD and QUERY go out again on a connection of their own, once more for
+//                                          each retry: a kept connection may be closed by its target at any time
+//   answered by 502, 503 or 504            idempotent requests go to another target that is well, after a short pause
+//
+// A body goes out again only where all of it is held. The budget of the upstream (retry-budget.ts) bounds what would
+// bring work to targets that fail already. All attempts share one deadline. Nothing else is retried: not after the first
+// byte of any other answer, and not for a client that has gone.
 
 import type { Readable } from 'node:stream'
 import type { RequestBody } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { hasHeader } from '../http/headers.ts'
+import { isIdempotentMethod } from '../http/methods.ts'
 import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure } from './fetch.ts'
 import type { Target, Timeouts, UpstreamPool } from './pool.ts'
+import { MAX_REPLAY_BYTES, Replay } from './replay.ts'
+import { isFailing } from './target-watch.ts'
 
 export interface UpstreamRequest {
   readonly method: string
@@ -23,6 +31,8 @@ export interface UpstreamRequest {
   readonly hash: number | null
   /** It offers to go on as a WebSocket. */
   readonly isHandshake: boolean
+  /** Called before the end of it is told, where it has taken more than one attempt. */
+  readonly onAttempts: (count: number) => void
 }
 
 /** How many further attempts, and how long for all of them together. */
@@ -53,7 +63,12 @@ export class UpstreamFetch<Answer> implements Asker {
   /** Targets that have failed it, in order. */
   #tried: readonly Target[] = NONE
   #current: Attempt | null = null
+  #target: Target
   #body: Readable | null = null
+  /** Of a body that may have to go out again. */
+  #replay: Replay | null = null
+  /** Until the next attempt. */
+  #pause: NodeJS.Timeout | null = null
 
   /** read: makes of an answer what is wanted; with an error the exchange ends there. */
   constructor(
@@ -76,20 +91,27 @@ export class UpstreamFetch<Answer> implements Asker {
     this.answer = promise
     this.#resolve = resolve
     this.#reject = reject
-    this.#attempt(pool.next(NONE, request.hash), false)
+    pool.budget.note(this.startedAtMs)
+    this.#target = pool.next(NONE, request.hash)
+    this.#attempt(this.#target, false)
   }
 
   /** Gives up, at any point of it; the upstream's connection is closed. */
   abort(reason: GatewayError): void {
-    this.#current?.abort(reason)
+    if (this.#pause === null) return this.#current?.abort(reason)
+    clearTimeout(this.#pause)
+    this.#pause = null
+    this.#fail(reason)
   }
 
   /** Opened by the first attempt that has a connection; one that was never made has read nothing of it. */
   openBody(): Buffer | Readable | null {
     const { body, maxBodyBytes } = this.#request
-    if (body?.bytes !== undefined) return body.bytes
+    const held = body?.bytes ?? this.#replay?.bytes ?? null
+    if (held !== null) return held
     if (this.#body !== null || body === null) return this.#body
     this.#body = body.open(maxBodyBytes)
+    if (this.#retries > 0 && mayReplay(this.#request)) this.#replay = new Replay(this.#body)
     // Who sends it listens only meanwhile; the client may go, or break its limits, at any time.
     this.#body.on('error', (error) => {
       if (error instanceof GatewayError) this.abort(error)
@@ -98,55 +120,101 @@ export class UpstreamFetch<Answer> implements Asker {
   }
 
   onAnswer(answer: AttemptAnswer): void {
+    if (isFailing(answer.status) && this.#askAnother(answer.status)) return
     const read = this.#read(answer)
-    if (!(read instanceof GatewayError)) return this.#resolve(read)
+    if (!(read instanceof GatewayError)) {
+      this.#tellAttempts()
+      return this.#resolve(read)
+    }
     this.abort(read)
-    this.#reject(read)
+    this.#fail(read)
   }
 
   onFailed(failure: AttemptFailure): void {
     this.#tried = [...this.#tried, failure.target]
-    const hasOther = this.#pool.hasOther(this.#tried)
-    const next = this.#attempts > this.#retries ? 'stop' : nextAttempt(failure, this.#request, hasOther)
-    if (next !== 'pooled') {
-      this.#body?.destroy()
-      this.#body = null
-    }
-    if (next === 'stop') this.#reject(failure.error)
+    const next = this.#attempts > this.#retries ? 'stop' : this.#nextAfter(failure)
+    if (next !== 'pooled') this.#dropBody()
+    if (next === 'stop') this.#fail(failure.error)
     else this.#attempt(this.#pool.next(this.#tried, this.#request.hash), next === 'fresh')
+  }
+
+  #nextAfter({ error, phase, wasKept }: AttemptFailure): 'pooled' | 'fresh' | 'stop' {
+    if (phase === 'not_sent') {
+      const isUnreachable = error.code === 'upstream_refused' || error.code === 'timeout_connect'
+      return isUnreachable && this.#pool.hasOther(this.#tried) ? 'pooled' : 'stop'
+    }
+    if (phase === 'answered' || error.code !== 'upstream_reset') return 'stop'
+    const isHarmless = isReadOnly(this.#request.method) && this.#mayGoAgain()
+    // Another pooled connection may be as dead as the first, so this one is new.
+    return isHarmless && (wasKept || this.#pool.budget.take(performance.now())) ? 'fresh' : 'stop'
+  }
+
+  /** Takes the place of a failing answer, where there is a target that may have a better one. */
+  #askAnother(status: number): boolean {
+    const target = this.#target
+    const tried = [...this.#tried, target]
+    if (this.#attempts > this.#retries || !isIdempotentMethod(this.method) || !this.#pool.hasWell(tried)) return false
+    // Not all at the same time; full jitter.
+    const pauseMs = Math.random() * FIRST_PAUSE_MS * 2 ** (this.#attempts - 1)
+    const nowMs = performance.now()
+    const isInTime = nowMs + pauseMs < this.startedAtMs + this.timeouts.totalMs
+    if (!isInTime || !this.#mayGoAgain() || !this.#pool.budget.take(nowMs)) return false
+    this.#tried = tried
+    target.answered(status)
+    this.#current?.abort(ANOTHER)
+    this.#dropBody()
+    this.#pause = setTimeout(() => {
+      this.#pause = null
+      this.#attempt(this.#pool.next(tried, this.#request.hash), false)
+    }, pauseMs)
+    return true
   }
 
   #attempt(target: Target, onFreshConnection: boolean): void {
     this.#attempts++
-    const mayGoAgain = this.#attempts <= this.#retries && isHarmless(this.#request)
+    if (this.#attempts > 1) this.#pool.countRetry()
+    const mayGoAgain = this.#attempts <= this.#retries && isReadOnly(this.method) && isHeld(this.#request.body)
     // A connection that becomes a WebSocket has been nothing else before: not all backends could tell.
     const how = onFreshConnection || this.isHandshake ? 'fresh' : mayGoAgain ? 'kept' : 'checked'
     const attempt = new Attempt(this, target, withTargetHost(this.#request.headers, target.origin), how)
+    this.#target = target
     this.#current = attempt
     attempt.start()
+  }
+
+  #fail(error: GatewayError): void {
+    this.#tellAttempts()
+    this.#reject(error)
+  }
+
+  #tellAttempts(): void {
+    if (this.#attempts > 1) this.#request.onAttempts(this.#attempts)
+  }
+
+  /** True where the body, if any, can be sent once more. */
+  #mayGoAgain(): boolean {
+    return isHeld(this.#request.body) || (this.#replay !== null && this.#replay.bytes !== null)
+  }
+
+  #dropBody(): void {
+    this.#body?.destroy()
+    this.#body = null
   }
 }
 
 const NONE: readonly Target[] = []
+/** Doubled with each attempt; a pause is a random part of it. */
+const FIRST_PAUSE_MS = 25
+const ANOTHER = new GatewayError('upstream_failing', 'Another target is asked.')
 
-function nextAttempt(
-  { error, phase }: AttemptFailure,
-  request: UpstreamRequest,
-  hasOtherTarget: boolean,
-): 'pooled' | 'fresh' | 'stop' {
-  if (phase === 'not_sent') {
-    const isUnreachable = error.code === 'upstream_refused' || error.code === 'timeout_connect'
-    return isUnreachable && hasOtherTarget ? 'pooled' : 'stop'
-  }
-  if (phase === 'answered' || error.code !== 'upstream_reset') return 'stop'
-  // Another pooled connection may be as dead as the first, so this one is new.
-  return isHarmless(request) ? 'fresh' : 'stop'
-}
+/** Methods that are cut off so often that nobody minds one more. */
+const isReadOnly = (method: string): boolean => method === 'GET' || method === 'HEAD' || method === 'QUERY'
 
-/** True where nothing is done twice, should the upstream see the request twice. */
-function isHarmless({ method, body }: UpstreamRequest): boolean {
-  const isIdempotent = method === 'GET' || method === 'HEAD' || method === 'QUERY'
-  return isIdempotent && (body === null || body.mayReopen === true)
+const isHeld = (body: RequestBody | null): boolean => body === null || body.mayReopen === true
+
+/** False where it is known beforehand that it will not be sent again, so that nothing need be kept. */
+function mayReplay({ method, body }: UpstreamRequest): boolean {
+  return isIdempotentMethod(method) && !isHeld(body) && (body?.declaredBytes ?? 0) <= MAX_REPLAY_BYTES
 }
 
 /** A target reached by https serves by name and certificate, and would not know our Host: it gets its own, unless the

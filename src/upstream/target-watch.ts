@@ -19,7 +19,7 @@ export interface WatchSetup {
 }
 
 /** Answers that speak of the target, not of the request: 500 may be the fault of one URL. */
-const isFailing = (status: number): boolean => status === 502 || status === 503 || status === 504
+export const isFailing = (status: number): boolean => status === 502 || status === 503 || status === 504
 
 const UNREACHABLE: ReadonlySet<string> = new Set(['upstream_refused', 'timeout_connect'])
 const FAILED: ReadonlySet<string> = new Set([

@@ -66,6 +66,7 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
     upstreams: () => [
       {
         upstream: 'presentation',
+        retries: 0,
         targets: [
           {
             url: 'http://127.0.0.1:8000',

@@ -453,6 +453,7 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
     const [first] = (await admin('/api/upstreams')).json as unknown[]
     expect(first).toEqual({
       upstream: 'app',
+      retries: 0,
       targets: [{ url: origin.url, weight: 1, state: 'up', exits: 0, open_connections: 1, in_flight: 1, queued: 0 }],
     })
     await gateway.close()

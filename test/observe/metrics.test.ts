@@ -26,6 +26,7 @@ const sources = {
   upstreams: () => [
     {
       upstream: 'app',
+      retries: 7,
       targets: [
         { url: 'http://a:1', weight: 1, state: 'up', exits: 0, open_connections: 5, in_flight: 3, queued: 0 },
         { url: 'http://b:1', weight: 1, state: 'out', exits: 2, open_connections: 0, in_flight: 0, queued: 4 },

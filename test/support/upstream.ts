@@ -50,6 +50,7 @@ const PLAIN: UpstreamRequest = {
   isLenient: false,
   hash: null,
   isHandshake: false,
+  onAttempts: () => {},
 }
 
 export interface TestBody extends RequestBody {

@@ -163,6 +163,7 @@ describe('targets', () => {
     await until(() => pool.held === 3, 'the dead one to have refused all')
     expect(pool.pool.status()).toEqual({
       upstream: 'app',
+      retries: 0,
       targets: [
         { url: origin.url, weight: 1, state: 'up', exits: 0, open_connections: 1, in_flight: 1, queued: 2 },
         { url: dead, weight: 1, state: 'out', exits: 1, open_connections: 0, in_flight: 0, queued: 0 },
