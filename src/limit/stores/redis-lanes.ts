@@ -14,6 +14,7 @@ import { Sweeper, type Wait } from '../../core/deadlines.ts'
 import type { RedisLink, RedisShard } from '../../core/redis.ts'
 import type { Quota } from '../quota.ts'
 import { type Ask, Call } from './redis-call.ts'
+import { RemoteClock } from './redis-clock.ts'
 import { timeOf } from './redis-reply.ts'
 import type { Subject } from './redis-subjects.ts'
 
@@ -97,9 +98,9 @@ export class Lanes {
     return ourMs + (this.#aheadMs ?? 0)
   }
 
-  /** A shard has just told its time. */
-  heard(shard: RedisShard, theirMs: number): void {
-    this.#laneTo(shard).heard(theirMs)
+  /** A shard has just told its time, when asked at sentAtMs. */
+  heard(shard: RedisShard, theirMs: number, sentAtMs: number): void {
+    this.#laneTo(shard).heard(theirMs, sentAtMs)
   }
 
   /** Something has changed about which shards there are, or are up. */
@@ -140,7 +141,7 @@ export class Lanes {
 /** What lanes know of each other. */
 interface Siblings {
   readonly aheadMs: () => number | null
-  readonly heard: (aheadMs: number) => void
+  readonly heard: (aheadMs: number | null) => void
   readonly isClosed: () => boolean
   readonly batches: BucketHistogram
   readonly waits: BucketHistogram
@@ -156,7 +157,7 @@ export class Lane {
   #waiting: Batch[] = []
   readonly #inFlight = new Set<Batch>()
   #isFlushDue = false
-  #aheadMs: number | null = null
+  readonly #clock = new RemoteClock()
   /** Called when nothing is under way, nor waits. */
   #whenSent = (): void => {}
 
@@ -182,10 +183,10 @@ export class Lane {
     return ourMs + (this.#knownAheadMs ?? 0)
   }
 
-  /** The shard has just told its time. */
-  heard(theirMs: number): void {
-    this.#aheadMs = theirMs - Math.floor(this.#setup.clock())
-    this.#siblings.heard(this.#aheadMs)
+  /** The shard has just told its time, when asked at sentAtMs. */
+  heard(theirMs: number, sentAtMs: number): void {
+    this.#clock.heard(theirMs, Math.floor(sentAtMs), Math.floor(this.#setup.clock()))
+    this.#siblings.heard(this.#clock.aheadMs)
   }
 
   /** Asks for what a request wants of one record; key '': of all. Only where it has just had room. */
@@ -228,7 +229,7 @@ export class Lane {
   }
 
   get #knownAheadMs(): number | null {
-    return this.#aheadMs ?? this.#siblings.aheadMs()
+    return this.#clock.aheadMs ?? this.#siblings.aheadMs()
   }
 
   /** The batch that takes one more; null where too many wait. */
@@ -260,10 +261,11 @@ export class Lane {
       batch.isSent = true
       if (batch.asks > 0) this.#siblings.batches.observe(batch.asks)
       this.#inFlight.add(batch)
-      const nowMs = this.there(Math.floor(this.#setup.clock()))
+      const sentAtMs = Math.floor(this.#setup.clock())
+      const nowMs = this.there(sentAtMs)
       let pending = batch.calls.size
       const settled = (call: Call, reply: Buffer | null): void => {
-        if (reply !== null) this.heard(timeOf(reply))
+        if (reply !== null) this.heard(timeOf(reply), sentAtMs)
         // Too late: the requests have been decided, and may have ended.
         if (batch.open.delete(call)) {
           if (reply === null) this.#setup.failed(call, true)

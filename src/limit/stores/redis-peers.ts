@@ -25,8 +25,10 @@ export interface PeersSetup {
   readonly instance: string
   /** How many there are taken to be until Redis has said. */
   readonly assumed: number
-  /** A shard has told its time, epoch milliseconds. */
-  readonly heard: (shard: RedisShard, theirMs: number) => void
+  /** Wall clock, epoch milliseconds. */
+  readonly clock: () => number
+  /** A shard has told its time, epoch milliseconds, when asked at sentAtMs. */
+  readonly heard: (shard: RedisShard, theirMs: number, sentAtMs: number) => void
 }
 
 export class Peers {
@@ -61,12 +63,13 @@ export class Peers {
   }
 
   async #beatOn(shard: RedisShard): Promise<number | null> {
-    const { instance, heard } = this.#setup
+    const { instance, clock, heard } = this.#setup
     const key = shard.keyOf(this.#name)
     if (key === null) return null
+    const sentAtMs = clock()
     try {
       const [theirMs, count] = (await this.#script([key], [instance])) as readonly [number, number]
-      heard(shard, theirMs)
+      heard(shard, theirMs, sentAtMs)
       return count
     } catch {
       // The link tells of what is wrong.

@@ -102,7 +102,8 @@ class SharedCounters implements RedisStore {
       namespace,
       instance,
       assumed: assumedInstances,
-      heard: (shard, theirMs) => this.#lanes.heard(shard, theirMs),
+      clock,
+      heard: (shard, theirMs, sentAtMs) => this.#lanes.heard(shard, theirMs, sentAtMs),
     })
     this.#subjects = new Subjects(namespace, tagOf)
     this.#debts = new Debts(this.#subjects)

@@ -8,7 +8,7 @@ import type { Quota } from '../../../src/limit/quota.ts'
 import { closeAfterEach } from '../../support/closing.ts'
 import { type Instance, demandOf, instancesFor, quotaOf } from '../../support/quotas.ts'
 import { whenDown } from '../../support/redis-link.ts'
-import { type RedisServer, describeWithRedis, freePort, startRedis, until } from '../../support/redis.ts'
+import { type RedisServer, describeWithRedis, freePort, startRedis, startRelay, until } from '../../support/redis.ts'
 
 const opened = closeAfterEach()
 const start = instancesFor(opened)
@@ -217,6 +217,22 @@ describeWithRedis('instances that share counters', () => {
       )
       expect(Math.abs((waits[0] as number) - (waits[1] as number))).toBeLessThan(5000)
     }
+  })
+
+  it('take an answer that was long on its way for no step of its clock', async () => {
+    const relay = opened(await startRelay(redis.port))
+    const instance = await start(relay.url)
+    await instance.take(day(10), 'x')
+    relay.delayMs = 400
+    await instance.take(day(10), 'x')
+    await redis.kill()
+    await whenDown(instance.link)
+    const demand = demandOf([day(10)], ['x'])
+    const beforeMs = instance.clock()
+    await instance.ask(demand)
+    // Decided here, at the time that it is taken to be there. Both have the clock of this machine.
+    expect(demand.standings[0]?.source).toBe('share')
+    expect(demand.atMs[0]).toBeGreaterThan(beforeMs - 300)
   })
 
   it('correct what a request has cost, for all of them', async () => {
