@@ -192,7 +192,7 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     this.framed = this.#asker.isLenient || framing !== 'end'
     this.#hasBody = framing !== 'none'
     if (status === 101) this.#onUpgraded()
-    else if (isEventStream(headers)) this.#totalMs = this.#asker.timeouts.streamTotalMs
+    else if (isStream(headers)) this.#totalMs = this.#asker.timeouts.streamTotalMs
     this.#enter('idle', this.#idleMs)
     this.#isSettled = true
     this.#asker.onAnswer(this)
@@ -355,5 +355,8 @@ function isOfTarget(code: ErrorCode, phase: AttemptFailure['phase'], connection:
 const timeout = (code: ErrorCode, what: string, limitMs: number): GatewayError =>
   new GatewayError(code, `${what} within ${limitMs} ms.`)
 
-const isEventStream = (headers: HeaderList): boolean =>
-  getHeader(headers, 'content-type')?.toLowerCase().startsWith('text/event-stream') === true
+/** True for types that are sent for as long as there is something to tell. */
+const isStream = (headers: HeaderList): boolean => STREAMS.test(getHeader(headers, 'content-type') ?? '')
+
+const STREAMS =
+  /^(?:text\/event-stream|application\/(?:grpc(?:-web(?:-text)?)?(?:\+[\w.-]+)?|(?:x-)?ndjson|jsonl|json-seq|stream\+json)|multipart\/x-mixed-replace)\s*(?:;|$)/i

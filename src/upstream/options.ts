@@ -72,7 +72,9 @@ export const timeoutOptions = z.strictObject({
   firstByte: timeout().describe('from the request sent to the head of the answer (default 30s)'),
   idle: timeout().describe('longest gap in a body, either way (default 30s)'),
   total: timeout().describe('the whole exchange (default 60s)'),
-  streamTotal: timeout().describe('instead of total, for an event stream (default 5m)'),
+  streamTotal: timeout().describe(
+    'instead of total, for an answer that is a stream by its type: events, gRPC-web, JSON lines, parts that replace each other (default 5m)',
+  ),
   websocketIdle: timeout().describe(
     'instead of idle and total, for an open WebSocket: longest time without a byte either way (default 5m)',
   ),
