@@ -117,8 +117,9 @@ describe('a stream of events', () => {
     const [tap] = edge.taps
     // As long as the gateway takes it.
     let sent = 0
-    while (tap !== undefined && tap.writableLength < 1024 * 1024) {
-      tap.write(Buffer.alloc(64 * 1024, 'x'))
+    const piece = Buffer.alloc(64 * 1024, 'x')
+    for (let isTaken = true; isTaken; isTaken = (tap?.writableLength ?? 0) < 1024 * 1024) {
+      tap?.write(piece)
       sent++
       await settle(clock, edge)
     }
@@ -187,7 +188,7 @@ describe('an upload', () => {
       routes: ['{path: /*, maxBody: 1GiB}'],
       script(incoming, response) {
         let bytes = 0
-        let last = Buffer.alloc(0)
+        let last: Buffer = Buffer.alloc(0)
         incoming.on('data', (chunk: Buffer) => {
           bytes += chunk.length
           last = chunk
