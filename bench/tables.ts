@@ -50,15 +50,24 @@ function usersTable(results: Results): string {
   const hitRates = ['presentations', 'templates', 'themes', 'ai'].map(
     (kind) => `${show((check(`hit rate, ${kind}`) ?? Number.NaN) * 100)} %`,
   )
+  const seconds = check('seconds')
+  const hits = (['meanMs', 'p95Ms', 'p99Ms'] as const).map((name) => show(figure('weirgate, from its cache', name)))
+  const waited = (check('part of their time that users waited for first answers') ?? Number.NaN) * 100
   const memory = [check('resident before the first request, MiB'), figure('weirgate', 'residentMib')].map(show)
   return table(
-    ['100 users on the demo backends', 'direct', 'through Weirgate'],
+    [`100 users on the demo backends${seconds === undefined ? '' : `, ${seconds} s`}`, 'direct', 'through Weirgate'],
     [
       both('requests/s', 'requestsPerSecond'),
       both('mean, ms', 'meanMs'),
       both('p50, ms', 'p50Ms'),
       both('p95, ms', 'p95Ms'),
       both('p99, ms', 'p99Ms'),
+      ...(seconds === undefined
+        ? []
+        : [
+            ['what came from the cache: mean, p95, p99, ms', '', hits.join(', ')],
+            ['time that they waited for first answers', '', `${show(waited)} %`],
+          ]),
       both('errors', 'errors'),
       both('backend queries per request', 'originPerRequest'),
       ['hit rate: presentations, templates, themes, AI', '', hitRates.join(', ')],
@@ -77,9 +86,11 @@ function sentences(results: Results): string {
   const redisMs = checkOf(results, 'hit-redis-limit', 'ms that a check against Redis adds at p50, one connection')
   const idleBytes = figureOf(results, 'connections-5k', 'weirgate', 'idleConnectionBytes')
   const readyMs = figureOf(results, 'start', 'weirgate, built', 'readyMs')
+  const firstMs = figureOf(results, 'start', 'weirgate, built, first start', 'readyMs')
+  const first = firstMs === undefined ? '' : `, and ${show(firstMs)} ms after its first`
   return `A hit costs ${ratio('routes-10k')} times as much with 10,000 routes as with 10, and ${ratio('entries-1M')} times as much among 1,000,000
 stored answers as among 1,000. A limit in Redis adds ${show(redisMs)} ms at p50. An idle connection takes ${show((idleBytes ?? Number.NaN) / 1024)} KiB.
-With 1,000 routes it is ready ${show(readyMs)} ms after its start.`
+With 1,000 routes it is ready ${show(readyMs)} ms after its start${first}.`
 }
 
 const figureOf = ({ scenarios }: Results, scenario: string, server: string, name: Figure): number | undefined =>
