@@ -13,7 +13,7 @@ import { getHeader } from '../http/headers.ts'
 import { MAX_UNWANTED_BYTES } from './client-body.ts'
 import type { Door } from './door.ts'
 import { FastPath, type FastPeer } from './fast-path.ts'
-import type { Exchange, FullLane } from './full-lane.ts'
+import type { Begun, Exchange, FullLane } from './full-lane.ts'
 import { LaneInput } from './lane-input.ts'
 import type { ListenOptions } from './options.ts'
 import { explainParseError, isHeadTimeout, isTruncation } from './parse-error.ts'
@@ -90,6 +90,8 @@ export class ClientConnection implements FastPeer {
   #isFastBusy = false
   /** True from a fast answer on until node:http, which has timeouts of its own, is given something. */
   #isFastIdle = false
+  /** What the fast path has begun with the request that node:http is about to find. */
+  #begun: Begun | null = null
   #current: Exchange | null = null
   /** From a handshake on, until it is answered: what has come behind it. */
   #early: Buffer[] | null = null
@@ -146,25 +148,20 @@ export class ClientConnection implements FastPeer {
     if (this.#early !== null) return this.#keepEarly(this.#early, Buffer.from(buffer.subarray(0, length)))
     // Behind what cannot be read nothing is looked at.
     if (this.#refusal !== null) return
-    if (this.#fast !== null && this.#current === null && this.#input.isEmpty && this.#fast.take(buffer, length)) {
-      if (this.#isFastBusy) this.#awaitFast()
-      return
-    }
+    // What comes behind a request that is still to be answered takes its turn in the full lane.
+    if (this.#isFastBusy && this.#fast?.leave() === true) return this.#onRead(buffer, length)
+    if (this.#current === null && this.#input.isEmpty && this.#fast?.take(buffer, length) === true) return
+    this.#giveToParser(Buffer.from(buffer.subarray(0, length)))
+  }
+
+  #giveToParser(chunk: Buffer): void {
     this.#parse ??= this.#beginParsing()
     if (this.#isFastIdle) {
       this.#isFastIdle = false
       this.socket.setTimeout(this.#options.writeStall)
     }
-    const chunk = Buffer.from(buffer.subarray(0, length))
     this.#input.note(chunk)
     this.#parse(chunk)
-  }
-
-  /** The fast answer is not out yet. */
-  #awaitFast(): void {
-    this.#isFastIdle = false
-    this.socket.setTimeout(this.#options.writeStall)
-    this.socket.pause()
   }
 
   #beginParsing(): (chunk: Buffer) => void {
@@ -183,6 +180,8 @@ export class ClientConnection implements FastPeer {
   }
 
   #onEnd(): void {
+    // Whose client may have gone is probed by the full lane.
+    if (this.#fast?.leave() === true) return
     if (this.#tunnel !== null) this.#tunnel.onEnd()
     // Half a WebSocket is none.
     else if (this.#early !== null) this.socket.destroy()
@@ -190,11 +189,32 @@ export class ClientConnection implements FastPeer {
     else this.#probe(0, this.socket.bytesWritten)
   }
 
-  onFastBegin(bytes: number): void {
-    this.#tally.fastAnswers++
+  onFastBegin(bytes: number, isFromMemory: boolean): void {
+    if (isFromMemory) this.#tally.fastAnswers++
     this.#requests++
     this.#bytesAtRest += bytes
     this.#isFastBusy = true
+  }
+
+  onFastSending(): void {
+    this.#isFastIdle = false
+    this.socket.setTimeout(this.#options.writeStall)
+    this.socket.pause()
+  }
+
+  onFastLeft(head: Buffer, begun: Begun): boolean {
+    this.#isFastBusy = false
+    if (this.socket.destroyed) {
+      this.#ending = true
+      return false
+    }
+    this.#requests--
+    this.#bytesAtRest -= head.length
+    this.#begun = begun
+    this.#giveToParser(head)
+    const isTaken = this.#begun === null
+    this.#begun = null
+    return isTaken
   }
 
   onFastEnd(mayReuse: boolean): void {
@@ -226,7 +246,10 @@ export class ClientConnection implements FastPeer {
 
   #begin({ message, response }: Turn): void {
     this.#requests++
-    const exchange = this.#lane(message, response, this)
+    const begun = this.#begun
+    this.#begun = null
+    const exchange =
+      begun === null ? this.#lane.take(message, response, this) : this.#lane.adopt(message, response, this, begun)
     this.#current = exchange
     if (exchange.isUpgrading) this.#early = []
     // What cannot be read is its own body, which came while it waited.
@@ -380,6 +403,7 @@ export class ClientConnection implements FastPeer {
 
   #onClose(): void {
     this.#waiting.length = 0
+    this.#fast?.onGone()
     if (this.#ending || !this.#isIdle || this.socket.bytesRead === this.#bytesAtRest) return
     const ctx = this.#unreadRequest('-', '-')
     ctx.error = new GatewayError('client_gone', 'The client went before its request was whole.')

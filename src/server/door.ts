@@ -6,8 +6,8 @@ import type { Reply, RequestContext } from '../core/context.ts'
 export interface Door {
   /** Never throws, never rejects. */
   answer(ctx: RequestContext): Reply | Promise<Reply>
-  /** The answer to a GET or HEAD that is at hand in memory, as answer() would give it. null: there is none, which has changed
-   *  nothing but the context; answer() is to be asked, with a new one. Never throws, never rejects. */
+  /** The answer to a GET or HEAD that is at hand in memory, as answer() would give it. null: there is none, and nothing has
+   *  happened; answer() may be asked with the same context. Never throws, never rejects. */
   answerNow(ctx: RequestContext): Reply | Promise<Reply> | null
   /** Called once for each request, when its answer has ended or broken off. */
   record(ctx: RequestContext): void

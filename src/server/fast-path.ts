@@ -1,14 +1,17 @@
-// The fast path: what is beyond doubt and stored in memory is answered here, before node:http has seen a byte of it, in one
-// write. It is a reader (request-head.ts), the plan's answerNow and a writer (respond.ts), no more; everything else, and
-// everything in doubt, is left untouched to the full lane. A client can never tell the lanes apart:
-// test/end-to-end/lanes.test.ts sends the same bytes through both and compares what comes back, what is logged and what
-// is counted.
+// The fast path: a GET or HEAD that is beyond doubt is read and answered here, before node:http has seen a byte of it, which
+// is more than half of what an answer costs. It is a reader (request-head.ts), the plan's two doors and a writer
+// (respond.ts), no more. Everything else, and everything in doubt, is left untouched to the full lane; and so is a request
+// that still waits for its answer when anything else happens on its connection (more bytes, the end of the client's side,
+// an interim answer), or when that answer does not come whole: node:http then gets its bytes after all, and the full lane
+// goes on with what has been begun. A client can never tell the lanes apart: test/end-to-end/lanes.test.ts sends the same
+// bytes through both and compares what comes back, what is logged and what is counted.
 
 import type { Socket } from 'node:net'
-import { type Reply, RequestContext } from '../core/context.ts'
+import { type HeaderList, type Reply, RequestContext } from '../core/context.ts'
 import { asGatewayError } from '../core/errors.ts'
+import { isFieldValue } from '../http/headers.ts'
 import type { Door } from './door.ts'
-import type { Peer } from './full-lane.ts'
+import type { Begun, Peer } from './full-lane.ts'
 import type { ListenOptions } from './options.ts'
 import { type RequestFields, mayBeHead, readRequestHead } from './request-head.ts'
 import { nextRequestId } from './request-id.ts'
@@ -19,10 +22,21 @@ const MAX_KNOWN_CHARS = 4096
 
 /** What the fast path needs of the client's connection. */
 export interface FastPeer extends Peer {
-  /** A request is being answered; nothing else may be read until onFastEnd. */
-  onFastBegin(bytes: number): void
+  /** A request is being answered. isFromMemory: by what is at hand. */
+  onFastBegin(bytes: number, isFromMemory: boolean): void
+  /** An answer is on its way that does not leave this process at once; nothing else may be read until onFastEnd. */
+  onFastSending(): void
   /** The answer has left this process, or never will. mayReuse: the connection may stay. */
   onFastEnd(mayReuse: boolean): void
+  /** The request that has begun is for the full lane. False where that has not taken it. */
+  onFastLeft(head: Buffer, begun: Begun): boolean
+}
+
+/** A request whose answer has not come yet. */
+interface Waiting extends Begun {
+  readonly text: string
+  readonly wantsClose: boolean
+  readonly answer: Promise<Reply>
 }
 
 /** One connection's. */
@@ -32,6 +46,7 @@ export class FastPath {
   readonly #door: Door
   readonly #peer: FastPeer
   #known: RequestFields | null = null
+  #waiting: Waiting | null = null
 
   constructor(socket: Socket, options: ListenOptions, door: Door, peer: FastPeer) {
     this.#socket = socket
@@ -44,7 +59,8 @@ export class FastPath {
    *  happened. */
   take(buffer: Buffer, length: number): boolean {
     if (!mayBeHead(buffer, length, this.#options.headBytes)) return false
-    const head = readRequestHead(buffer.toString('latin1', 0, length), this.#options, this.#known)
+    const text = buffer.toString('latin1', 0, length)
+    const head = readRequestHead(text, this.#options, this.#known)
     if (head === null) return false
     const { method, path, query, fields } = head
     if (fields.text.length <= MAX_KNOWN_CHARS) this.#known = fields
@@ -63,17 +79,75 @@ export class FastPath {
       },
       nextRequestId(),
     )
-    const answered = this.#door.answerNow(ctx)
-    if (answered === null) return false
-    this.#peer.onFastBegin(length)
-    if (answered instanceof Promise) void answered.then((reply) => this.#send(ctx, reply, fields.wantsClose))
-    else this.#send(ctx, answered, fields.wantsClose)
+    const { wantsClose } = fields
+    const found = this.#door.answerNow(ctx)
+    this.#peer.onFastBegin(length, found !== null)
+    const answer = found ?? this.#answer(ctx)
+    if (answer instanceof Promise) this.#await({ ctx, text, wantsClose, answer })
+    else if (found === null) this.#take(ctx, text, wantsClose, answer)
+    else this.#send(ctx, answer, wantsClose)
     return true
+  }
+
+  /** Gives a request that waits for its answer to the full lane. False: none does. */
+  leave(): boolean {
+    const waiting = this.#waiting
+    if (waiting === null) return false
+    this.#waiting = null
+    this.#giveAway(waiting, waiting.text)
+    return true
+  }
+
+  /** The client has gone. */
+  onGone(): void {
+    const waiting = this.#waiting
+    if (waiting === null) return
+    this.#waiting = null
+    this.#drop(waiting)
+    this.#peer.onFastEnd(false)
+  }
+
+  #answer(ctx: RequestContext): Reply | Promise<Reply> {
+    // The full lane relays interim answers: with the request it has put its own way in the place of this one.
+    const relay = (status: number, headers: HeaderList): void => {
+      if (this.#waiting?.ctx === ctx) this.leave()
+      if (ctx.relayInterim !== relay) ctx.relayInterim?.(status, headers)
+    }
+    ctx.relayInterim = relay
+    return this.#door.answer(ctx)
+  }
+
+  #await(waiting: Waiting): void {
+    const { ctx, text, wantsClose, answer } = waiting
+    this.#waiting = waiting
+    const take = (reply: Reply): void => {
+      if (this.#waiting !== waiting) return
+      this.#waiting = null
+      this.#take(ctx, text, wantsClose, reply)
+    }
+    answer.then(take, (cause: unknown) => take({ ...refusal(ctx, asGatewayError(cause)), close: true }))
+  }
+
+  #take(ctx: RequestContext, text: string, wantsClose: boolean, reply: Reply): void {
+    if (isWhole(ctx, reply)) this.#send(ctx, reply, wantsClose)
+    else this.#giveAway({ ctx, answer: reply }, text)
+  }
+
+  #giveAway(begun: Begun, text: string): void {
+    if (!this.#peer.onFastLeft(Buffer.from(text, 'latin1'), begun)) this.#drop(begun)
+  }
+
+  /** Nobody takes the answer. */
+  #drop({ ctx, answer }: Begun): void {
+    if (ctx.error === null) ctx.abort()
+    ctx.durationMs = performance.now() - ctx.receivedAtMs
+    this.#door.record(ctx)
+    if (answer instanceof Promise) void answer.then(discard)
+    else discard(answer)
   }
 
   #send(ctx: RequestContext, reply: Reply, wantsClose: boolean): void {
     const socket = this.#socket
-    // It may have gone while its limits were asked for.
     if (socket.destroyed) return this.#end(ctx, reply, false, true)
     let close = reply.close === true || !this.#peer.mayReuse()
     const keepAliveMs = wantsClose ? null : this.#options.keepAlive
@@ -87,6 +161,7 @@ export class FastPath {
     }
     const mayReuse = !close && !wantsClose
     if (socket.writableLength === 0) return this.#end(ctx, reply, mayReuse, socket.destroyed)
+    this.#peer.onFastSending()
     // Called when all before it has been written, or cannot be.
     socket.write('', (error) => this.#end(ctx, reply, mayReuse, socket.destroyed || Boolean(error)))
   }
@@ -100,4 +175,12 @@ export class FastPath {
     this.#door.record(ctx)
     this.#peer.onFastEnd(mayReuse && !isGone)
   }
+}
+
+/** True where it is beyond doubt: it can go out in one piece, framed by its length or by having no body (RFC 9112 §6.3). */
+function isWhole({ method, fields }: RequestContext, { status, body }: Reply): boolean {
+  if (status < 200 || status > 999) return false
+  if (body === null ? method !== 'HEAD' && status !== 204 && status !== 304 : !Buffer.isBuffer(body)) return false
+  for (let i = 1; i < fields.length; i += 2) if (!isFieldValue(fields[i] as string)) return false
+  return true
 }

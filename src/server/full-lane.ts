@@ -36,14 +36,22 @@ export interface Exchange {
   readonly isUpgrading: boolean
 }
 
-export type FullLane = (message: IncomingMessage, response: ServerResponse, peer: Peer) => Exchange
+export interface FullLane {
+  /** Reads a request and answers it. */
+  take(message: IncomingMessage, response: ServerResponse, peer: Peer): Exchange
+  /** Goes on with a request that the fast path has read, and whose answer it is waiting for. */
+  adopt(message: IncomingMessage, response: ServerResponse, peer: Peer, begun: Begun): Exchange
+}
+
+/** A request that is being answered. */
+export interface Begun {
+  readonly ctx: RequestContext
+  readonly answer: Reply | Promise<Reply>
+}
 
 export function createFullLane(options: ListenOptions, door: Door): FullLane {
-  return (message, response, peer) => {
-    const read = readRequest(message, response, peer, options)
-    const { body } = read
-    const ctx = new RequestContext(read.facts, nextRequestId())
-    ctx.mayUpgrade = peer.isAlone()
+  /** Sends what is answered, and records how that has ended. */
+  function attend(response: ServerResponse, peer: Peer, ctx: RequestContext, body: ClientBody | null) {
     // RFC 9110 §15.2: HTTP/1.0 knows no interim answers.
     if (ctx.version === '1.1') ctx.relayInterim = (status, headers) => relayInterim(response, status, headers)
     response.once('close', () => {
@@ -77,19 +85,31 @@ export function createFullLane(options: ListenOptions, door: Door): FullLane {
       if (response.headersSent) return breakOff(response)
       respond(response, ctx, refusal(ctx, ctx.error), true)
     }
-    const reply =
-      'error' in read ? refusal(ctx, read.error) : read.isAsterisk ? OPTIONS_OF_THE_SERVER : door.answer(ctx)
-    if (reply instanceof Promise) reply.then(send, (cause: unknown) => fail(cause, null))
-    // A body that came with its head is parsed by then and known to be whole, and the connection stays.
-    else if (body !== null) setImmediate(send, reply)
-    else send(reply)
-
     return {
-      message,
-      response,
-      breakBody: (error) => body?.fail(error),
-      isUpgrading: ctx.isUpgrading,
+      with(reply: Reply | Promise<Reply>): void {
+        if (reply instanceof Promise) reply.then(send, (cause: unknown) => fail(cause, null))
+        // A body that came with its head is parsed by then and known to be whole, and the connection stays.
+        else if (body !== null) setImmediate(send, reply)
+        else send(reply)
+      },
     }
+  }
+
+  return {
+    take(message, response, peer) {
+      const read = readRequest(message, response, peer, options)
+      const { body } = read
+      const ctx = new RequestContext(read.facts, nextRequestId())
+      ctx.mayUpgrade = peer.isAlone()
+      const answering = attend(response, peer, ctx, body)
+      if ('error' in read) answering.with(refusal(ctx, read.error))
+      else answering.with(read.isAsterisk ? OPTIONS_OF_THE_SERVER : door.answer(ctx))
+      return { message, response, breakBody: (error) => body?.fail(error), isUpgrading: ctx.isUpgrading }
+    },
+    adopt(message, response, peer, { ctx, answer }) {
+      attend(response, peer, ctx, null).with(answer)
+      return { message, response, breakBody() {}, isUpgrading: false }
+    },
   }
 }
 

@@ -14,33 +14,25 @@ export interface Candidate {
   readonly isOut: boolean
   /** Of its weight, from 0 to 1; 0 while it is out. nowMs: performance.now(). */
   share(nowMs: number): number
-  /** False while its breaker lets no request go. */
-  mayTake(nowMs: number): boolean
-  /** A request goes. */
-  take(nowMs: number): void
 }
 
-/** The target for a request; see UpstreamPool. T: what others know of it. hasBreakers: they may refuse. */
+/** The target for a request; see UpstreamPool. T: what others know of it. */
 export function compileChoice<T, C extends T & Candidate>(
   targets: readonly C[],
   balance: Balance,
-  hasBreakers: boolean,
-): (tried: readonly T[], hash: number | null) => C | null {
+): (tried: readonly T[], hash: number | null) => C {
   const [only] = targets
-  if (only !== undefined && targets.length === 1) {
-    if (!hasBreakers) return () => only
-    return () => taken(only.mayTake(performance.now()) ? only : null)
-  }
+  if (only !== undefined && targets.length === 1) return () => only
   const rule = compileRule(targets, balance)
   const standing: Standing = { weights: new Float64Array(targets.length), loads: new Float64Array(targets.length) }
 
-  /** False where nobody is left. heedsHealth: of those alone that are not out. */
-  function weigh(tried: readonly T[], nowMs: number, heedsHealth: boolean): boolean {
+  /** False where nobody is left. */
+  function weigh(tried: readonly T[], nowMs: number | null): boolean {
     let isAny = false
     let i = 0
     for (const target of targets) {
-      const isLeft = (tried.length === 0 || !tried.includes(target)) && (!hasBreakers || target.mayTake(nowMs))
-      const weight = isLeft ? target.weight * (heedsHealth ? target.share(nowMs) : 1) : 0
+      const isLeft = tried.length === 0 || !tried.includes(target)
+      const weight = isLeft ? target.weight * (nowMs === null ? 1 : target.share(nowMs)) : 0
       isAny ||= weight > 0
       standing.weights[i] = weight
       standing.loads[i] = target.load
@@ -56,22 +48,13 @@ export function compileChoice<T, C extends T & Candidate>(
   }
 
   return (tried, hash) => {
-    const nowMs = performance.now()
-    // Better one that is out than none; where all have been tried, all may be again.
-    const isAny =
-      (!isPanic() && weigh(tried, nowMs, true)) ||
-      weigh(tried, nowMs, false) ||
-      (tried.length > 0 && weigh([], nowMs, false))
-    if (!isAny) return null
+    // Where all have been tried, all may be again.
+    const passed = tried.length === 0 || targets.some((target) => !tried.includes(target)) ? tried : []
+    // Better one that is out than none.
+    if (isPanic() || !weigh(passed, performance.now())) weigh(passed, null)
     const after = tried.length === 0 ? -1 : targets.indexOf(tried.at(-1) as C)
-    const chosen = targets[rule.choose(standing, hash, after)] as C
-    return hasBreakers ? taken(chosen) : chosen
+    return targets[rule.choose(standing, hash, after)] as C
   }
-}
-
-function taken<C extends Candidate>(target: C | null): C | null {
-  target?.take(performance.now())
-  return target
 }
 
 function compileRule(targets: readonly Candidate[], { rule }: Balance): Rule {

@@ -112,19 +112,12 @@ export async function startRawOrigin(
   }
 }
 
-/** A port of 127.0.0.1 on which nothing listens, nor will: it is not among those that systems give away, so that no server
- *  that is started later gets it. */
+/** A port of 127.0.0.1 on which nothing listens. */
 export async function closedPort(): Promise<number> {
-  for (;;) {
-    const server = net.createServer()
-    try {
-      const port = await listen(server, 15_000 + Math.floor(Math.random() * 15_000))
-      await new Promise((resolve) => server.close(resolve))
-      return port
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
-    }
-  }
+  const server = net.createServer()
+  const port = await listen(server)
+  await new Promise((resolve) => server.close(resolve))
+  return port
 }
 
 async function collect(request: http.IncomingMessage): Promise<Buffer> {

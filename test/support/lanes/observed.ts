@@ -129,7 +129,7 @@ export interface Counts {
 /** Series that are about time, about the process (a connection lingers for a while after its end), or about what goes on
  *  behind answers, at its own pace. */
 const OF_TIME =
-  /^(?:process_|nodejs_|weirgate_cache_(?:tier|disk)_|weirgate_upstream_(?:connections|requests_)|weirgate_request_duration_seconds_(?:sum|bucket\{.*le="(?!\+Inf)))/
+  /^(?:process_|nodejs_|weirgate_cache_(?:tier|disk)_|weirgate_upstream_(?:connections|requests_)|weirgate_purge_log_age_seconds|weirgate_(?:request_duration|limit_wait)_seconds_(?:sum|bucket\{.*le="(?!\+Inf)))/
 
 /** The samples of a metrics text that do not depend on the machine. ofLanes: the series that tells the lanes apart. */
 export const countedSamples = (text: string, ofLanes: string): string[] =>
