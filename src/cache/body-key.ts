@@ -2,12 +2,15 @@
 // out, or why this body has none. A body without a part is forwarded and its answer not stored.
 //
 // The rule is that everything which may change the answer is in the part: a body is never cut down to the fields of a list;
-// one that holds anything else is refused instead, since nobody said that the rest does not matter. Texts in a part
-// carry their length before them, so that no two lists of texts run together into the same one.
+// one that holds anything else is refused instead, since nobody said that the rest does not matter. What does not matter
+// is named (body-alike.ts). Texts in a part carry their length before them, so that no two lists of texts run together
+// into the same one.
 
 import type { HeaderList } from '../core/context.ts'
 import { getCombined, getHeaders, listMembers } from '../http/headers.ts'
-import { type JsonPointer, type JsonValue, canonicalJson, parsePointer } from '../http/json.ts'
+import { type JsonPointer, type JsonValue, formatCanonical, readJson } from '../http/json.ts'
+import { type AlikeOptions, addDefaults, dropIgnored, normalizeTexts } from './body-alike.ts'
+import { type Condition, holds } from './condition.ts'
 
 /** Bytes of the largest body that is read for a key. */
 export const MAX_KEYED_BODY_BYTES = 256 * 1024
@@ -15,14 +18,24 @@ export const MAX_KEYED_BODY_BYTES = 256 * 1024
 /** Arrays and objects in one another, in a JSON body that has a key. */
 export const MAX_KEYED_BODY_DEPTH = 64
 
-/** canonical: the JSON value, however it is written. fields: likewise, of a body that holds nothing but these.
- *  raw: the exact bytes, of any type. */
-export type BodyKeyOptions = 'canonical' | 'raw' | { readonly fields: readonly JsonPointer[] }
+/** canonical: the JSON value, however it is written. A mapping: likewise, of a body that holds nothing but the fields,
+ *  where they are listed. raw: the exact bytes, of any type. */
+export type BodyKeyOptions =
+  | 'canonical'
+  | 'raw'
+  | (AlikeOptions & { readonly fields?: readonly JsonPointer[] | undefined })
 
 /** body-too-large: more than MAX_KEYED_BODY_BYTES. body-encoded: a Content-Encoding. body-not-json: by its Content-Type,
  *  its bytes or its grammar. unsafe-json: JSON that readers may take for different values: repeated names, numbers beyond
- *  a double, lone surrogates, deep nesting. unknown-field: holds more than the listed fields. */
-export type BodyRefusal = 'body-too-large' | 'body-encoded' | 'body-not-json' | 'unsafe-json' | 'unknown-field'
+ *  a double, lone surrogates, deep nesting. unknown-field: holds more than the listed fields. bypass-if: a condition of the
+ *  route holds of it, or may. */
+export type BodyRefusal =
+  | 'body-too-large'
+  | 'body-encoded'
+  | 'body-not-json'
+  | 'unsafe-json'
+  | 'unknown-field'
+  | 'bypass-if'
 
 /** part: well-formed Unicode, up to some five times as long as the body; hash it. */
 export type BodyKeyPart =
@@ -31,18 +44,36 @@ export type BodyKeyPart =
 
 const refused = (reason: BodyRefusal): BodyKeyPart => ({ ok: false, reason })
 
-/** One entry of a field list: a name at the top level, or a JSON Pointer to anything below; null for what is neither. */
-export function parseBodyField(text: string): JsonPointer | null {
-  if (text.startsWith('/')) return parsePointer(text)
-  return text === '' ? null : [text]
+/** The rule for one route, as a function. bypassIf: bodies of which one of these holds, or may hold, have no part; for all
+ *  but raw. body: whole, as it came. Never throws. */
+export function compileBodyKey(
+  options: BodyKeyOptions,
+  bypassIf: readonly Condition[] = [],
+): (headers: HeaderList, body: Buffer) => BodyKeyPart {
+  if (options === 'raw') return rawPart
+  const rule = jsonRuleOf(options, bypassIf)
+  return (headers, body) => jsonPart(headers, body, rule)
 }
 
-/** The rule for one route, as a function. body: whole, as it came. Never throws. */
-export function compileBodyKey(options: BodyKeyOptions): (headers: HeaderList, body: Buffer) => BodyKeyPart {
-  if (options === 'raw') return rawPart
-  const listed = options === 'canonical' ? 'all' : listedUnder(options.fields)
-  return (headers, body) => jsonPart(headers, body, listed)
+/** What counts of a body, for people. */
+export function shownBody(options: BodyKeyOptions, body: Buffer): string {
+  const json = options === 'raw' ? null : readJson(body, { maxDepth: MAX_KEYED_BODY_DEPTH })
+  if (options === 'raw' || json?.ok !== true) return `${body.length} bytes`
+  countedOf(json.value, jsonRuleOf(options, []))
+  return formatCanonical(json.value)
 }
+
+interface JsonRule {
+  readonly alike: AlikeOptions
+  readonly listed: Listed
+  readonly bypassIf: readonly Condition[]
+}
+
+const jsonRuleOf = (options: Exclude<BodyKeyOptions, 'raw'>, bypassIf: readonly Condition[]): JsonRule => ({
+  alike: options === 'canonical' ? {} : options,
+  listed: options === 'canonical' || options.fields === undefined ? 'all' : listedUnder(options.fields),
+  bypassIf,
+})
 
 /** The same bytes are another body under another type or coding, so these fields are part of it, absent or repeated. */
 function rawPart(headers: HeaderList, body: Buffer): BodyKeyPart {
@@ -53,16 +84,27 @@ function rawPart(headers: HeaderList, body: Buffer): BodyKeyPart {
   return { ok: true, part: withLengths(['raw', ...counts, ...types, ...codings, body.toString('latin1')]) }
 }
 
-function jsonPart(headers: HeaderList, body: Buffer, listed: Listed): BodyKeyPart {
+function jsonPart(headers: HeaderList, body: Buffer, rule: JsonRule): BodyKeyPart {
   if (body.length > MAX_KEYED_BODY_BYTES) return refused('body-too-large')
   const codings = listMembers(getCombined(headers, 'content-encoding') ?? '')
   if (codings.some((coding) => coding.toLowerCase() !== 'identity')) return refused('body-encoded')
   const type = jsonType(getHeaders(headers, 'content-type'))
   if (type === null) return refused('body-not-json')
-  const json = canonicalJson(body, { maxDepth: MAX_KEYED_BODY_DEPTH })
+  const json = readJson(body, { maxDepth: MAX_KEYED_BODY_DEPTH })
   if (!json.ok) return refused(json.reason === 'syntax' || json.reason === 'not-utf8' ? 'body-not-json' : 'unsafe-json')
-  if (!holdsOnly(json.value, listed)) return refused('unknown-field')
-  return { ok: true, part: withLengths(['json', type, json.canonical]) }
+  const refusal = countedOf(json.value, rule)
+  if (refusal !== null) return refused(refusal)
+  return { ok: true, part: withLengths(['json', type, formatCanonical(json.value)]) }
+}
+
+/** Leaves of a value what counts, as it counts. Conditions see what the backend sees: defaults, and all that is ignored. */
+function countedOf(value: JsonValue, { alike, listed, bypassIf }: JsonRule): BodyRefusal | null {
+  addDefaults(value, alike)
+  if (bypassIf.some((condition) => holds(condition, value) !== false)) return 'bypass-if'
+  dropIgnored(value, alike)
+  if (!holdsOnly(value, listed)) return 'unknown-field'
+  normalizeTexts(value, alike)
+  return null
 }
 
 const withLengths = (texts: readonly string[]): string => texts.map((text) => `${text.length}:${text}`).join('')

@@ -12,8 +12,8 @@ import type { HeaderList, RequestContext } from '../core/context.ts'
 import { getCombined, getHeaders } from '../http/headers.ts'
 import { type CredentialFields, WELL_KNOWN } from '../http/credentials.ts'
 import { cookieValues, readCookies } from '../http/cookies.ts'
-import { canonicalJson } from '../http/json.ts'
-import { type BodyKeyOptions, type BodyKeyPart, MAX_KEYED_BODY_DEPTH, compileBodyKey } from './body-key.ts'
+import { type BodyKeyOptions, type BodyKeyPart, compileBodyKey, shownBody } from './body-key.ts'
+import type { Condition } from './condition.ts'
 import { digestOf } from './digest.ts'
 import { selectingValue } from './entry.ts'
 import { urlOf } from './key.ts'
@@ -47,16 +47,21 @@ export interface KeyRule {
   readonly id: string
 }
 
-/** isPerUser: each user has keys of their own. credentials: the fields that tell users apart. */
-export function compileKeyRule(
-  options: KeyRuleOptions,
-  isPerUser: boolean,
-  credentials: CredentialFields = WELL_KNOWN,
-): KeyRule {
+/** What a rule depends on beside `key`. */
+export interface KeySetup {
+  /** The fields that tell users apart. */
+  readonly credentials?: CredentialFields
+  /** Of a body of which one of these holds, there is no key. */
+  readonly bypassIf?: readonly Condition[]
+}
+
+/** isPerUser: each user has keys of their own. */
+export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setup: KeySetup = {}): KeyRule {
   const { query, headers = [], cookies = [] } = options
+  const { credentials = WELL_KNOWN, bypassIf = [] } = setup
   const id = digestOf([JSON.stringify(options), String(isPerUser)]).slice(0, 16)
   const queryRule = query === undefined ? null : compileQueryRule(query)
-  const bodyPart = compileBodyKey(options.body ?? 'raw')
+  const bodyPart = compileBodyKey(options.body ?? 'raw', bypassIf)
   const isPlain = headers.length === 0 && cookies.length === 0 && !isPerUser
   const url = (request: Asking): string =>
     queryRule === null ? urlOf(request) : urlOf(request, queryRule(request.query))
@@ -88,17 +93,12 @@ export function compileKeyRule(
         parts.push([`cookie ${name}`, values.length === 0 ? null : values.join('; ')])
       }
       if (isPerUser) parts.push(['user', userOf(request, credentials)])
-      if (body !== null) parts.push(['body', shownBody(body, options.body ?? 'raw')])
+      if (body !== null) parts.push(['body', shownBody(options.body ?? 'raw', body)])
       return parts
     },
     query: queryRule,
     id,
   }
-}
-
-function shownBody(body: Buffer, counted: BodyKeyOptions): string {
-  const json = canonicalJson(body, { maxDepth: MAX_KEYED_BODY_DEPTH })
-  return counted !== 'raw' && json.ok ? json.canonical : `${body.length} bytes`
 }
 
 /** What kind of answer is asked for, where the answers to one body differ in that and seldom say so by Vary: events as they

@@ -1,12 +1,14 @@
 // What YAML may say of the cache: one memory for the whole gateway, and per route what may be kept and for how long.
 
 import { z } from 'zod'
-import { decoded, duration, flag, flagOr, later, size, text, word } from '../core/decode.ts'
+import { data, decoded, duration, flag, flagOr, later, size, text, word } from '../core/decode.ts'
 import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
 import { WELL_KNOWN } from '../http/credentials.ts'
 import { UNTRUSTED_FIELDS } from '../http/forwarded.ts'
 import { HOP_BY_HOP, isToken } from '../http/headers.ts'
-import { parseBodyField } from './body-key.ts'
+import { isPlainJson, parseField } from '../http/json.ts'
+import { TEXT_FORMS } from './body-alike.ts'
+import { parseCondition } from './condition.ts'
 import { CACHEABLE_METHODS, GET_AND_HEAD } from './methods.ts'
 import { MAX_TAGS, MAX_TAG_BYTES, isTag } from '../http/tags.ts'
 
@@ -100,6 +102,48 @@ const NOT_IN_KEYS: ReadonlySet<string> = new Set([
   'x-request-id',
 ])
 
+const A_FIELD = 'the name of a field, or a JSON Pointer'
+const FIELD_CURE = 'such as prompt, or /input/prompt'
+
+const bodyField = () => decoded(A_FIELD, FIELD_CURE, parseField)
+const bodyFields = () => z.array(bodyField()).min(1).max(MAX_NAMES)
+
+/** Values by field of a body. */
+const byBodyField = <T extends z.ZodType>(value: T) =>
+  z
+    .record(
+      text(A_FIELD, (field) => (parseField(field) === null ? FIELD_CURE : null)),
+      value,
+    )
+    .transform((byField) => Object.entries(byField).map(([field, each]) => [parseField(field) ?? [], each] as const))
+
+const conditions = () =>
+  z
+    .array(
+      decoded(
+        'a condition such as "temperature > 0"',
+        'a field, then exists, absent, empty or filled, or == != < <= > >= and a number, true, false or a "text"',
+        parseCondition,
+      ),
+    )
+    .min(1)
+    .max(MAX_NAMES)
+
+const bodyOptions = z.strictObject({
+  only: bodyFields().optional().describe('a body with any other field is not looked up; default all fields count'),
+  ignore: bodyFields()
+    .optional()
+    .describe('members of objects that change no answer, such as request_id; they may be there beside `only`'),
+  defaults: byBodyField(data('a JSON value', 'no dates, and no whole numbers beyond 9007199254740991', isPlainJson))
+    .optional()
+    .describe('what the upstream takes where a field is absent: a body without it is the same as one with just that'),
+  normalize: byBodyField(z.array(word(TEXT_FORMS)).min(1))
+    .optional()
+    .describe(
+      'texts whose spelling changes no answer. trim: white space around; collapse-spaces: each run of white space as one space; nfc: composed characters; lower: small letters',
+    ),
+})
+
 const keyOptions = z.strictObject({
   query: z
     .strictObject({
@@ -117,15 +161,12 @@ const keyOptions = z.strictObject({
   body: z
     .union([
       word(['canonical', 'raw']),
-      z
-        .array(decoded('the name of a field, or a JSON Pointer', 'such as prompt, or /input/prompt', parseBodyField))
-        .min(1)
-        .max(MAX_NAMES)
-        .transform((fields) => ({ fields })),
+      bodyFields().transform((fields) => ({ fields })),
+      bodyOptions.transform(({ only, ...alike }) => ({ fields: only, ...alike })),
     ])
     .optional()
     .describe(
-      'what counts of the body of a POST or QUERY, up to 256 KiB. canonical: the JSON value, however it is written; a list: likewise, and a body with any other field is not looked up; raw: the exact bytes',
+      'what counts of the body of a POST or QUERY, up to 256 KiB. canonical: the JSON value, however it is written; a list: likewise, and a body with any other field is not looked up; a mapping: likewise, and what is alike beyond that; raw: the exact bytes. The upstream gets the bytes as they came',
     ),
 })
 
@@ -199,6 +240,11 @@ export const routeCacheOptions = z.strictObject({
     .optional()
     .describe(
       'methods that are answered from the cache; default GET and HEAD, and on a route for neither POST with key.body, and QUERY',
+    ),
+  bypassIf: conditions()
+    .optional()
+    .describe(
+      'a POST or QUERY is not looked up where one of these holds of its JSON body, as in [temperature > 0, stream == true, n > 1], or cannot be told since the types differ; null counts as absent, and `defaults` count',
     ),
   replay: later(),
   terminal: later(),

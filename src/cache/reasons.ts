@@ -27,6 +27,7 @@ export const REASONS = {
   'unsafe-json':
     'the request body is JSON that readers may take for different values: repeated names, numbers beyond a double, lone surrogates, deep nesting',
   'unknown-field': 'the request body has a field that `key.body` does not list, so it may ask for another answer',
+  'bypass-if': 'a condition under `bypassIf` holds of the request body, or cannot be told from it',
   'body-budget': 'too many request bodies are held at this moment',
   'no-user': 'answers are kept for each user alone (`scope: user`), and the request carries nothing that says who asks',
   connection:

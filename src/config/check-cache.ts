@@ -2,6 +2,7 @@
 
 import { TAG_PARAMETER, cachedMethods } from '../cache/options.ts'
 import { METHODS, isSafeMethod } from '../http/methods.ts'
+import { checkBodies } from './check-bodies.ts'
 import type { Finding } from './issues.ts'
 import { isMapping, valueAt } from './path.ts'
 import type { Path } from './path.ts'
@@ -10,6 +11,7 @@ import { type RawRoute, complaint, durationAt, listAt, methodsOf, upperCase } fr
 /** All findings about how routes cache and purge. */
 export const checkCaching = (raw: unknown, routes: readonly RawRoute[]): Finding[] => [
   ...routes.flatMap(checkCache),
+  ...routes.flatMap(checkBodies),
   ...checkSharing(raw, routes),
   ...routes.flatMap(checkTags),
   ...routes.flatMap((route) => checkLimited(route, raw)),

@@ -178,6 +178,11 @@ export function decoded<T>(expected: string, cure: string | null, decode: (value
   })
 }
 
+/** Any data that `accepts` takes, lists and mappings among it, as it is. */
+export function data<T>(expected: string, cure: string | null, accepts: (value: unknown) => value is T) {
+  return scalar(expected, {}, (value): T | Refused => (accepts(value) ? value : refuse(cure)))
+}
+
 /** An option of the design whose engine is not here. Refused by name rather than ignored: whoever writes it relies on it. */
 export function later() {
   return z.never({ error: NOT_SUPPORTED_YET }).optional().meta({ description: NOT_SUPPORTED_YET })

@@ -15,18 +15,49 @@ export type JsonValue = null | boolean | number | string | JsonValue[] | Map<str
 
 export type JsonRefusal = 'not-utf8' | 'syntax' | 'too-deep' | 'duplicate-member' | 'unsafe-number' | 'lone-surrogate'
 
+export type ReadJson =
+  | { readonly ok: true; readonly value: JsonValue }
+  | { readonly ok: false; readonly reason: JsonRefusal }
+
 export type CanonicalJson =
   | { readonly ok: true; readonly value: JsonValue; readonly canonical: string }
   | { readonly ok: false; readonly reason: JsonRefusal }
 
 /** Reads one JSON text. maxDepth: how many arrays and objects may lie in one another. A refusal names the first fault in
- *  reading order; never throws. The canonical text is well-formed Unicode: hashed as UTF-8, it loses nothing. */
-export function canonicalJson(bytes: Buffer, limits: { readonly maxDepth: number }): CanonicalJson {
+ *  reading order; never throws. */
+export function readJson(bytes: Buffer, limits: { readonly maxDepth: number }): ReadJson {
   if (!isUtf8(bytes)) return { ok: false, reason: 'not-utf8' }
   const reader = new Reader(bytes.toString('utf8'), limits.maxDepth)
   const value = reader.readText()
-  if (value === undefined) return { ok: false, reason: reader.refusal }
-  return { ok: true, value, canonical: formatCanonical(value) }
+  return value === undefined ? { ok: false, reason: reader.refusal } : { ok: true, value }
+}
+
+/** The same with its canonical text. */
+export function canonicalJson(bytes: Buffer, limits: { readonly maxDepth: number }): CanonicalJson {
+  const read = readJson(bytes, limits)
+  return read.ok ? { ...read, canonical: formatCanonical(read.value) } : read
+}
+
+/** JSON as JSON.parse gives it. */
+export type PlainJson = null | boolean | number | string | readonly PlainJson[] | { readonly [name: string]: PlainJson }
+
+/** Whether this is JSON data whose canonical text loses nothing: no number that a double may have rounded, no lone
+ *  surrogate. What is nested without end is the caller's fault. */
+export function isPlainJson(value: unknown): value is PlainJson {
+  if (value === null || typeof value === 'boolean') return true
+  if (typeof value === 'string') return value.isWellFormed()
+  if (typeof value === 'number')
+    return Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value))
+  if (typeof value !== 'object') return false
+  const within = Array.isArray(value) ? (value as unknown[]) : [...Object.keys(value), ...Object.values(value)]
+  return within.every(isPlainJson)
+}
+
+/** The same data as readJson() would have it, all of it new. */
+export function fromPlainJson(value: PlainJson): JsonValue {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return (value as readonly PlainJson[]).map(fromPlainJson)
+  return new Map(Object.entries(value).map(([name, member]) => [name, fromPlainJson(member)]))
 }
 
 /** Names and array indexes from the root to a value (RFC 6901), unescaped. */
@@ -43,15 +74,24 @@ export function parsePointer(text: string): JsonPointer | null {
     .map((token) => token.replaceAll('~1', '/').replaceAll('~0', '~'))
 }
 
-/** What a pointer points at; undefined where there is nothing (RFC 6901 §4), `-` and indexes like `01` among that. */
-export function valueAt(value: JsonValue, pointer: JsonPointer): JsonValue | undefined {
-  let found: JsonValue | undefined = value
+/** A name at the top level, or a JSON Pointer to anything below; null for what is neither. */
+export function parseField(text: string): JsonPointer | null {
+  if (text.startsWith('/')) return parsePointer(text)
+  return text === '' ? null : [text]
+}
+
+/** What a pointer points at; undefined where there is nothing (RFC 6901 §4), `-` and indexes like `01` among that.
+ *  value: of readJson() or JSON.parse. */
+export function valueAt<V extends JsonValue | PlainJson>(value: V, pointer: JsonPointer): V | undefined {
+  let found: unknown = value
   for (const token of pointer) {
     if (found instanceof Map) found = found.get(token)
-    else if (Array.isArray(found) && /^(?:0|[1-9]\d*)$/.test(token)) found = found[Number(token)]
-    else return undefined
+    else if (Array.isArray(found)) found = /^(?:0|[1-9]\d*)$/.test(token) ? found[Number(token)] : undefined
+    else if (typeof found === 'object' && found !== null && Object.hasOwn(found, token)) {
+      found = (found as Record<string, unknown>)[token]
+    } else return undefined
   }
-  return found
+  return found as V | undefined
 }
 
 /** A whole number token; the parts are for `decimalOf`. Sticky; each digit can be matched in one way only. */
@@ -207,7 +247,8 @@ function decimalOf(token: string): string {
   return `${digits.slice(start, end)}e${Number(exponent) - fraction.length + digits.length - end}`
 }
 
-function formatCanonical(value: JsonValue): string {
+/** Well-formed Unicode: hashed as UTF-8, it loses nothing. */
+export function formatCanonical(value: JsonValue): string {
   // RFC 8785 writes -0 as 0; here it stays itself, for readers that tell the two apart (1/x, copysign, its own text).
   if (typeof value === 'number') return Object.is(value, -0) ? '-0' : String(value)
   // RFC 8785 §3.2.2.2 is how ECMAScript writes a string.

@@ -250,7 +250,10 @@ function compileRoute(
             methods,
             credentials,
           }),
-          key: compileKeyRule(options.cache.key ?? {}, options.cache.scope === 'user', credentials),
+          key: compileKeyRule(options.cache.key ?? {}, options.cache.scope === 'user', {
+            credentials,
+            bypassIf: options.cache.bypassIf ?? [],
+          }),
           collapse: options.cache.collapse,
           maxBodyBytes: options.maxBody,
           epoch: epochOf(options, upstream, config),

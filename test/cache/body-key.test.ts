@@ -7,15 +7,14 @@ import {
   MAX_KEYED_BODY_BYTES,
   MAX_KEYED_BODY_DEPTH,
   compileBodyKey,
-  parseBodyField,
 } from '../../src/cache/body-key.ts'
 import type { HeaderList } from '../../src/core/context.ts'
-import type { JsonPointer } from '../../src/http/json.ts'
+import { type JsonPointer, parseField } from '../../src/http/json.ts'
 
 const JSON_TYPE: HeaderList = ['Content-Type', 'application/json']
 
 const listed = (...fields: readonly string[]): BodyKeyOptions => ({
-  fields: fields.map((field) => parseBodyField(field) as JsonPointer),
+  fields: fields.map((field) => parseField(field) as JsonPointer),
 })
 const GENERATE = listed('prompt', 'num_cards', 'style')
 
@@ -204,10 +203,10 @@ describe('a body under a field list', () => {
   })
 
   it('knows no field without a name, nor a pointer that is none', () => {
-    expect(parseBodyField('')).toBeNull()
-    expect(parseBodyField('/a~2')).toBeNull()
-    expect(parseBodyField('prompt')).toEqual(['prompt'])
-    expect(parseBodyField('/input/prompt')).toEqual(['input', 'prompt'])
+    expect(parseField('')).toBeNull()
+    expect(parseField('/a~2')).toBeNull()
+    expect(parseField('prompt')).toEqual(['prompt'])
+    expect(parseField('/input/prompt')).toEqual(['input', 'prompt'])
   })
 })
 

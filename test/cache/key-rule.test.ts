@@ -81,6 +81,12 @@ describe('a key', () => {
       compileKeyRule({ headers: ['a'] }, false),
       compileKeyRule({ cookies: ['a'] }, false),
       compileKeyRule({ query: { only: ['a'] } }, false),
+      compileKeyRule({ body: 'canonical' }, false),
+      compileKeyRule({ body: { fields: [['a']] } }, false),
+      compileKeyRule({ body: { ignore: [['a']] } }, false),
+      compileKeyRule({ body: { defaults: [[['a'], { b: 1 }]] } }, false),
+      compileKeyRule({ body: { defaults: [[['a'], { b: 2 }]] } }, false),
+      compileKeyRule({ body: { normalize: [[['a'], ['trim']]] } }, false),
     ]
     expect(new Set(rules.map(({ id }) => id)).size).toBe(rules.length)
   })

@@ -184,6 +184,57 @@ describe('a POST that the route declares cacheable', () => {
   })
 })
 
+describe('what the route takes to be alike in bodies', () => {
+  const CHAT = `{path: /chat, methods: [POST], cache: {ttl: 1h, scope: public, bypassIf: [temperature > 0, stream == true], key: {body: {
+    only: [prompt, n, temperature, stream], ignore: [request_id, /meta/at], defaults: {n: 1, stream: false}, normalize: {prompt: [trim, collapse-spaces]}}}}}`
+
+  it('has one answer, and the origin sees each body as it came', async () => {
+    const edge = await start({ routes: [CHAT, '{path: /*}'] })
+    const first = '{"prompt":" the  tides\\n","request_id":"r-1"}'
+    const words = [said(await send(edge, '/chat', first))]
+    for (const body of [
+      { prompt: 'the tides', n: 1, request_id: 'r-2' },
+      { prompt: 'the tides', stream: false, temperature: 0 },
+      { prompt: 'The tides' },
+      { prompt: 'the tides', n: 2 },
+    ]) {
+      words.push(said(await send(edge, '/chat', body)))
+    }
+    expect(words).toEqual(['MISS', 'HIT', 'MISS', 'MISS', 'MISS'])
+    expect((await edge.origin.seen[0]?.body)?.toString()).toBe(first)
+  })
+
+  it.each([
+    ['a condition holds', { prompt: 'a', temperature: 0.7 }, 'bypass-if'],
+    ['it may hold', { prompt: 'a', temperature: '0.7' }, 'bypass-if'],
+    ['one of several holds', { prompt: 'a', temperature: 0, stream: true }, 'bypass-if'],
+    ['there is more than is ignored', { prompt: 'a', meta: { at: 1, seed: 2 } }, 'unknown-field'],
+  ])('is not looked up where %s', async (_name, body, reason) => {
+    const edge = await start({ routes: [CHAT, '{path: /*}'] })
+    for (const n of [1, 2]) {
+      const answer = await send(edge, '/chat', body)
+      expect([said(answer), answer.text]).toEqual([`BYPASS ${reason}`, `answer ${n}`])
+    }
+    expect(edge.gateway.gateway.stats().cache.entries).toBe(0)
+  })
+
+  it('is shown by explain as it counts', async () => {
+    const edge = await start({ routes: [CHAT, '{path: /*}'] })
+    const explained = await fetch(`${edge.gateway.adminUrl}/api/explain`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({
+        method: 'POST',
+        url: '/chat',
+        headers: JSON_TYPE,
+        body: '{"prompt":" a ","request_id":1}',
+      }),
+    })
+    const { cache } = (await explained.json()) as { cache: { outcome: string; key_parts: [string, string][] } }
+    expect(new Map(cache.key_parts).get('body')).toBe('{"n":1,"prompt":"a","stream":false}')
+  })
+})
+
 describe('the methods of one URL', () => {
   it('have answers of their own', async () => {
     const edge = await start()
