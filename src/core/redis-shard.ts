@@ -89,8 +89,13 @@ export class Shard {
   }
 
   /** Lets `start` run within the bounds and the deadline. commands: how many answers it waits for. isAwaited: false once
-   *  the deadline has passed. Rejects with a RedisError. */
-  run<T>(commands: number, bytes: number, start: (isAwaited: () => boolean) => Promise<T>): Promise<T> {
+   *  the deadline has passed. late: called after that, see RedisLink.script(). Rejects with a RedisError. */
+  run<T>(
+    commands: number,
+    bytes: number,
+    start: (isAwaited: () => boolean) => Promise<T>,
+    late: (...reply: readonly [] | readonly [T]) => void = noOp,
+  ): Promise<T> {
     if (!this.isUp) return Promise.reject(new RedisError('redis_down', 'not connected'))
     if (this.#inFlight + commands > MAX_IN_FLIGHT || this.#bytesInFlight + bytes > MAX_BYTES_IN_FLIGHT) {
       return Promise.reject(new RedisError('redis_overload', `${this.#inFlight} commands are in flight`))
@@ -110,12 +115,16 @@ export class Shard {
       }
       start(() => !isExpired).then(
         (reply) => {
-          if (!settle()) return
+          if (!settle()) {
+            late(reply)
+            return
+          }
           this.#availability.good()
           resolve(reply)
         },
         (error: unknown) => {
           if (settle()) reject(this.asRedisError(error))
+          else late()
         },
       )
     })
@@ -171,5 +180,7 @@ export class Shard {
     }
   }
 }
+
+const noOp = (): void => {}
 
 export const probeLimitMs = (deadlineMs: number): number => Math.min(deadlineMs, MAX_PROBE_MS)

@@ -3,7 +3,7 @@
 //
 // Its promise: whatever Redis does, a command settles within the deadline, and at once while its keys cannot be reached;
 // nothing is queued for later, retried or sent again; what comes after the deadline is ignored (the server may still have
-// done it). Whether Redis is up is for background probes to find out, never for a request (core/availability.ts).
+// done it), but for who asks to hear of it. Whether Redis is up is for background probes to find out, never for a request (core/availability.ts).
 // Every failure is a RedisError, and always a rejection; none carries a password.
 //
 // A cluster is up master by master (redis-shard.ts): while one is lost, the keys of all others are as they were.
@@ -56,8 +56,16 @@ export interface RedisLink extends RedisConnection {
    *  answer can be had. */
   pipeline(commands: readonly RedisCommand[]): Promise<readonly (RedisReply | RedisError)[]>
   /** A Lua script, sent by its hash, and in full where the server does not have it (any more). */
-  script(lua: string): (keys: readonly RedisArgument[], args: readonly RedisArgument[]) => Promise<RedisReply>
+  script(lua: string): RedisScript
 }
+
+/** Runs it. late: called once after a rejection with `redis_timeout`, with the reply that comes after all, or without
+ *  one: then none comes, though the server may have run it. */
+export type RedisScript = (
+  keys: readonly RedisArgument[],
+  args: readonly RedisArgument[],
+  late?: (...reply: readonly [] | readonly [RedisReply]) => void,
+) => Promise<RedisReply>
 
 /** Connects in the background. Throws when the URL makes no sense. */
 export function createRedisLink(options: RedisLinkOptions, log: ChangeLog): RedisLink {
@@ -155,19 +163,20 @@ class Link extends Connection implements RedisLink {
     return replies
   }
 
-  script(lua: string): (keys: readonly RedisArgument[], args: readonly RedisArgument[]) => Promise<RedisReply> {
+  script(lua: string): RedisScript {
     const hash = createHash('sha1').update(lua).digest('hex')
-    return async (keys, args) => {
+    return async (keys, args, late) => {
       const rest = [keys.length, ...keys, ...args]
       const { shard, send } = this.#route('evalsha', [hash, ...rest])
-      return await shard.run(1, bytesOf(rest), async (isAwaited) => {
+      const run = async (isAwaited: () => boolean): Promise<RedisReply> => {
         try {
           return await send()
         } catch (error) {
           if (!isAwaited() || !isRefusal(error) || !error.message.startsWith('NOSCRIPT')) throw error
           return await this.#route('eval', [lua, ...rest]).send()
         }
-      })
+      }
+      return await shard.run(1, bytesOf(rest), run, late)
     }
   }
 

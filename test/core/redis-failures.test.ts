@@ -148,6 +148,26 @@ describeWithRedis('a link whose Redis fails', () => {
     expect(await fresh.ask('GET', 'n')).toBe('')
   })
 
+  it('tells who asks for it what a script answers after the deadline, or that it does not', async () => {
+    const relay = opened(await startRelay(redis.port))
+    const up = await linkUp(relay.url, soon)
+    const run = up.script('return ARGV[1]')
+    await run([], ['known'])
+    const heard: (readonly unknown[])[] = []
+    relay.stall()
+    expect(await codeOf(run([], ['late'], (...reply) => void heard.push(reply)))).toBe('redis_timeout')
+    expect(heard).toEqual([])
+    relay.release()
+    await until(() => heard.length > 0, 'the late reply')
+    expect(await up.whenUp(10_000)).toBe(true)
+    relay.stall()
+    expect(await codeOf(run([], ['cut'], (...reply) => void heard.push(reply)))).toBe('redis_timeout')
+    relay.cut('reset')
+    await until(() => heard.length > 1, 'word that none comes')
+    expect(await codeOf(run([], ['down'], (...reply) => void heard.push(reply)))).toBe('redis_down')
+    expect(heard).toEqual([[Buffer.from('late')], []])
+  })
+
   it('stays down where the database of the URL does not exist', async () => {
     const { lines, log } = listen()
     const down = link(`${redis.url}/99`, {}, log)

@@ -6,13 +6,20 @@ import { Reply } from './redis-reply.ts'
 import { kindOf } from './redis-script.ts'
 import type { Subject } from './redis-subjects.ts'
 
-/** What has become of one policy of a request: the script has charged it, or not; it may have, and has not said so; it has
- *  not been asked. */
-export type Outcome = 'charged' | 'told' | 'lost' | 'unasked'
+/** What has become of one policy of a request: the script has charged it, or not; it may have, and may say so later, or will
+ *  not say; it has not run. */
+export type Outcome = 'charged' | 'told' | Unanswered
+export type Unanswered = 'late' | 'lost' | 'unasked'
+
+/** Units used here. */
+export interface Spent {
+  readonly units: number
+  readonly atMs: number
+}
 
 /** A request that waits. */
 export class Ask {
-  readonly demand: Demand
+  demand: Demand
   /** By the indexes of the demand; null where a policy does not apply, or is not decided by Redis. */
   readonly subjects: readonly (Subject | null)[]
   readonly answer: (admitted: boolean) => void
@@ -28,6 +35,9 @@ export class Ask {
   readonly outcomes: Outcome[] = []
   /** The part that has been charged here. */
   chargedHere: Demand | null = null
+  /** Once it has been decided without answers that may still come: what was used here of what they are about, by the
+   *  indexes of the demand. */
+  spentHere: readonly Spent[] | null = null
 
   constructor(demand: Demand, subjects: readonly (Subject | null)[], answer: (admitted: boolean) => void) {
     this.demand = demand
@@ -58,6 +68,7 @@ export class Call {
   #requests = ''
   #corrections = ''
   #correctionCount = 0
+  readonly #whenCorrected: ((isDone: boolean) => void)[] = []
 
   /** Adds the policies of a request that `takes` picks. */
   ask(ask: Ask, takes: (subject: Subject) => boolean): void {
@@ -93,10 +104,22 @@ export class Call {
     ask.pending++
   }
 
-  /** delta 0: forgets what has been used. */
-  correct(quota: Quota, subject: Subject, delta: number, chargedAtMs: number): void {
+  /** delta 0: forgets what has been used. whenEnded: see corrected(). */
+  correct(
+    quota: Quota,
+    subject: Subject,
+    delta: number,
+    chargedAtMs: number,
+    whenEnded: ((isDone: boolean) => void) | null = null,
+  ): void {
     this.#corrections += `,${this.#keyAt(subject)},${this.#quotaAt(quota)},${delta},${chargedAtMs}`
     this.#correctionCount++
+    if (whenEnded !== null) this.#whenCorrected.push(whenEnded)
+  }
+
+  /** Says to whom it matters that the corrections have been made, as far as can be known, or have not. Once. */
+  corrected(isDone: boolean): void {
+    for (const ended of this.#whenCorrected.splice(0)) ended(isDone)
   }
 
   /** nowMs: Redis' clock, as far as it is known. */
@@ -112,7 +135,7 @@ export class Call {
     return `[${this.#quotas.length}${rates},${this.#correctionCount}${this.#corrections},${requests}]`
   }
 
-  /** Fills in the standings; only as long as all its requests wait. told: called for each policy; ended: for each request. */
+  /** Fills in the standings; while its requests wait, or are kept (redis-late.ts). told: called for each policy; ended: for each request. */
   read(bytes: Buffer, told: Told, ended: (ask: Ask) => void): void {
     const reply = new Reply(bytes, this.#quotas, this.keys.length, this.#told)
     const { nowMs } = reply

@@ -1,11 +1,14 @@
-// What was used here while Redis was lost, in windows long enough to matter afterwards; Redis learns of it when it is back.
-// Shorter ones heal by themselves.
+// What was used here without Redis, in windows long enough to matter afterwards; Redis learns of it when it is back. Shorter
+// ones heal by themselves.
 
 import type { Quota } from '../quota.ts'
 import type { Mark, Subject, Subjects } from './redis-subjects.ts'
 
 const MAX_DEBTS = 10_000
 const LONG_WINDOW_MS = 60_000
+
+/** False where what is used without Redis is forgotten. */
+export const isLong = ({ rate: { windowMs } }: Quota): boolean => windowMs >= LONG_WINDOW_MS
 
 export interface Debt {
   readonly quota: Quota
@@ -34,9 +37,14 @@ export class Debts {
     return this.#forgiven
   }
 
+  /** Units that Redis is yet to hear of. */
+  of(mark: Mark): number {
+    return this.#debts.get(mark)?.units ?? 0
+  }
+
   /** Beyond the bound, who comes first stays: a flood of strangers must not push out who was known before. */
   owe(quota: Quota, subject: string, units: number, ourMs: number): void {
-    if (quota.rate.windowMs < LONG_WINDOW_MS) return
+    if (!isLong(quota)) return
     const mark = this.#subjects.find(quota, subject)?.findMark(quota) ?? null
     const debt = mark === null ? undefined : this.#debts.get(mark)
     if (debt !== undefined) {
@@ -48,6 +56,15 @@ export class Debts {
     } else {
       this.#forgiven += Math.max(0, units)
     }
+  }
+
+  /** Redis has not heard of one that it was to be told. */
+  oweAgain(debt: Debt): void {
+    const mark = debt.subject.mark(debt.quota)
+    const newer = this.#debts.get(mark)
+    if (newer !== undefined) newer.units += debt.units
+    else if (this.#debts.size < MAX_DEBTS) this.#debts.set(mark, debt)
+    else this.#forgiven += debt.units
   }
 
   forget(mark: Mark): void {

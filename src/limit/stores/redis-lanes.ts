@@ -3,7 +3,7 @@
 // never waits for another.
 //
 // Its promise: each call is answered, or has failed, when the deadline has passed since its first request came; at once
-// where its shard is lost before it is sent. It is never repeated.
+// where its shard is lost before it is sent. It is never repeated. An answer that comes after that is told of as well.
 //
 // Each shard has a clock of its own. One that has not told its time yet is taken to agree with the one that told last.
 //
@@ -11,9 +11,10 @@
 
 import { BucketHistogram } from '../../core/bucket-histogram.ts'
 import { Sweeper, type Wait } from '../../core/deadlines.ts'
-import type { RedisLink, RedisShard } from '../../core/redis.ts'
+import type { RedisLink, RedisScript, RedisShard } from '../../core/redis.ts'
+import { RedisError } from '../../core/redis-reply.ts'
 import type { Quota } from '../quota.ts'
-import { type Ask, Call } from './redis-call.ts'
+import { type Ask, Call, type Unanswered } from './redis-call.ts'
 import { RemoteClock } from './redis-clock.ts'
 import { timeOf } from './redis-reply.ts'
 import type { Subject } from './redis-subjects.ts'
@@ -31,15 +32,16 @@ const WAIT_BOUNDS_SECONDS = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 
 export interface LanesSetup {
   readonly link: RedisLink
-  readonly script: ReturnType<RedisLink['script']>
+  readonly script: RedisScript
   /** Longest wait of a request. */
   readonly deadlineMs: number
   /** Wall clock, epoch milliseconds. */
   readonly clock: () => number
   /** Called once for each call, unless failed() is: all its requests wait for this. */
   readonly answered: (call: Call, reply: Buffer) => void
-  /** isSent: the script may have run, or may yet. */
-  readonly failed: (call: Call, isSent: boolean) => void
+  readonly failed: (call: Call, why: Unanswered) => void
+  /** Called once after failed() with `late`; null: no answer comes any more, though the script may have run. */
+  readonly late: (call: Call, reply: Buffer | null) => void
 }
 
 /** Requests and corrections that go out together. */
@@ -198,11 +200,21 @@ export class Lane {
     callFor(batch, key).ask(ask, (subject) => key === '' || subject.key === key)
   }
 
-  /** Where too many wait, it is left undone. */
-  correct(quota: Quota, subject: Subject, delta: number, chargedAtMs: number): void {
+  /** Where too many wait, it is left undone. whenEnded: called once it has been made, as far as can be known, or has not. */
+  correct(
+    quota: Quota,
+    subject: Subject,
+    delta: number,
+    chargedAtMs: number,
+    whenEnded: ((isDone: boolean) => void) | null = null,
+  ): void {
     const batch = this.#batch()
-    if (batch === null) return
-    callFor(batch, this.#setup.link.isCluster ? subject.key : '').correct(quota, subject, delta, chargedAtMs)
+    if (batch === null) {
+      whenEnded?.(false)
+      return
+    }
+    const key = this.#setup.link.isCluster ? subject.key : ''
+    callFor(batch, key).correct(quota, subject, delta, chargedAtMs, whenEnded)
     batch.corrections++
   }
 
@@ -264,27 +276,52 @@ export class Lane {
       const sentAtMs = Math.floor(this.#setup.clock())
       const nowMs = this.there(sentAtMs)
       let pending = batch.calls.size
-      const settled = (call: Call, reply: Buffer | null): void => {
-        if (reply !== null) this.heard(timeOf(reply), sentAtMs)
-        // Too late: the requests have been decided, and may have ended.
-        if (batch.open.delete(call)) {
-          if (reply === null) this.#setup.failed(call, true)
-          else this.#setup.answered(call, reply)
-          if (batch.open.size === 0) this.#noteWait(batch)
-        }
+      const ended = (): void => {
         if (--pending > 0) return
         if (batch.wait !== null) this.#deadlines.delete(batch.wait)
         this.#inFlight.delete(batch)
         this.#send()
       }
       for (const call of batch.calls.values()) {
-        this.#setup.script(call.keys, [call.message(nowMs)]).then(
-          (reply) => settled(call, reply as Buffer),
-          () => settled(call, null),
+        const answered = (reply: Buffer): void => {
+          this.heard(timeOf(reply), sentAtMs)
+          this.#answered(batch, call, reply)
+        }
+        const late = (...[reply]: readonly unknown[]): void =>
+          reply === undefined ? this.#failed(batch, call, 'lost') : answered(reply as Buffer)
+        this.#setup.script(call.keys, [call.message(nowMs)], late).then(
+          (reply) => {
+            answered(reply as Buffer)
+            ended()
+          },
+          (error: unknown) => {
+            this.#failed(batch, call, whyOf(error))
+            ended()
+          },
         )
       }
     }
     if (this.#inFlight.size === 0) this.#whenSent()
+  }
+
+  #answered(batch: Batch, call: Call, reply: Buffer): void {
+    call.corrected(true)
+    // Its requests have been decided without it, and may have ended.
+    if (!batch.open.delete(call)) this.#setup.late(call, reply)
+    else {
+      this.#setup.answered(call, reply)
+      if (batch.open.size === 0) this.#noteWait(batch)
+    }
+  }
+
+  #failed(batch: Batch, call: Call, why: Unanswered): void {
+    if (why !== 'late') call.corrected(why === 'lost')
+    if (batch.open.delete(call)) {
+      this.#setup.failed(call, why)
+      if (batch.open.size === 0) this.#noteWait(batch)
+    } else if (why !== 'late') {
+      this.#setup.late(call, null)
+    }
   }
 
   #noteWait({ asks, openedAtMs }: Batch): void {
@@ -296,8 +333,19 @@ export class Lane {
     if (batch.open.size > 0) this.#noteWait(batch)
     const failed = [...batch.open]
     batch.open.clear()
-    for (const call of failed) this.#setup.failed(call, batch.isSent)
+    for (const call of failed) {
+      if (!batch.isSent) call.corrected(false)
+      this.#setup.failed(call, batch.isSent ? 'late' : 'unasked')
+    }
   }
+}
+
+/** What is known of a call that has failed. */
+function whyOf(error: unknown): Unanswered {
+  const code = error instanceof RedisError ? error.code : null
+  if (code === 'redis_timeout') return 'late'
+  // Refused, by the server or by the link.
+  return code === 'redis_error' || code === 'redis_overload' ? 'unasked' : 'lost'
 }
 
 function callFor(batch: Batch, key: string): Call {

@@ -5,13 +5,14 @@
 import { blankStanding, type Standing } from '../algorithm.ts'
 import { type Demand, type Quota, shareOf } from '../quota.ts'
 import { createMemoryStore } from './memory.ts'
-import { type Subject, recall } from './redis-subjects.ts'
+import { type Mark, type Subject, recall } from './redis-subjects.ts'
 
 /** When to come back after a refusal because nobody may pass. */
 const CLOSED_MS = 1000
 
 export class Share {
   readonly #counters = createMemoryStore()
+  readonly #untold: (mark: Mark) => number
   /** For the number of instances that was asked for last. */
   readonly #shares = new WeakMap<Quota, { readonly instances: number; readonly quota: Quota }>()
   readonly #quotas: Quota[] = []
@@ -19,6 +20,11 @@ export class Share {
   readonly #costs: number[] = []
   readonly #standing = blankStanding()
   readonly #probe = { quotas: [] as Quota[], subjects: [''], costs: [1], standings: [this.#standing], atMs: [0] }
+
+  /** untold: units used here that are not in what Redis has told. */
+  constructor(untold: (mark: Mark) => number) {
+    this.#untold = untold
+  }
 
   get subjects(): number {
     return this.#counters.subjects
@@ -121,7 +127,9 @@ export class Share {
     mark.isNews = false
     const standing = this.#standing
     recall(mark, quota, 1, nowMs, standing)
-    const inherited = Math.floor((standing.remaining * share.rate.burst) / quota.rate.burst)
+    const part = Math.floor((standing.remaining * share.rate.burst) / quota.rate.burst)
+    // What is on its way there comes out of this part, since all others have theirs.
+    const inherited = Math.max(0, part - this.#untold(mark))
     const probe = this.#probe
     probe.quotas[0] = share
     probe.subjects[0] = subject

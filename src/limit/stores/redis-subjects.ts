@@ -40,6 +40,8 @@ export class Mark {
   ownLater = 0
   /** True where the counters for an outage do not have it yet. */
   isNews = false
+  /** Units used here that Redis has been asked for or told of, and has not answered for: they are not in what it has told. */
+  pending = 0
 
   constructor(quotaId: string) {
     this.quotaId = quotaId

@@ -9,19 +9,21 @@
 // A refusal is remembered for as long as it holds, at most a second: who hammers an empty budget costs one call in that
 // time. It is exact unless somebody gives units back.
 //
-// Nothing is charged twice: no call is repeated, and a call without an answer counts as carried out. After an outage,
-// what was used in long windows is taken from the shared counters as well (redis-debts.ts).
+// Nothing is charged twice: no call is repeated, and a call without an answer counts as carried out. What was used here in
+// long windows is taken from the shared counters as well, within a second or as soon as they are back (redis-debts.ts), and
+// an answer that comes late is not in vain (redis-late.ts).
 //
 // Bounds: as its parts have them.
 
 import type { BucketHistogram } from '../../core/bucket-histogram.ts'
-import type { RedisLink } from '../../core/redis.ts'
+import type { RedisLink, RedisScript } from '../../core/redis.ts'
 import type { Standing } from '../algorithm.ts'
 import type { Demand, Quota, SharedQuotaStore } from '../quota.ts'
 import type { SubjectTag } from '../subject-tag.ts'
-import { Ask, Call } from './redis-call.ts'
+import { Ask, Call, type Told, type Unanswered } from './redis-call.ts'
 import { Debts } from './redis-debts.ts'
 import { type Lane, Lanes } from './redis-lanes.ts'
+import { Late } from './redis-late.ts'
 import { Peers } from './redis-peers.ts'
 import { QUOTA_SCRIPT } from './redis-script.ts'
 import { Share } from './redis-share.ts'
@@ -66,22 +68,27 @@ export interface RedisStore extends SharedQuotaStore {
   close(): Promise<void>
 }
 
+/** Between a use without Redis, where it is there, and the word on that. */
+const PAY_MS = 500
+
 export const createRedisStore = (setup: RedisStoreSetup): RedisStore => new SharedCounters(setup)
 
 class SharedCounters implements RedisStore {
   readonly #link: RedisLink
-  readonly #script: ReturnType<RedisLink['script']>
+  readonly #script: RedisScript
   readonly #clock: () => number
   readonly #lanes: Lanes
   readonly #peers: Peers
   readonly #subjects: Subjects
   readonly #debts: Debts
-  readonly #share = new Share()
+  readonly #share: Share
+  readonly #late: Late
   readonly #unlisten: () => void
   // Of the demand at hand, by its indexes: whom it is about, as far as known; who would be asked; what is decided here.
   readonly #known: (Subject | null)[] = []
   readonly #lane: (Lane | null)[] = []
   readonly #isHere: boolean[] = []
+  #payTimer: NodeJS.Timeout | undefined
   #isClosed = false
 
   constructor(setup: RedisStoreSetup) {
@@ -95,7 +102,12 @@ class SharedCounters implements RedisStore {
       deadlineMs,
       clock,
       answered: (call, reply) => call.read(reply, this.#told, this.#ended),
-      failed: (call, isSent) => this.#fail(call, isSent),
+      failed: (call, why) => this.#fail(call, why),
+      late: (call, reply) => {
+        if (reply === null) call.fail((ask, i) => this.#late.lost(ask, i), noOp)
+        else call.read(reply, this.#toldLate, noOp)
+        this.#late.toldAll()
+      },
     })
     this.#peers = new Peers({
       link,
@@ -107,6 +119,14 @@ class SharedCounters implements RedisStore {
     })
     this.#subjects = new Subjects(namespace, tagOf)
     this.#debts = new Debts(this.#subjects)
+    this.#share = new Share((mark) => mark.pending + this.#debts.of(mark))
+    this.#late = new Late({
+      share: this.#share,
+      instances: () => this.#peers.count,
+      nowThere: (subject) => this.#lanes.of(subject).there(this.#ourNow()),
+      owe: (quota, subject, units) => this.#owe(quota, subject, units, this.#ourNow()),
+      giveBack: (ask, i) => this.#giveBack(ask, i),
+    })
     this.#unlisten = link.onChange(() => void this.#follow())
   }
 
@@ -243,7 +263,7 @@ class SharedCounters implements RedisStore {
     }
     const nowMs = (lane ?? this.#lanes).there(ourMs)
     this.#share.settle(quota, subject, delta, { chargedAtMs, nowMs, instances: this.#peers.count })
-    this.#debts.owe(quota, subject, delta, ourMs)
+    this.#owe(quota, subject, delta, ourMs)
   }
 
   async reset(quota: Quota, subject: string, ourMs: number): Promise<void> {
@@ -266,6 +286,8 @@ class SharedCounters implements RedisStore {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#unlisten()
+    clearTimeout(this.#payTimer)
+    this.#payDebts()
     await this.#lanes.close()
     await this.#peers.close()
   }
@@ -362,8 +384,24 @@ class SharedCounters implements RedisStore {
     for (let i = from; i < to; i++) {
       const subject = subjects[i] as string | null
       if (subject === null || !(standings[i] as Standing).admitted) continue
-      this.#debts.owe(quotas[i] as Quota, subject, sign * (costs[i] as number), ourMs)
+      this.#owe(quotas[i] as Quota, subject, sign * (costs[i] as number), ourMs)
     }
+  }
+
+  #owe(quota: Quota, subject: string, units: number, ourMs: number): void {
+    this.#debts.owe(quota, subject, units, ourMs)
+    if (this.#debts.size > 0) this.#paySoon()
+  }
+
+  /** Also without an outage: single requests are decided here when many come at once, or an answer is late. */
+  #paySoon(): void {
+    if (this.#isClosed) return
+    this.#payTimer ??= setTimeout(() => {
+      this.#payTimer = undefined
+      this.#payDebts()
+      // Where Redis is lost, its return is heard of.
+      if (this.#debts.size > 0 && this.#lanes.areUsable) this.#paySoon()
+    }, PAY_MS).unref()
   }
 
   #ask(ask: Ask): void {
@@ -380,16 +418,21 @@ class SharedCounters implements RedisStore {
     }
   }
 
-  readonly #told = (ask: Ask, i: number, charged: boolean, nowMs: number, born: number): void => {
+  readonly #told: Told = (ask, i, charged, nowMs, born) => {
     const quota = ask.demand.quotas[i] as Quota
     const cost = ask.demand.costs[i] as number
     const standing = ask.demand.standings[i] as Standing
     const subject = ask.subjects[i] as Subject
     const mark = subject.mark(quota)
     mark.learn(quota, cost, standing, nowMs)
-    if (this.#link.isCluster) ask.outcomes[i] = charged ? 'charged' : 'told'
+    if (this.#link.isCluster || ask.isFailed) ask.outcomes[i] = charged ? 'charged' : 'told'
     if (charged && quota.rate.calendar !== null)
       this.#count({ quota, subject, mark, cost, endMs: nowMs + standing.nextMs, born })
+  }
+
+  readonly #toldLate: Told = (ask, i, charged, nowMs, born) => {
+    this.#told(ask, i, charged, nowMs, born)
+    this.#late.told(ask, i, charged)
   }
 
   /** Counts what this instance has charged in the calendar's window. In an entry that was born anew since then, Redis has
@@ -407,10 +450,10 @@ class SharedCounters implements RedisStore {
     mark.ownBorn = born
   }
 
-  #fail(call: Call, isSent: boolean): void {
+  #fail(call: Call, why: Unanswered): void {
     call.fail((ask, i) => {
       ask.isFailed = true
-      ask.outcomes[i] = isSent ? 'lost' : 'unasked'
+      ask.outcomes[i] = why
     }, this.#ended)
   }
 
@@ -418,13 +461,14 @@ class SharedCounters implements RedisStore {
     if (--ask.pending > 0) return
     if (ask.isFailed) ask.isAdmitted = ask.isDecidedHere && this.#decideRest(ask)
     if (!ask.isAdmitted) this.#takeBack(ask)
+    if (ask.isFailed) this.#late.expect(ask)
     ask.answer(ask.isAdmitted)
   }
 
   /** Decides here what Redis has not answered. */
   #decideRest({ demand, subjects, outcomes, isAdmitted }: Ask): boolean {
     const ourMs = this.#ourNow()
-    const rest = partOf(demand, (i) => outcomes[i] === 'lost' || outcomes[i] === 'unasked')
+    const rest = partOf(demand, (i) => outcomes[i] !== 'charged' && outcomes[i] !== 'told')
     const nowMs = this.#timeFor(rest, subjects, ourMs)
     if (!isAdmitted) {
       this.#share.peek(rest, subjects, this.#peers.count, nowMs)
@@ -440,23 +484,27 @@ class SharedCounters implements RedisStore {
   }
 
   /** Gives back what has been charged of a request that another policy refuses. */
-  #takeBack({ demand, subjects, outcomes, chargedHere }: Ask): void {
-    for (const [index, outcome] of outcomes.entries()) {
-      if (outcome !== 'charged') continue
-      const quota = demand.quotas[index] as Quota
-      const cost = demand.costs[index] as number
-      const subject = subjects[index] as Subject
-      const standing = demand.standings[index] as Standing
-      const mark = subject.mark(quota)
-      mark.own = Math.max(0, mark.own - cost)
-      standing.remaining = mark.remaining = Math.min(quota.rate.burst, standing.remaining + cost)
-      this.#lanes.of(subject).correct(quota, subject, -cost, demand.atMs[index] as number)
-    }
+  #takeBack(ask: Ask): void {
+    const { subjects, outcomes, chargedHere } = ask
+    for (const [index, outcome] of outcomes.entries()) if (outcome === 'charged') this.#giveBack(ask, index)
     if (chargedHere === null) return
     const ourMs = this.#ourNow()
     this.#oweCosts(chargedHere, -1, ourMs)
     const nowMs = this.#timeFor(chargedHere, subjects, ourMs)
     this.#share.takeBack(chargedHere, subjects, this.#peers.count, nowMs)
+  }
+
+  #giveBack({ demand, subjects }: Ask, index: number): void {
+    const quota = demand.quotas[index] as Quota
+    const cost = demand.costs[index] as number
+    const subject = subjects[index] as Subject
+    const standing = demand.standings[index] as Standing
+    const mark = subject.mark(quota)
+    mark.own = Math.max(0, mark.own - cost)
+    standing.remaining = Math.min(quota.rate.burst, standing.remaining + cost)
+    mark.remaining = Math.min(quota.rate.burst, mark.remaining + cost)
+    mark.refusedUntilMs = 0
+    this.#lanes.of(subject).correct(quota, subject, -cost, demand.atMs[index] as number)
   }
 
   /** Which shards there are, or which of them are up, has changed. */
@@ -468,18 +516,27 @@ class SharedCounters implements RedisStore {
     this.#payDebts()
   }
 
-  /** Tells Redis what was used while it was lost. */
+  /** Tells Redis what was used without it. */
   #payDebts(): void {
     const ourMs = this.#ourNow()
-    this.#debts.settle(({ quota, subject, units, atOurMs }) => {
+    this.#debts.settle((debt) => {
+      const { quota, subject, units, atOurMs } = debt
       const lane = this.#lanes.of(subject)
-      if (!lane.isUsable) return false
+      if (!lane.hasRoom) return false
       const { calendar, windowMs } = quota.rate
       const [nowMs, atMs] = [lane.there(ourMs), lane.there(atOurMs)]
       const isOver = calendar === null ? nowMs - atMs > windowMs : calendar.startMs(nowMs) > atMs
       if (isOver || units === 0) return true
-      subject.mark(quota).ownLater += units
-      lane.correct(quota, subject, units, nowMs)
+      const mark = subject.mark(quota)
+      mark.ownLater += units
+      mark.pending += units
+      lane.correct(quota, subject, units, nowMs, (isDone) => {
+        mark.pending -= units
+        if (isDone) return
+        mark.ownLater -= units
+        this.#debts.oweAgain(debt)
+        this.#paySoon()
+      })
       return true
     })
   }

@@ -135,6 +135,32 @@ describeWithRedis('instances that share counters in a Redis Cluster with trouble
     expect(await first.left(wide, keptName)).toBe(1000 - 5)
   })
 
+  it('count once what a master that hangs answers late, and give back what was refused', async () => {
+    const cluster = opened(await startRedisCluster())
+    const first = await start(cluster.url, { deadlineMs: 25, linkDeadlineMs: 60_000 })
+    await start(cluster.url)
+    await until(() => first.store.instances === 2, 'both to know of the other')
+    const [victim] = cluster.nodes as [RedisServer]
+    victim.pause()
+    const probe = byUser('probe', 1000)
+    const sourceOf = async (name: string) => {
+      const demand = demandOf([probe], [name])
+      await first.ask(demand)
+      return sources(demand)[0]
+    }
+    const names = await Promise.all(Array.from({ length: 40 }, async (_, i) => [`s-${i}`, await sourceOf(`s-${i}`)]))
+    const [hung = ''] = names.find(([, source]) => source === 'share') ?? []
+    const [kept = ''] = names.find(([, source]) => source === 'redis') ?? []
+    const [narrow, wide] = [byUser('narrow-late', 4), byUser('wide-late', 1000)]
+    const asked = Array.from({ length: 6 }, () => first.ask(demandOf([narrow, wide], [hung, kept])))
+    // Half of four; the master will charge all four.
+    expect(await count(asked)).toBe(2)
+    victim.resume()
+    await until(async () => (await first.left(narrow, hung)) === 2, 'what was refused to be given back')
+    await until(async () => (await first.left(wide, kept)) === 998, 'what was refused to be given back')
+    expect(first.store.owed).toBe(0)
+  })
+
   it('wait no longer than the deadline for a master that hangs, and not at all for the others', async () => {
     const cluster = opened(await startRedisCluster())
     const instances = await startTwo(cluster.url, 200)

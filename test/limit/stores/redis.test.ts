@@ -366,6 +366,19 @@ describeWithRedis('instances that share counters', () => {
     expect(admitted(await Promise.all(verdicts.map(async (verdict) => verdict)))).toBe(10_000)
   })
 
+  it('tell Redis soon what they have decided without it, though it was there', async () => {
+    const [first, second] = (await startSome(2)) as [Instance, Instance]
+    const quota = hour(100_000)
+    const charge = (count: number) => Array.from({ length: count }, () => first.charge(demandOf([quota], ['x'])))
+    const verdicts = charge(10_000)
+    expect(verdicts.filter((verdict) => verdict === true).length).toBeGreaterThan(5000)
+    await until(async () => (await second.left(quota, 'x')) === 90_000, 'what was used to be told')
+    expect(first.store.owed).toBe(0)
+    for (const verdict of charge(10_000)) await verdict
+    await first.store.close()
+    expect(await second.left(quota, 'x')).toBe(80_000)
+  })
+
   it('stay exact when scripts are flushed', async () => {
     const instances = await startSome(2)
     const asking = hammer(instances, 1000, ({ take }) => take(day(1000), 'x'))
@@ -478,6 +491,63 @@ describeWithRedis('instances that share counters', () => {
     await until(async () => (await redis.ask('GET', 'nothing')) === '', 'Redis to be back')
     await instance.left(day(1000), 'x')
     expect(new Set(demands.map(({ standings }) => standings[0]?.source))).toEqual(new Set(['share']))
+  })
+
+  /** One whose way to Redis can be held up, without its connection taking note, and one who sees what is there. */
+  async function startHeld() {
+    const relay = opened(await startRelay(redis.port))
+    const held = await start(relay.url, { deadlineMs: 25, linkDeadlineMs: 60_000 })
+    const other = await start(redis.url)
+    await until(() => held.store.instances === 2, 'both to know of the other')
+    return { relay, held, other }
+  }
+
+  it('learn from an answer that comes late that nothing is left', async () => {
+    const { relay, held, other } = await startHeld()
+    const quota = hour(20)
+    expect(await held.take(quota, 'x')).toBe(true)
+    expect(await other.take(quota, 'x', 19)).toBe(true)
+    relay.stall()
+    // By what it knows, it has nine.
+    expect(await held.take(quota, 'x')).toBe(true)
+    relay.release()
+    const { standings, ...rest } = demandOf([quota], ['x'])
+    await until(() => {
+      held.store.peek({ ...rest, standings }, held.clock())
+      return standings[0]?.admitted === false
+    }, 'the answer')
+    relay.stall()
+    expect(held.charge(demandOf([quota], ['x']))).toBe(false)
+    await until(() => held.store.owed === 1, 'what was used on top to be noted')
+  })
+
+  it('count once what was decided here and charged later, and give back what was refused here', async () => {
+    const { relay, held, other } = await startHeld()
+    const quota = hour(10)
+    expect(await held.take(quota, 'x')).toBe(true)
+    const askAll = () => Promise.all(Array.from({ length: 12 }, () => held.take(quota, 'x')))
+    relay.stall()
+    // Half of nine. All twelve are on their way to Redis, which will charge nine.
+    expect(admitted(await askAll())).toBe(4)
+    relay.release()
+    await until(async () => (await other.left(quota, 'x')) === 5, 'what was refused to be given back')
+    relay.stall()
+    // Half of five: what Redis has charged is not counted here as well.
+    expect(admitted(await askAll())).toBe(2)
+    relay.release()
+    await until(async () => (await other.left(quota, 'x')) === 3, 'what was refused to be given back')
+    expect(held.store.owed).toBe(0)
+  })
+
+  it('give back units that were to be given out, and for which Redis answered late', async () => {
+    const { relay, held, other } = await startHeld()
+    for (const quota of [hour(100), day(100), quotaOf('slow', { limit: 1, window: '1h', burst: 100 })]) {
+      relay.stall()
+      expect(await held.store.take(quota, 'x', 60, blankStanding())).toBeNull()
+      relay.release()
+      await until(async () => (await redis.ask('DBSIZE')) !== '0', 'the charge')
+      await until(async () => (await other.left(quota, 'x')) === 100, 'the units to be back')
+    }
   })
 
   it('put back what Redis has lost of a quota of the calendar, once', async () => {
