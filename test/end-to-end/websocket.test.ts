@@ -2,10 +2,13 @@
 // however a socket ends, nothing of it stays.
 
 import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Socket } from 'node:net'
+import tls from 'node:tls'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { WebSocket } from 'ws'
+import { createCertificate } from '../support/certificate.ts'
 import { converse, request } from '../support/client.ts'
 import { holdTime } from '../support/clock.ts'
 import { type EdgeOptions, openConnections, startGatewayBefore } from '../support/edge.ts'
@@ -182,9 +185,15 @@ describe('the handshake', () => {
   })
 
   it('may come in pieces, and on a connection that has been used', async () => {
-    const { gateway } = await setUp()
-    const client = await converse(gateway.port, 'GET /plain HTTP/1.1\r\nHost: a.test\r\n\r\n')
-    await client.expect(/no handshake$/)
+    const origin = await startSocketOrigin()
+    const gateway = await gatewayTo(origin.url, { routes: [...ROUTES, '{path: /kept, cache: {ttl: 1h}}'] })
+    const client = await converse(gateway.port)
+    // By either lane.
+    for (const [i, path] of ['/plain', '/kept', '/kept', '/plain', '/kept'].entries()) {
+      client.send(`GET ${path} HTTP/1.1\r\nHost: a.test\r\n\r\n`)
+      await until(() => client.received.split('no handshake').length === i + 2, 'the answer')
+    }
+    expect(metric(gateway, 'weirgate_fast_answers_total')).toBe(2)
     const bytes = handshake()
     for (const piece of [bytes.slice(0, 9), bytes.slice(9, -3), bytes.slice(-3, -1), bytes.slice(-1)]) {
       await client.flush(piece)
@@ -232,6 +241,22 @@ describe('the handshake', () => {
     const origin = await startSocketOrigin()
     const gateway = await gatewayTo(`http://127.0.0.1:${await closedPort()}, ${origin.url}`)
     for (let i = 0; i < 2; i++) expect(await (await openSocket(`${gateway.url}/ws/x`)).ask('hi')).toBe('hi')
+  })
+
+  it('goes to a backend by TLS, under its own name', async () => {
+    const certificate = createCertificate(['localhost'])
+    const before = tls.getCACertificates('default')
+    tls.setDefaultCACertificates([...before, certificate.cert])
+    onTestFinished(() => tls.setDefaultCACertificates(before))
+    const origin = await startSocketOrigin({}, { certificate })
+    const gateway = await gatewayTo(origin.url)
+    const client = await openSocket(`${gateway.url}/ws/x`)
+    const text = 'secret '.repeat(100_000)
+    expect(await client.ask(text)).toBe(text)
+    expect(origin.seen[0]?.headers.host).toBe(`localhost:${origin.port}`)
+    const drained = gateway.gateway.drain()
+    expect(await client.closed()).toBe(1001)
+    await drained
   })
 
   it('takes no place of a request once it is answered', async () => {
@@ -573,10 +598,14 @@ routes: [{path: /ws, upstream: app, websocket: true, limits: [slots]}]
     const endMs = performance.now() + 10_000
     while ((await sockets()) !== count) if (performance.now() > endMs) throw new Error(`not ${count} sockets`)
   }
+  /** Sockets that the process has open, by the system. */
+  const handles = (): number => (process.platform === 'linux' ? readdirSync(`/proc/${gateway.pid}/fd`).length : 0)
   const open = () => Promise.all(Array.from({ length: 200 }, () => openSocket(`${gateway.url}/ws`)))
   const talk = (clients: readonly { ask(text: string): Promise<string> }[]) =>
     Promise.all(clients.map((client, i) => client.ask(`${i};`)))
 
+  await settled(0)
+  const handlesBefore = handles()
   const first = await open()
   await talk(first)
   await settled(200)
@@ -590,6 +619,7 @@ routes: [{path: /ws, upstream: app, websocket: true, limits: [slots]}]
   expect(new Set(await Promise.all(first.slice(100).map((client) => client.closed())))).toEqual(new Set([1006]))
   await settled(0)
   await expect(openSocket(`${gateway.url}/ws`)).rejects.toThrow('502')
+  await until(() => handles() <= handlesBefore, 'as many handles as before')
   const again = await startSocketOrigin({}, { port: origin.port })
 
   const second = await open()

@@ -1,8 +1,10 @@
 // WebSockets at both ends: a backend that takes them, and clients that keep what they were told.
 
 import http from 'node:http'
+import https from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { onTestFinished } from 'vitest'
+import type { Certificate } from './certificate.ts'
 import { until } from './gateway.ts'
 import { WebSocket, type ServerOptions, WebSocketServer } from 'ws'
 
@@ -21,15 +23,16 @@ export interface SocketOrigin {
   close(): Promise<void>
 }
 
-/** Answers each message with the same, until the test ends. port: 0 for any. */
+/** Answers each message with the same, until the test ends. port: 0 for any. certificate: it is reached by TLS, as localhost. */
 export async function startSocketOrigin(
   options: Omit<ServerOptions, 'server'> = {},
-  { port = 0, plain = null as http.RequestListener | null } = {},
+  { port = 0, plain, certificate }: { port?: number; plain?: http.RequestListener; certificate?: Certificate } = {},
 ): Promise<SocketOrigin> {
   const sockets = new Set<Socket>()
   const seen: http.IncomingMessage[] = []
   const closeCodes: number[] = []
-  const httpServer = http.createServer(plain ?? ((_request, response) => response.end('no handshake')))
+  const answer = plain ?? ((_request, response: http.ServerResponse) => response.end('no handshake'))
+  const httpServer = certificate === undefined ? http.createServer(answer) : https.createServer(certificate, answer)
   httpServer.on('connection', (socket) => {
     sockets.add(socket)
     socket.on('close', () => sockets.delete(socket))
@@ -55,7 +58,7 @@ export async function startSocketOrigin(
   onTestFinished(close)
   const address = httpServer.address() as AddressInfo
   return {
-    url: `http://127.0.0.1:${address.port}`,
+    url: certificate === undefined ? `http://127.0.0.1:${address.port}` : `https://localhost:${address.port}`,
     port: address.port,
     server,
     seen,
