@@ -179,9 +179,9 @@ export function createGateway(setup: GatewaySetup): Gateway {
     // Its own for each instance: two gateways in a row are no loop.
     viaToken: `weirgate-${token}`,
     health: () => healthReply(health()),
-    tellTarget({ isOut, why: reason, ...named }) {
-      if (isOut) log.warn({ ...named, reason }, 'Upstream target is out')
-      else log.info(named, 'Upstream target is back')
+    tellTarget({ event, why: reason, ...named }) {
+      const isBad = event === 'out' || event === 'open'
+      log[isBad ? 'warn' : 'info']({ ...named, reason }, TARGET_NEWS[event])
     },
   }
 
@@ -364,8 +364,15 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
 const formatIssues = (issues: readonly ConfigIssue[]): string => issues.map(formatIssue).join('\n')
 
+const TARGET_NEWS = {
+  out: 'Upstream target is out',
+  back: 'Upstream target is back',
+  open: 'Upstream breaker is open',
+  closed: 'Upstream breaker is closed',
+} as const
+
 function stateOf({ targets }: UpstreamRow): HealthReport['upstreams'][string] {
-  const isOut = targets.map(({ state }) => state === 'out')
+  const isOut = targets.map(({ state, breaker }) => state === 'out' || breaker === 'open')
   return isOut.every(Boolean) ? 'down' : isOut.some(Boolean) ? 'degraded' : 'ok'
 }
 

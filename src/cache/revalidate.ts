@@ -55,9 +55,11 @@ const ERRORS: ReadonlySet<number> = new Set([500, 502, 503, 504])
 /** True when a stale response is better than an answer with this status. */
 export const isErrorStatus = (status: number): boolean => ERRORS.has(status)
 
-/** True when a stale response is better than this failure: the upstream's, or that too many wait for it. */
+/** True when a stale response is better than this failure: the upstream's, or that it is not to be asked for its own sake. */
 export const isOutage = (error: unknown): boolean =>
-  error instanceof GatewayError && (error.kind.source === 'upstream' || error.code === 'saturated')
+  error instanceof GatewayError && (error.kind.source === 'upstream' || SPARED.has(error.code))
+
+const SPARED: ReadonlySet<string> = new Set(['saturated', 'breaker_open'])
 
 /** How long the origin asks to be left alone (RFC 9110 §10.2.3), milliseconds from now; 0 where it does not. */
 export function retryAfterMs(headers: HeaderList, nowMs: number): number {

@@ -7,7 +7,7 @@ export interface HealthReport {
   readonly status: 'ok' | 'degraded' | 'draining'
   /** partly: of a Redis Cluster some masters are lost. */
   readonly redis: 'ok' | 'partly' | 'down' | 'off'
-  /** degraded: some of its targets are out; down: all. */
+  /** degraded: some of its targets are out, or their breaker is open; down: all. */
   readonly upstreams: Readonly<Record<string, 'ok' | 'degraded' | 'down'>>
   readonly config: { readonly loaded_at: string; readonly error: string | null }
   readonly version: string
@@ -35,6 +35,8 @@ export interface UpstreamRow {
     readonly weight: number
     /** out: it gets no requests; starting: it was out, and gets fewer than its share. */
     readonly state: 'up' | 'starting' | 'out'
+    /** Null where it has none. Open: it gets no requests; half-open: one at a time. */
+    readonly breaker: 'closed' | 'open' | 'half-open' | null
     /** How often it went out. */
     readonly exits: number
     readonly open_connections: number

@@ -125,6 +125,22 @@ export function count(range: { min: number; max: number }) {
   })
 }
 
+/** A part of a whole: above 0, up to 1. */
+export function fraction() {
+  const json = {
+    anyOf: [
+      { type: 'number', exclusiveMinimum: 0, maximum: 1 },
+      { type: 'string', pattern: String.raw`^(0?\.\d+|1(\.0+)?)$|${ENV}` },
+    ],
+  }
+  return scalar('a number above 0, up to 1', json, (value) => {
+    const number = typeof value === 'string' && /^(?:0?\.\d+|1(?:\.0+)?)$/.test(value) ? Number(value) : value
+    if (typeof number === 'number' && number > 0 && number <= 1) return number
+    const percent = typeof number === 'string' ? /^(\d+)%$/.exec(number) : null
+    return refuse(percent === null ? null : `write ${Number(percent[1]) / 100}`)
+  })
+}
+
 /** true or false. */
 export function flag() {
   const json = { anyOf: [{ type: 'boolean' }, { type: 'string', pattern: `^(true|false)$|${ENV}` }] }

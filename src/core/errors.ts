@@ -42,6 +42,7 @@ export const ERRORS = {
   upstream_reset: kind(502, 'Upstream Broke the Connection', 'upstream'),
   upstream_invalid: kind(502, 'Upstream Sent an Invalid Answer', 'upstream'),
   upstream_failing: kind(503, 'Upstream Is Failing', 'upstream'),
+  breaker_open: kind(503, 'Upstream Breaker Is Open', 'gateway'),
   saturated: kind(503, 'Too Many Requests in Flight', 'gateway'),
   limits_unavailable: kind(503, 'Limits Unavailable', 'gateway'),
   draining: kind(503, 'Shutting Down', 'gateway', true),

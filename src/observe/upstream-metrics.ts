@@ -46,6 +46,12 @@ export function addUpstreamMetrics(registry: Registry, { upstreams }: UpstreamSo
     'Requests that wait for a free connection to a target.',
     ({ queued }) => queued,
   )
+  perTarget(
+    'gauge',
+    'weirgate_upstream_breaker_open',
+    '1 while the breaker of a target is open, 0.5 while it lets one request at a time go, else 0.',
+    ({ breaker }) => (breaker === null ? 0 : OPEN[breaker]),
+  )
   registry.readings(
     'counter',
     'weirgate_upstream_retries_total',
@@ -54,3 +60,5 @@ export function addUpstreamMetrics(registry: Registry, { upstreams }: UpstreamSo
     () => upstreams().map(({ upstream, retries }) => [[upstream], retries] as const),
   )
 }
+
+const OPEN = { closed: 0, 'half-open': 0.5, open: 1 } as const

@@ -49,8 +49,8 @@ export function compilePools(
   const pools = new Map<string, PlannedPool>()
   for (const [name, options] of Object.entries(config.upstreams)) {
     const { connectMs } = resolveTimeouts(options.timeouts)
-    const { targets, balance, connections, connectionLifetime, health } = options
-    const madeFrom = JSON.stringify([targets, balance, connections, connectionLifetime, health, connectMs])
+    const { targets, balance, connections, connectionLifetime, health, breaker } = options
+    const madeFrom = JSON.stringify([targets, balance, connections, connectionLifetime, health, breaker, connectMs])
     const running = previous?.get(name)
     if (running?.madeFrom === madeFrom) pools.set(name, running)
     else {

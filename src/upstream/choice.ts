@@ -14,25 +14,33 @@ export interface Candidate {
   readonly isOut: boolean
   /** Of its weight, from 0 to 1; 0 while it is out. nowMs: performance.now(). */
   share(nowMs: number): number
+  /** False while its breaker lets no request go. */
+  mayTake(nowMs: number): boolean
+  /** A request goes. */
+  take(nowMs: number): void
 }
 
-/** The target for a request; see UpstreamPool. T: what others know of it. */
+/** The target for a request; see UpstreamPool. T: what others know of it. hasBreakers: they may refuse. */
 export function compileChoice<T, C extends T & Candidate>(
   targets: readonly C[],
   balance: Balance,
-): (tried: readonly T[], hash: number | null) => C {
+  hasBreakers: boolean,
+): (tried: readonly T[], hash: number | null) => C | null {
   const [only] = targets
-  if (only !== undefined && targets.length === 1) return () => only
+  if (only !== undefined && targets.length === 1) {
+    if (!hasBreakers) return () => only
+    return () => taken(only.mayTake(performance.now()) ? only : null)
+  }
   const rule = compileRule(targets, balance)
   const standing: Standing = { weights: new Float64Array(targets.length), loads: new Float64Array(targets.length) }
 
-  /** False where nobody is left. */
-  function weigh(tried: readonly T[], nowMs: number | null): boolean {
+  /** False where nobody is left. heedsHealth: of those alone that are not out. */
+  function weigh(tried: readonly T[], nowMs: number, heedsHealth: boolean): boolean {
     let isAny = false
     let i = 0
     for (const target of targets) {
-      const isLeft = tried.length === 0 || !tried.includes(target)
-      const weight = isLeft ? target.weight * (nowMs === null ? 1 : target.share(nowMs)) : 0
+      const isLeft = (tried.length === 0 || !tried.includes(target)) && (!hasBreakers || target.mayTake(nowMs))
+      const weight = isLeft ? target.weight * (heedsHealth ? target.share(nowMs) : 1) : 0
       isAny ||= weight > 0
       standing.weights[i] = weight
       standing.loads[i] = target.load
@@ -48,13 +56,22 @@ export function compileChoice<T, C extends T & Candidate>(
   }
 
   return (tried, hash) => {
-    // Where all have been tried, all may be again.
-    const passed = tried.length === 0 || targets.some((target) => !tried.includes(target)) ? tried : []
-    // Better one that is out than none.
-    if (isPanic() || !weigh(passed, performance.now())) weigh(passed, null)
+    const nowMs = performance.now()
+    // Better one that is out than none; where all have been tried, all may be again.
+    const isAny =
+      (!isPanic() && weigh(tried, nowMs, true)) ||
+      weigh(tried, nowMs, false) ||
+      (tried.length > 0 && weigh([], nowMs, false))
+    if (!isAny) return null
     const after = tried.length === 0 ? -1 : targets.indexOf(tried.at(-1) as C)
-    return targets[rule.choose(standing, hash, after)] as C
+    const chosen = targets[rule.choose(standing, hash, after)] as C
+    return hasBreakers ? taken(chosen) : chosen
   }
+}
+
+function taken<C extends Candidate>(target: C | null): C | null {
+  target?.take(performance.now())
+  return target
 }
 
 function compileRule(targets: readonly Candidate[], { rule }: Balance): Rule {

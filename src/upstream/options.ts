@@ -1,7 +1,7 @@
 // What YAML may say of an upstream, and of what a route changes on the way there and back.
 
 import { z } from 'zod'
-import { count, decoded, duration, later, text, word } from '../core/decode.ts'
+import { count, decoded, duration, fraction, later, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
 import { HOP_BY_HOP, isFieldValue, isToken } from '../http/headers.ts'
 import { normalizeTarget } from '../http/target.ts'
@@ -113,6 +113,23 @@ export const healthOptions = z.strictObject({
 
 export type HealthOptions = z.output<typeof healthOptions>
 
+export const breakerOptions = z.strictObject({
+  failureRate: fraction()
+    .prefault(0.5)
+    .describe('of the requests within the window: no answer, or one with a status from 500; then it opens'),
+  window: duration({ minMs: 100 }).prefault('10s').describe('how far back requests count'),
+  minRequests: count({ min: 1, max: 1_000_000 })
+    .prefault(20)
+    .describe('requests within the window below which it does not open'),
+  cooldown: duration({ minMs: 10 })
+    .prefault('5s')
+    .describe(
+      'how long it stays open; then one request at a time shows whether it may close, which takes two good ones',
+    ),
+})
+
+export type BreakerOptions = z.output<typeof breakerOptions>
+
 export const upstreamOptions = z.strictObject({
   targets: z.array(target).min(1).max(256).describe('the backends, all of which can answer every request'),
   balance: balance()
@@ -138,7 +155,11 @@ export const upstreamOptions = z.strictObject({
   health: healthOptions
     .prefault({})
     .describe('when a target is out and gets no requests; where more than half of the targets are out, all get them'),
-  breaker: later(),
+  breaker: breakerOptions
+    .optional()
+    .describe(
+      'one per target: while it is open, the target gets no requests; where all are open, clients get a 503 at once, or what is stored. Default: none',
+    ),
   concurrency: later(),
 })
 

@@ -13,7 +13,7 @@ import { type Connect, compileConnect } from './connect.ts'
 import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
 import type { UpstreamOptions } from './options.ts'
 import { RetryBudget } from './retry-budget.ts'
-import { TargetWatch } from './target-watch.ts'
+import { type TargetEvent, TargetWatch } from './target-watch.ts'
 
 /** Requests that may wait for a free connection of one target; more are refused as saturated. */
 export const MAX_WAITING = 1024
@@ -71,11 +71,10 @@ export interface Target {
   failed(error: GatewayError): void
 }
 
-/** A target is out, or back. */
 export interface TargetNews {
   readonly upstream: string
   readonly target: string
-  readonly isOut: boolean
+  readonly event: TargetEvent
   readonly why: string
 }
 
@@ -91,9 +90,11 @@ export interface PoolSetup {
 export interface UpstreamPool {
   readonly name: string
   /** The target for a request. tried: those that have failed it, the last one at the end; it meets another where there is
-   *  one. hash: of the key by which it keeps to a target, null where it has none. */
-  next(tried: readonly Target[], hash: number | null): Target
-  /** True where there is a target that is not among these. */
+   *  one. hash: of the key by which it keeps to a target, null where it has none. Null: no breaker lets a request go. */
+  next(tried: readonly Target[], hash: number | null): Target | null
+  /** Milliseconds until one does. */
+  waitMs(): number
+  /** True where there is a target that is not among these, and may be asked. */
   hasOther(tried: readonly Target[]): boolean
   /** The same of targets that are not out. */
   hasWell(tried: readonly Target[]): boolean
@@ -115,9 +116,10 @@ export function createPool(setup: PoolSetup): UpstreamPool {
     name,
     budget: new RetryBudget(),
     countRetry: () => void retries++,
-    next: compileChoice<Target, PooledTarget>(targets, options.balance),
-    hasOther: (tried) => targets.some((target) => !tried.includes(target)),
-    hasWell: (tried) => targets.some((target) => !target.isOut && !tried.includes(target)),
+    next: compileChoice<Target, PooledTarget>(targets, options.balance, options.breaker !== undefined),
+    waitMs: () => Math.min(...targets.map((target) => target.waitMs(performance.now()))),
+    hasOther: (tried) => mayBeAsked(targets, tried).length > 0,
+    hasWell: (tried) => mayBeAsked(targets, tried).some(({ isOut }) => !isOut),
     status: () => ({ upstream: name, retries, targets: targets.map((target) => target.status()) }),
     async close() {
       await Promise.all(targets.map((target) => target.close()))
@@ -126,6 +128,11 @@ export function createPool(setup: PoolSetup): UpstreamPool {
       for (const target of targets) target.destroy()
     },
   }
+}
+
+function mayBeAsked(targets: readonly PooledTarget[], tried: readonly Target[]): readonly PooledTarget[] {
+  const nowMs = performance.now()
+  return targets.filter((target) => !tried.includes(target) && target.mayTake(nowMs))
 }
 
 class PooledTarget implements Target, Candidate, ConnectionOwner {
@@ -159,9 +166,10 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
       origin,
       connect: this.#connect,
       alarms: this.alarms,
-      options: options.health,
+      health: options.health,
+      breaker: options.breaker,
       isOut: out.has(origin.origin),
-      onChange: (isOut, why) => tell({ upstream: name, target: origin.origin, isOut, why }),
+      tell: (event, why) => tell({ upstream: name, target: origin.origin, event, why }),
     })
   }
 
@@ -172,6 +180,18 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
   /** Of its weight. */
   share(nowMs: number): number {
     return this.#watch.share(nowMs)
+  }
+
+  mayTake(nowMs: number): boolean {
+    return this.#watch.mayTake(nowMs)
+  }
+
+  take(nowMs: number): void {
+    this.#watch.take(nowMs)
+  }
+
+  waitMs(nowMs: number): number {
+    return this.#watch.waitMs(nowMs)
   }
 
   answered(status: number): void {
@@ -227,6 +247,7 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
       url: this.origin.origin,
       weight: this.weight,
       state: this.isOut ? 'out' : this.share(performance.now()) < 1 ? 'starting' : 'up',
+      breaker: this.#watch.breakerState(performance.now()),
       exits: this.#watch.exits,
       open_connections: this.#connections.size + this.#upgraded.size,
       in_flight: this.#busy,

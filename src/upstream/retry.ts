@@ -63,7 +63,7 @@ export class UpstreamFetch<Answer> implements Asker {
   /** Targets that have failed it, in order. */
   #tried: readonly Target[] = NONE
   #current: Attempt | null = null
-  #target: Target
+  #target: Target | null = null
   #body: Readable | null = null
   /** Of a body that may have to go out again. */
   #replay: Replay | null = null
@@ -92,8 +92,7 @@ export class UpstreamFetch<Answer> implements Asker {
     this.#resolve = resolve
     this.#reject = reject
     pool.budget.note(this.startedAtMs)
-    this.#target = pool.next(NONE, request.hash)
-    this.#attempt(this.#target, false)
+    this.#askNext(null, false)
   }
 
   /** Gives up, at any point of it; the upstream's connection is closed. */
@@ -135,7 +134,7 @@ export class UpstreamFetch<Answer> implements Asker {
     const next = this.#attempts > this.#retries ? 'stop' : this.#nextAfter(failure)
     if (next !== 'pooled') this.#dropBody()
     if (next === 'stop') this.#fail(failure.error)
-    else this.#attempt(this.#pool.next(this.#tried, this.#request.hash), next === 'fresh')
+    else this.#askNext(failure.error, next === 'fresh')
   }
 
   #nextAfter({ error, phase, wasKept }: AttemptFailure): 'pooled' | 'fresh' | 'stop' {
@@ -152,6 +151,7 @@ export class UpstreamFetch<Answer> implements Asker {
   /** Takes the place of a failing answer, where there is a target that may have a better one. */
   #askAnother(status: number): boolean {
     const target = this.#target
+    if (target === null) return false
     const tried = [...this.#tried, target]
     if (this.#attempts > this.#retries || !isIdempotentMethod(this.method) || !this.#pool.hasWell(tried)) return false
     // Not all at the same time; full jitter.
@@ -165,9 +165,17 @@ export class UpstreamFetch<Answer> implements Asker {
     this.#dropBody()
     this.#pause = setTimeout(() => {
       this.#pause = null
-      this.#attempt(this.#pool.next(tried, this.#request.hash), false)
+      this.#askNext(null, false)
     }, pauseMs)
     return true
+  }
+
+  /** error: what it ends with where no target may be asked; null: that. */
+  #askNext(error: GatewayError | null, onFreshConnection: boolean): void {
+    const target = this.#pool.next(this.#tried, this.#request.hash)
+    if (target !== null) return this.#attempt(target, onFreshConnection)
+    this.#dropBody()
+    this.#fail(error ?? breakerOpen(this.#pool.waitMs()))
   }
 
   #attempt(target: Target, onFreshConnection: boolean): void {
@@ -201,6 +209,11 @@ export class UpstreamFetch<Answer> implements Asker {
     this.#body = null
   }
 }
+
+const breakerOpen = (waitMs: number): GatewayError =>
+  new GatewayError('breaker_open', 'The upstream has failed too often of late and is left alone. Try again later.', {
+    retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
+  })
 
 const NONE: readonly Target[] = []
 /** Doubled with each attempt; a pause is a random part of it. */

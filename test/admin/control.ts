@@ -72,6 +72,7 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
             url: 'http://127.0.0.1:8000',
             weight: 1,
             state: 'up',
+            breaker: null,
             exits: 0,
             open_connections: 1,
             in_flight: 0,

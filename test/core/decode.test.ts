@@ -11,6 +11,7 @@ import {
   flagOr,
   formatDuration,
   formatSize,
+  fraction,
   later,
   parseDuration,
   parseSize,
@@ -131,6 +132,26 @@ describe('counts', () => {
       expect(decode(schema, value)).toEqual({ expected: 'a whole number from 1 to 10', cure: null })
     },
   )
+})
+
+describe('fractions', () => {
+  it.each([
+    [0.5, 0.5],
+    [1, 1],
+    ['0.25', 0.25],
+    ['.5', 0.5],
+    ['1.0', 1],
+  ])('%j is %d', (value, number) => {
+    expect(decode(fraction(), value)).toBe(number)
+  })
+
+  it.each([0, 1.01, -0.5, 'half', '', '2', '1e-1', Number.NaN, null, true])('%j is refused', (value) => {
+    expect(decode(fraction(), value)).toEqual({ expected: 'a number above 0, up to 1', cure: null })
+  })
+
+  it('is refused as a percentage, with what to write', () => {
+    expect(decode(fraction(), '25%')).toMatchObject({ cure: 'write 0.25' })
+  })
 })
 
 describe('flags', () => {

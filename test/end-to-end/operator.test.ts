@@ -454,7 +454,18 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
     expect(first).toEqual({
       upstream: 'app',
       retries: 0,
-      targets: [{ url: origin.url, weight: 1, state: 'up', exits: 0, open_connections: 1, in_flight: 1, queued: 0 }],
+      targets: [
+        {
+          url: origin.url,
+          weight: 1,
+          state: 'up',
+          breaker: null,
+          exits: 0,
+          open_connections: 1,
+          in_flight: 1,
+          queued: 0,
+        },
+      ],
     })
     await gateway.close()
     await asked

@@ -112,12 +112,19 @@ export async function startRawOrigin(
   }
 }
 
-/** A port of 127.0.0.1 on which nothing listens. */
+/** A port of 127.0.0.1 on which nothing listens, nor will: it is not among those that systems give away, so that no server
+ *  that is started later gets it. */
 export async function closedPort(): Promise<number> {
-  const server = net.createServer()
-  const port = await listen(server)
-  await new Promise((resolve) => server.close(resolve))
-  return port
+  for (;;) {
+    const server = net.createServer()
+    try {
+      const port = await listen(server, 15_000 + Math.floor(Math.random() * 15_000))
+      await new Promise((resolve) => server.close(resolve))
+      return port
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+    }
+  }
 }
 
 async function collect(request: http.IncomingMessage): Promise<Buffer> {

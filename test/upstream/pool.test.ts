@@ -4,7 +4,7 @@ import net from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { describe, expect, it } from 'vitest'
 import { GatewayError } from '../../src/core/errors.ts'
-import { MAX_WAITING } from '../../src/upstream/pool.ts'
+import { MAX_WAITING, type Target } from '../../src/upstream/pool.ts'
 import { closeAfterEach } from '../support/closing.ts'
 import { until } from '../support/gateway.ts'
 import { closedPort, startOrigin, startRawOrigin } from '../support/origin.ts'
@@ -138,10 +138,15 @@ describe('targets', () => {
   it('are taken in turn, beginning with the first; another try goes to the next in order', async () => {
     const urls = ['http://127.0.0.1:1', 'http://127.0.0.1:2', 'http://127.0.0.1:3']
     const { pool } = closing(openPool(urls))
-    const turns = Array.from({ length: 4 }, () => pool.next([], null))
+    const turn = (tried: readonly Target[]): Target => {
+      const target = pool.next(tried, null)
+      if (target === null) throw new Error('expected a target')
+      return target
+    }
+    const turns = Array.from({ length: 4 }, () => turn([]))
     expect(turns.map(({ origin }) => origin.port)).toEqual(['1', '2', '3', '1'])
-    expect(turns.slice(0, 3).map((target) => pool.next([target], null).origin.port)).toEqual(['2', '3', '1'])
-    expect(pool.next([], null).origin.port).toBe('2')
+    expect(turns.slice(0, 3).map((target) => turn([target]).origin.port)).toEqual(['2', '3', '1'])
+    expect(turn([]).origin.port).toBe('2')
   })
 
   it.runIf(hasIpv6)('may have an IPv6 address', async () => {
@@ -165,8 +170,17 @@ describe('targets', () => {
       upstream: 'app',
       retries: 0,
       targets: [
-        { url: origin.url, weight: 1, state: 'up', exits: 0, open_connections: 1, in_flight: 1, queued: 2 },
-        { url: dead, weight: 1, state: 'out', exits: 1, open_connections: 0, in_flight: 0, queued: 0 },
+        {
+          url: origin.url,
+          weight: 1,
+          state: 'up',
+          breaker: null,
+          exits: 0,
+          open_connections: 1,
+          in_flight: 1,
+          queued: 2,
+        },
+        { url: dead, weight: 1, state: 'out', breaker: null, exits: 1, open_connections: 0, in_flight: 0, queued: 0 },
       ],
     })
     for (const fetch of fetches) fetch.abort(GONE)
