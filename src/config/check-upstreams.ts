@@ -14,6 +14,7 @@ export function checkUpstreams(raw: unknown): Finding[] {
     return checkTargets(path, upstream).concat(
       checkBalance(path, upstream, knowsUsers),
       checkHealth(path, upstream),
+      checkConcurrency(path, upstream),
       checkFraming(path, upstream),
     )
   })
@@ -54,6 +55,18 @@ function checkHealth(path: Path, upstream: Record<string, unknown>): Finding[] {
   return OF_CHECKS.filter((option) => health[option] !== undefined).map((option) =>
     complaint([...path, 'health', option], 'is of checks, and nothing is checked', 'add health.path, or remove it'),
   )
+}
+
+const DEFAULT_CONNECTIONS = 64
+
+/** Requests with a place and no connection would wait in another line, which is neither fair nor short. */
+function checkConcurrency(path: Path, upstream: Record<string, unknown>): Finding[] {
+  const max = Number(valueAt(upstream, ['concurrency', 'max']))
+  const connections = Number(upstream['connections'] ?? DEFAULT_CONNECTIONS)
+  const most = connections * listAt(upstream, ['targets']).length
+  if (!(max > most && most > 0)) return []
+  const got = `more than the ${most} connections that there may be`
+  return [complaint([...path, 'concurrency', 'max'], got, 'raise connections, or lower this')]
 }
 
 /** Who cuts a TLS connection off shortens what is read from it (RFC 9112 §9.8), so its end proves nothing. */

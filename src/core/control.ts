@@ -30,6 +30,9 @@ export interface UpstreamRow {
   readonly upstream: string
   /** Further attempts that requests have taken. */
   readonly retries: number
+  /** Requests in line for a place, where the upstream has so many at the same time, and those refused for want of one. */
+  readonly waiting: number
+  readonly refused: number
   readonly targets: readonly {
     readonly url: string
     readonly weight: number

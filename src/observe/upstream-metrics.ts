@@ -52,12 +52,32 @@ export function addUpstreamMetrics(registry: Registry, { upstreams }: UpstreamSo
     '1 while the breaker of a target is open, 0.5 while it lets one request at a time go, else 0.',
     ({ breaker }) => (breaker === null ? 0 : OPEN[breaker]),
   )
-  registry.readings(
+  const perUpstream = (
+    type: 'gauge' | 'counter',
+    name: string,
+    help: string,
+    read: (upstream: UpstreamRow) => number,
+  ): void =>
+    registry.readings(type, name, help, ['upstream'], () =>
+      upstreams().map((row) => [[row.upstream], read(row)] as const),
+    )
+  perUpstream(
     'counter',
     'weirgate_upstream_retries_total',
     'Further attempts that requests to an upstream have taken.',
-    ['upstream'],
-    () => upstreams().map(({ upstream, retries }) => [[upstream], retries] as const),
+    ({ retries }) => retries,
+  )
+  perUpstream(
+    'gauge',
+    'weirgate_upstream_waiting',
+    'Requests that wait until an upstream may have one more.',
+    ({ waiting }) => waiting,
+  )
+  perUpstream(
+    'counter',
+    'weirgate_upstream_refused_total',
+    'Requests refused because an upstream had as many as it may have.',
+    ({ refused }) => refused,
   )
 }
 

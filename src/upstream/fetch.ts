@@ -39,6 +39,8 @@ export interface Asker {
   /** Exactly one of these two is called, once: with the head of the answer, or with why there is none. */
   onAnswer(answer: AttemptAnswer): void
   onFailed(failure: AttemptFailure): void
+  /** The target is through with it: after the last byte of an answer, or before onFailed. */
+  onLeft(): void
 }
 
 /** The head has come. `takeBody` may be called once, at any later time. */
@@ -320,6 +322,7 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     if (!this.#isInPlace) return
     this.#isInPlace = false
     this.#target.leave(this)
+    this.#asker.onLeft()
   }
 
   #enter(phase: Phase, limitMs: number): void {

@@ -81,6 +81,8 @@ export function compileForward(options: ForwardOptions): Forwarder {
       hash: hashOf === null ? null : hashOf(ctx),
       isHandshake,
       onAttempts: (count: number) => sayAttempts(ctx, count),
+      // A name that anybody can give would be as many turns as there are names.
+      client: ctx.user?.isProved === true ? ctx.user.id : ctx.clientAddress,
     }
   }
 

@@ -1,7 +1,7 @@
 // What YAML may say of an upstream, and of what a route changes on the way there and back.
 
 import { z } from 'zod'
-import { count, decoded, duration, fraction, later, text, word } from '../core/decode.ts'
+import { count, decoded, duration, fraction, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
 import { HOP_BY_HOP, isFieldValue, isToken } from '../http/headers.ts'
 import { normalizeTarget } from '../http/target.ts'
@@ -130,6 +130,16 @@ export const breakerOptions = z.strictObject({
 
 export type BreakerOptions = z.output<typeof breakerOptions>
 
+export const concurrencyOptions = z.strictObject({
+  max: count({ min: 1, max: 100_000 }).describe('requests that the upstream has at the same time, on all targets'),
+  queue: count({ min: 0, max: 100_000 })
+    .prefault(128)
+    .describe('requests that may wait for a place; clients take turns, however many of these each has'),
+  wait: duration({ minMs: 1 }).prefault('10s').describe('longest time in that line; beyond it is a 503'),
+})
+
+export type ConcurrencyOptions = z.output<typeof concurrencyOptions>
+
 export const upstreamOptions = z.strictObject({
   targets: z.array(target).min(1).max(256).describe('the backends, all of which can answer every request'),
   balance: balance()
@@ -160,7 +170,9 @@ export const upstreamOptions = z.strictObject({
     .describe(
       'one per target: while it is open, the target gets no requests; where all are open, clients get a 503 at once, or what is stored. Default: none',
     ),
-  concurrency: later(),
+  concurrency: concurrencyOptions
+    .optional()
+    .describe('how many requests the upstream bears at the same time; others wait in line. Default: as many as come'),
 })
 
 export type UpstreamOptions = z.output<typeof upstreamOptions>

@@ -11,6 +11,7 @@ import { GatewayError } from '../core/errors.ts'
 import { type Candidate, compileChoice } from './choice.ts'
 import { type Connect, compileConnect } from './connect.ts'
 import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
+import { Gate } from './gate.ts'
 import type { UpstreamOptions } from './options.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { type TargetEvent, TargetWatch } from './target-watch.ts'
@@ -99,6 +100,8 @@ export interface UpstreamPool {
   /** The same of targets that are not out. */
   hasWell(tried: readonly Target[]): boolean
   readonly budget: RetryBudget
+  /** Null: as many requests at the same time as come. */
+  readonly gate: Gate | null
   /** A request goes out once more. */
   countRetry(): void
   status(): UpstreamRow
@@ -111,20 +114,33 @@ export interface UpstreamPool {
 export function createPool(setup: PoolSetup): UpstreamPool {
   const { name, options } = setup
   const targets = options.targets.map(({ url, weight }) => new PooledTarget(url, weight, setup))
+  const { concurrency } = options
+  const gate =
+    concurrency === undefined
+      ? null
+      : new Gate({ max: concurrency.max, maxWaiting: concurrency.queue, waitMs: concurrency.wait })
   let retries = 0
   return {
     name,
     budget: new RetryBudget(),
+    gate,
     countRetry: () => void retries++,
     next: compileChoice<Target, PooledTarget>(targets, options.balance, options.breaker !== undefined),
     waitMs: () => Math.min(...targets.map((target) => target.waitMs(performance.now()))),
     hasOther: (tried) => mayBeAsked(targets, tried).length > 0,
     hasWell: (tried) => mayBeAsked(targets, tried).some(({ isOut }) => !isOut),
-    status: () => ({ upstream: name, retries, targets: targets.map((target) => target.status()) }),
+    status: () => ({
+      upstream: name,
+      retries,
+      waiting: gate?.waiting ?? 0,
+      refused: gate?.refused ?? 0,
+      targets: targets.map((target) => target.status()),
+    }),
     async close() {
       await Promise.all(targets.map((target) => target.close()))
     },
     async destroy() {
+      gate?.close(DRAINING)
       for (const target of targets) target.destroy()
     },
   }

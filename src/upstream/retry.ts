@@ -15,6 +15,7 @@ import { GatewayError } from '../core/errors.ts'
 import { hasHeader } from '../http/headers.ts'
 import { isIdempotentMethod } from '../http/methods.ts'
 import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure } from './fetch.ts'
+import type { Guest, Ticket } from './gate.ts'
 import type { Target, Timeouts, UpstreamPool } from './pool.ts'
 import { MAX_REPLAY_BYTES, Replay } from './replay.ts'
 import { isFailing } from './target-watch.ts'
@@ -33,6 +34,8 @@ export interface UpstreamRequest {
   readonly isHandshake: boolean
   /** Called before the end of it is told, where it has taken more than one attempt. */
   readonly onAttempts: (count: number) => void
+  /** Whose it is, where requests wait in line. */
+  readonly client: string
 }
 
 /** How many further attempts, and how long for all of them together. */
@@ -42,12 +45,13 @@ export interface Patience {
 }
 
 /** A request on its way upstream, sent to a target that the pool chooses. */
-export class UpstreamFetch<Answer> implements Asker {
+export class UpstreamFetch<Answer> implements Asker, Guest {
   readonly method: string
   readonly path: string
   readonly relayInterim: Asker['relayInterim']
   readonly isLenient: boolean
   readonly isHandshake: boolean
+  readonly client: string
   readonly timeouts: Timeouts
   readonly startedAtMs = performance.now()
   /** Rejects with a GatewayError. */
@@ -69,6 +73,11 @@ export class UpstreamFetch<Answer> implements Asker {
   #replay: Replay | null = null
   /** Until the next attempt. */
   #pause: NodeJS.Timeout | null = null
+  /** While it waits in line. */
+  #ticket: Ticket | null = null
+  #hasPlace = false
+  #isAtTarget = false
+  #isAnswered = false
 
   /** read: makes of an answer what is wanted; with an error the exchange ends there. */
   constructor(
@@ -82,6 +91,7 @@ export class UpstreamFetch<Answer> implements Asker {
     this.relayInterim = request.relayInterim
     this.isLenient = request.isLenient
     this.isHandshake = request.isHandshake
+    this.client = request.client
     this.timeouts = timeouts
     this.#pool = pool
     this.#request = request
@@ -92,15 +102,34 @@ export class UpstreamFetch<Answer> implements Asker {
     this.#resolve = resolve
     this.#reject = reject
     pool.budget.note(this.startedAtMs)
-    this.#askNext(null, false)
+    if (pool.gate === null) this.#askNext(null, false)
+    else this.#ticket = pool.gate.enter(this)
   }
 
   /** Gives up, at any point of it; the upstream's connection is closed. */
   abort(reason: GatewayError): void {
-    if (this.#pause === null) return this.#current?.abort(reason)
-    clearTimeout(this.#pause)
+    if (this.#pause === null && this.#ticket === null) return this.#current?.abort(reason)
+    if (this.#pause !== null) clearTimeout(this.#pause)
     this.#pause = null
+    this.#ticket?.leave()
     this.#fail(reason)
+  }
+
+  onPlace(): void {
+    this.#ticket = null
+    this.#hasPlace = true
+    this.#askNext(null, false)
+  }
+
+  onRefused(error: GatewayError): void {
+    this.#ticket = null
+    this.#fail(error)
+  }
+
+  /** The place is kept through all attempts, and to the end of the answer. */
+  onLeft(): void {
+    this.#isAtTarget = false
+    if (this.#isAnswered) this.#leavePlace()
   }
 
   /** Opened by the first attempt that has a connection; one that was never made has read nothing of it. */
@@ -123,6 +152,8 @@ export class UpstreamFetch<Answer> implements Asker {
     const read = this.#read(answer)
     if (!(read instanceof GatewayError)) {
       this.#tellAttempts()
+      this.#isAnswered = true
+      if (!this.#isAtTarget) this.#leavePlace()
       return this.#resolve(read)
     }
     this.abort(read)
@@ -187,12 +218,21 @@ export class UpstreamFetch<Answer> implements Asker {
     const attempt = new Attempt(this, target, withTargetHost(this.#request.headers, target.origin), how)
     this.#target = target
     this.#current = attempt
+    this.#isAtTarget = true
     attempt.start()
   }
 
   #fail(error: GatewayError): void {
+    this.#ticket = null
+    this.#leavePlace()
     this.#tellAttempts()
     this.#reject(error)
+  }
+
+  #leavePlace(): void {
+    if (!this.#hasPlace) return
+    this.#hasPlace = false
+    this.#pool.gate?.leave()
   }
 
   #tellAttempts(): void {

@@ -67,6 +67,8 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
       {
         upstream: 'presentation',
         retries: 0,
+        waiting: 0,
+        refused: 0,
         targets: [
           {
             url: 'http://127.0.0.1:8000',

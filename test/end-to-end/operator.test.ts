@@ -454,6 +454,8 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
     expect(first).toEqual({
       upstream: 'app',
       retries: 0,
+      waiting: 0,
+      refused: 0,
       targets: [
         {
           url: origin.url,

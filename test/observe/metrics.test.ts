@@ -27,6 +27,8 @@ const sources = {
     {
       upstream: 'app',
       retries: 7,
+      waiting: 0,
+      refused: 0,
       targets: [
         {
           url: 'http://a:1',

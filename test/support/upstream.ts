@@ -51,6 +51,7 @@ const PLAIN: UpstreamRequest = {
   hash: null,
   isHandshake: false,
   onAttempts: () => {},
+  client: '192.0.2.1',
 }
 
 export interface TestBody extends RequestBody {

@@ -1,0 +1,191 @@
+// An upstream that bears so many requests at the same time: what it sees, and what becomes of those that wait.
+
+import http from 'node:http'
+import { describe, expect, it } from 'vitest'
+import { type RequestOptions, request } from '../support/client.ts'
+import { closeAfterEach } from '../support/closing.ts'
+import { type TestGateway, startGateway, until } from '../support/gateway.ts'
+import { type Origin, closedPort, startOrigin } from '../support/origin.ts'
+
+const closing = closeAfterEach()
+
+const yamlFor = (targets: readonly string[], concurrency: string, route = ''): string => `
+trustedProxies: [127.0.0.1]
+upstreams: {app: {targets: ${JSON.stringify(targets)}, concurrency: {${concurrency}}}}
+routes: [{path: /*, upstream: app, ${route}}]
+`
+
+const gatewayTo = async (targets: readonly string[], concurrency: string, route?: string): Promise<TestGateway> =>
+  closing(await startGateway(yamlFor(targets, concurrency, route)))
+
+/** Answers when it is told to, in order of arrival. */
+async function heldOrigin(): Promise<Origin & { readonly held: http.ServerResponse[] }> {
+  const held: http.ServerResponse[] = []
+  const origin = closing(await startOrigin((_message, response) => void held.push(response)))
+  return Object.create(origin, { held: { value: held } }) as Origin & { held: http.ServerResponse[] }
+}
+
+const row = ({ gateway }: TestGateway) => gateway.upstreams()[0]
+const of = (client: number): RequestOptions => ({ headers: { 'X-Forwarded-For': `192.0.2.${client}` } })
+
+describe('an upstream that may have so many requests', () => {
+  it('never has more, and answers all', async () => {
+    let now = 0
+    let most = 0
+    const origin = closing(
+      await startOrigin((_message, response) => {
+        most = Math.max(most, ++now)
+        setTimeout(() => {
+          now--
+          response.end('ok')
+        }, 3)
+      }),
+    )
+    const gateway = await gatewayTo([origin.url], 'max: 3, queue: 50')
+    const answers = await Promise.all(Array.from({ length: 40 }, () => request(gateway.url)))
+    expect(answers.every(({ text }) => text === 'ok')).toBe(true)
+    expect(most).toBe(3)
+    expect(row(gateway)).toMatchObject({ waiting: 0, refused: 0 })
+  })
+
+  it("keeps a request's place to the last byte of its answer", async () => {
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([origin.url], 'max: 1')
+    const first = request(gateway.url)
+    await until(() => origin.held.length === 1, 'the first at the origin')
+    origin.held[0]?.write('begun ')
+    const second = request(gateway.url)
+    await until(() => row(gateway)?.waiting === 1, 'the second in line')
+    expect(gateway.gateway.metrics()).toContain('weirgate_upstream_waiting{upstream="app"} 1\n')
+    expect(origin.seen).toHaveLength(1)
+    origin.held[0]?.end('done')
+    expect((await first).text).toBe('begun done')
+    await until(() => origin.held.length === 2, 'the second at the origin')
+    origin.held[1]?.end('next')
+    expect((await second).text).toBe('next')
+  })
+
+  it('refuses beyond the line: 503 saturated, which says when to come again', async () => {
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([origin.url], 'max: 1, queue: 1')
+    const waiting = [request(gateway.url)]
+    await until(() => origin.held.length === 1, 'the first at the origin')
+    waiting.push(request(gateway.url))
+    await until(() => row(gateway)?.waiting === 1, 'the second in line')
+    const refused = await request(gateway.url, { method: 'POST', body: 'x' })
+    expect([refused.status, refused.headers['retry-after']]).toEqual([503, '1'])
+    expect(JSON.parse(refused.text)).toMatchObject({ code: 'saturated' })
+    expect(gateway.gateway.metrics()).toContain('weirgate_upstream_refused_total{upstream="app"} 1\n')
+    origin.held[0]?.end()
+    await until(() => origin.held.length === 2, 'the second at the origin')
+    origin.held[1]?.end()
+    expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual([200, 200])
+  })
+
+  it('refuses who has waited for too long', async () => {
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([origin.url], 'max: 1, wait: 30ms')
+    const first = request(gateway.url)
+    await until(() => origin.held.length === 1, 'the first at the origin')
+    const late = await request(gateway.url)
+    expect([late.status, JSON.parse(late.text)]).toMatchObject([503, { code: 'saturated' }])
+    origin.held[0]?.end('ok')
+    expect((await first).text).toBe('ok')
+    expect(origin.seen).toHaveLength(1)
+  })
+
+  it('lets a client that asks for little in before one that asks for much', async () => {
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([origin.url], 'max: 1')
+    const answers = [request(`${gateway.url}/first`, of(9))]
+    await until(() => origin.held.length === 1, 'the first at the origin')
+    for (let i = 0; i < 6; i++) {
+      answers.push(request(`${gateway.url}/much`, of(1)))
+      await until(() => row(gateway)?.waiting === i + 1, 'it to be in line')
+    }
+    answers.push(request(`${gateway.url}/little`, of(2)))
+    await until(() => row(gateway)?.waiting === 7, 'all to be in line')
+    for (let i = 0; i < 8; i++) {
+      await until(() => origin.held.length === i + 1, 'the next at the origin')
+      origin.held[i]?.end()
+    }
+    await Promise.all(answers)
+    expect(origin.seen.map(({ url }) => url).slice(0, 4)).toEqual(['/first', '/much', '/little', '/much'])
+  })
+
+  it('forgets a client that goes while it waits, and has not read its body', async () => {
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([origin.url], 'max: 1')
+    const first = request(gateway.url)
+    await until(() => origin.held.length === 1, 'the first at the origin')
+    const gone = http.request(gateway.url, { method: 'POST', agent: false, headers: { Expect: '100-continue' } })
+    let wasInvited = false
+    gone.on('error', () => {}).on('continue', () => (wasInvited = true))
+    gone.flushHeaders()
+    await until(() => row(gateway)?.waiting === 1, 'it to be in line')
+    gone.destroy()
+    await until(() => row(gateway)?.waiting === 0, 'it to be out of it')
+    expect(wasInvited).toBe(false)
+    origin.held[0]?.end('ok')
+    expect((await first).text).toBe('ok')
+    const next = request(gateway.url)
+    await until(() => origin.held.length === 2, 'the next at the origin')
+    origin.held[1]?.end('next')
+    expect((await next).text).toBe('next')
+    expect(origin.seen).toHaveLength(2)
+  })
+
+  it('counts a request once, whatever becomes of its attempts', async () => {
+    const origin = closing(await startOrigin())
+    const sick = closing(await startOrigin((_message, response) => response.writeHead(503).end()))
+    const dead = `http://127.0.0.1:${await closedPort()}`
+    const gateway = await gatewayTo([dead, sick.url, origin.url], 'max: 1', 'retries: 3')
+    for (let i = 0; i < 12; i++) expect((await request(gateway.url)).status).toBe(200)
+    const alone = await gatewayTo([dead], 'max: 1')
+    for (let i = 0; i < 4; i++) expect((await request(alone.url)).status).toBe(502)
+    const cut = closing(
+      await startOrigin((_message, response) => {
+        response.writeHead(200, { 'Content-Length': 9 }).write('x', () => response.destroy())
+      }),
+    )
+    const broken = await gatewayTo([cut.url], 'max: 1')
+    for (let i = 0; i < 4; i++)
+      await expect(request(broken.url)).rejects.toThrow(/aborted|ECONNRESET|hang up|broke off/)
+    expect(cut.seen).toHaveLength(4)
+  })
+
+  it('has its line emptied when the gateway ends, and kept when it reloads', async () => {
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([origin.url], 'max: 1')
+    const first = request(gateway.url)
+    await until(() => origin.held.length === 1, 'the first at the origin')
+    const second = request(gateway.url)
+    await until(() => row(gateway)?.waiting === 1, 'the second in line')
+    gateway.rewrite(yamlFor([origin.url], 'max: 2'))
+    expect(await gateway.gateway.reload()).toMatchObject({ ok: true })
+    origin.held[0]?.end('one')
+    await until(() => origin.held.length === 2, 'the second at the origin')
+    origin.held[1]?.end('two')
+    expect([(await first).text, (await second).text]).toEqual(['one', 'two'])
+    const more = Array.from({ length: 3 }, () => request(gateway.url).catch(() => null))
+    await until(() => row(gateway)?.waiting === 1, 'one in line')
+    await gateway.close()
+    await Promise.all(more)
+    expect(row(gateway)?.waiting).toBe(0)
+  })
+
+  it('has what is stored answered at once', async () => {
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([origin.url], 'max: 1, queue: 0', 'cache: {ttl: 1h}')
+    const first = request(`${gateway.url}/a`)
+    await until(() => origin.held.length === 1, 'the first at the origin')
+    origin.held[0]?.end('stored')
+    await first
+    const busy = request(`${gateway.url}/b`)
+    await until(() => origin.held.length === 2, 'the second at the origin')
+    expect((await request(`${gateway.url}/a`)).text).toBe('stored')
+    expect((await request(`${gateway.url}/c`)).status).toBe(503)
+    origin.held[1]?.end()
+    expect((await busy).status).toBe(200)
+  })
+})
