@@ -6,6 +6,9 @@
 
 import { z } from 'zod'
 
+// zod would write a function for each mapping and have it compiled: for a file that is read once, that takes longer.
+z.config({ jitless: true })
+
 /** What a refused value should have been. Travels in the `params` of a zod custom issue. */
 export interface Refusal {
   readonly expected: string

@@ -49,7 +49,7 @@ export interface LimiterSetup extends LimitState {
   readonly random?: () => number
 }
 
-/** Compiles the policies of one route; their order is that of the fields, those for misses last. A name that comes twice
+/** Compiles the policies of a route, or of several that have the same; their order is that of the fields, those for misses last. A name that comes twice
  *  counts once. */
 export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetup): Limiter {
   const { quotas: store, slots, decisions, clock, random = Math.random } = setup

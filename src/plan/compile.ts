@@ -86,7 +86,17 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
   const identity = config.identity === undefined ? null : compileIdentity(config.identity, shared.now)
   const queries = compileQueries(config)
   const credentials = credentialFields(config.identity === undefined ? [] : identifyingFields(config.identity))
-  const parts = { config, credentials, shared, pools, identity, queries }
+  const parts: PlanParts = {
+    config,
+    shared,
+    pools,
+    identity,
+    credentials,
+    queries,
+    limiterOf: limitersOf(config, shared),
+    // One route's tags come back on another: what is read by GET is written by PUT.
+    weakensTags: config.routes.some(({ cache }) => cache !== undefined && mayCompress(cache)),
+  }
   const routes = config.routes
     .map((options) => compileRoute(options, parts))
     .toSorted((a, b) => bySpecificity(a.row, b.row))
@@ -204,18 +214,16 @@ interface PlanParts {
   /** The request fields that say who asks. */
   readonly credentials: CredentialFields
   readonly queries: readonly QueryRule[]
+  /** null: it has no limits. */
+  readonly limiterOf: (route: RouteOptions) => Limiter | null
+  readonly weakensTags: boolean
 }
 
 function compileRoute(
   options: RouteOptions,
-  { config, shared, pools, identity, queries, credentials }: PlanParts,
+  { config, shared, pools, identity, queries, credentials, limiterOf, weakensTags }: PlanParts,
 ): RoutePlan {
-  const names = options.limits ?? config.defaults.limits
-  const policies = names.map((name) => {
-    const limit = required(config.limits[name], `limit ${name}`)
-    return { name, options: options.mode === 'shadow' ? { ...limit, mode: options.mode } : limit }
-  })
-  const limiter = policies.length === 0 ? null : compileLimiter(policies, { ...shared.limits, clock: shared.now })
+  const limiter = limiterOf(options)
   const upstream = options.upstream ?? config.defaults.upstream ?? ''
   const pool = required(pools.get(upstream), `upstream ${upstream}`)
   const { timeouts, retries, framing, balance } = required(config.upstreams[upstream], `upstream ${upstream}`)
@@ -229,8 +237,7 @@ function compileRoute(
     rewrite: options.rewrite,
     requestEdits: options.headers?.request ?? null,
     responseEdits: options.headers?.response ?? null,
-    // One route's tags come back on another: what is read by GET is written by PUT.
-    weakensTags: config.routes.some(({ cache }) => cache !== undefined && mayCompress(cache)),
+    weakensTags,
     replacedFields: limiter?.isEnforced === true ? SINGLE_FIELDS : NONE,
     viaToken: shared.viaToken,
   })
@@ -281,7 +288,7 @@ function compileRoute(
     },
   })
   return {
-    row: describeRoute(options, upstream, names),
+    row: describeRoute(options, upstream, limitsOf(options, config)),
     pool,
     pipeline,
     handshake: options.websocket ? compileHandshake({ ...entrance, misses, onAnswer }, forwarder.handshake) : null,
@@ -290,6 +297,29 @@ function compileRoute(
     cache,
     answersLimited: options.onLimited === 'stale',
     forwarder,
+  }
+}
+
+/** Which policies a route is under. */
+const limitsOf = ({ limits }: RouteOptions, { defaults }: GatewayConfig): readonly string[] => limits ?? defaults.limits
+
+/** Routes under the same policies have one limiter: most of them are under those of `defaults`. */
+function limitersOf(config: GatewayConfig, { limits, now }: Shared): PlanParts['limiterOf'] {
+  const limiters = new Map<string, Limiter>()
+  return (route) => {
+    const { mode } = route
+    const names = limitsOf(route, config)
+    if (names.length === 0) return null
+    const alike = JSON.stringify([mode, names])
+    const known = limiters.get(alike)
+    if (known !== undefined) return known
+    const policies = names.map((name) => {
+      const limit = required(config.limits[name], `limit ${name}`)
+      return { name, options: mode === 'shadow' ? { ...limit, mode } : limit }
+    })
+    const limiter = compileLimiter(policies, { ...limits, clock: now })
+    limiters.set(alike, limiter)
+    return limiter
   }
 }
 
