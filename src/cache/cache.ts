@@ -76,7 +76,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { shared, policy } = setup
   const { bids, flights } = shared
   // What was shared on purpose must not outlive that purpose.
-  const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id}`
+  const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id} ${policy.answerRule.id}`
   const selection = compileSelection(shared, policy, epoch)
   const { find, unaskedReason, unwantedReason, wishOf } = selection
   const places = compilePlaces(shared, policy, setup.collapse !== false, epoch)

@@ -70,24 +70,30 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const head = storedHead(ctx, answer, nowMs, verdict.ageMs)
   const isFresh = verdict.freshMs > 0
   const costMs = () => Math.max(0, shared.now() - fill.sentAtMs)
+  const isJudged = policy.answerRule.concerns(ctx.method, answer)
   const keep = (whole: Buffer) => {
-    if (!flight.isSpoiled) save(shared, storedResponse(flight, head, whole, verdict, nowMs, costMs()))
+    const refusal = isJudged ? policy.answerRule.refusal(ctx.method, answer, whole) : null
+    // Whoever reads along has it all the same, as if it were stored: asking again would be the same answer once more.
+    if (refusal !== null) ctx.cacheReason = refusal
+    else if (!flight.isSpoiled) save(shared, storedResponse(flight, head, whole, verdict, nowMs, costMs()))
     if (isFresh) shared.flights.unshareable.delete(memoryKey)
     flight.close()
+    return refusal
   }
   const share = (shared: SharedAnswer) => (isFresh ? flight.share(shared) : flight.keepToLeader())
   // What has to be validated before each use is not for those who have only waited.
   if (!isFresh) shared.flights.unshareable.add(memoryKey, nowMs)
-  sayForwarded(ctx, fill.why, true)
-  sayMayVary(ctx, policy, head)
-
   if (body === null || Buffer.isBuffer(body)) {
     const whole = body === null ? exactCopy([], 0) : exactCopy([body], body.length)
-    keep(whole)
+    sayForwarded(ctx, fill.why, keep(whole) === null)
+    sayMayVary(ctx, policy, head)
     share(wholeAnswer(head, whole))
     return isUnchangedFor(ctx, answer) ? unchanged(ctx, answer) : originReply(answer, body)
   }
 
+  // Whether what is to be looked into is stored, nobody knows before its end.
+  sayForwarded(ctx, fill.why, !isJudged)
+  sayMayVary(ctx, policy, head)
   const recording = new Recording(body, declaredBytes, {
     hold(deltaBytes) {
       shared.fillBytes += deltaBytes

@@ -246,6 +246,26 @@ export const routeCacheOptions = z.strictObject({
     .describe(
       'a POST or QUERY is not looked up where one of these holds of its JSON body, as in [temperature > 0, stream == true, n > 1], or cannot be told since the types differ; null counts as absent, and `defaults` count',
     ),
+  storeIf: conditions()
+    .optional()
+    .describe(
+      'a success is stored only where its body is JSON of which all of these hold, as in [slides filled, /choices/0/finish_reason == "stop"]',
+    ),
+  rejectIf: conditions()
+    .optional()
+    .describe(
+      'a success is stored only where its body is JSON of which none of these holds, as in [warning exists], nor cannot be told since the types differ; null counts as absent',
+    ),
+  storeUnfinished: flag()
+    .prefault(false)
+    .describe(
+      'true: JSON answers to a POST are stored without a look at them; false: not where they have an `error`, or say in the words of OpenAI, Anthropic, Google or Ollama that they were cut short or filtered (finish_reason length, stop_reason max_tokens and the like)',
+    ),
+  originNoCache: word(['ignore', 'honor'])
+    .prefault('ignore')
+    .describe(
+      'ignore: no-cache and max-age=0 in the answer to a POST leave it to `ttl` how long it is fresh (never no-store or private, nor what a targeted field says); honor: they count, as they do for every other method',
+    ),
   replay: later(),
   terminal: later(),
 })

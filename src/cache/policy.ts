@@ -20,6 +20,7 @@ import {
   hasHeader,
   listMembers,
 } from '../http/headers.ts'
+import { type AnswerRule, compileAnswerRule } from './answer-rule.ts'
 import type { StoredResponse } from './entry.ts'
 import { GET_AND_HEAD, isKeyedByBody } from './methods.ts'
 import type { RouteCacheOptions } from './options.ts'
@@ -43,6 +44,10 @@ export interface CachePolicy {
   /** The request fields that make an answer one user's, beside Cookie. */
   readonly credentials: CredentialFields
   readonly storeSetCookie: boolean
+  /** What the bodies of answers have to say. */
+  readonly answerRule: AnswerRule
+  /** no-cache and max-age=0 in the answer to a POST leave its freshness to the route's ttl. */
+  readonly ignoresNoCache: boolean
   /** Cache-Control and Pragma of a request count. */
   readonly honorsClient: boolean
   /** What is stored may be sent in other codings (coding.ts). */
@@ -82,6 +87,8 @@ export function compilePolicy(options: RouteCacheOptions, setup: PolicySetup): C
     isPublic: options.scope === 'public',
     isPerUser: options.scope === 'user',
     storeSetCookie: options.storeSetCookie,
+    answerRule: compileAnswerRule(options),
+    ignoresNoCache: options.originNoCache === 'ignore',
     honorsClient: options.clientControl === 'honor',
     compress: mayCompress(options),
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
@@ -203,7 +210,8 @@ export function decideStore(
   const isOfGet = !isKeyedByBody(request.method)
   const { control, isTargeted } = controlOf(headers, policy.targeted)
   if (control === null) return no('invalid-cache-control')
-  const refusal = storeRefusal(response, control, policy)
+  const refusal =
+    storeRefusal(response, control, policy) ?? (request.method === 'POST' ? postRefusal(response, policy) : null)
   if (refusal !== null) return no(refusal)
 
   const sharedDespiteAuthorization = control.isPublic || control.sMaxAgeSeconds !== null || control.mustRevalidate
@@ -213,7 +221,11 @@ export function decideStore(
 
   const dateMs = parseHttpDate(getHeader(headers, 'date') ?? '') ?? nowMs
   const ageMs = correctedAgeMs(headers, dateMs, nowMs, delayMs)
-  const explicitMs = explicitLifetimeMs(isTargeted ? [] : headers, control, dateMs)
+  const givenMs = explicitLifetimeMs(isTargeted ? [] : headers, control, dateMs)
+  // Services that answer POSTs say no-cache of everything, and mean browsers; what is meant for this cache counts.
+  const isForBrowsers = !isTargeted && leavesToTtl(request.method, status, policy)
+  const explicitMs = isForBrowsers && givenMs !== null && givenMs <= 0 ? null : givenMs
+  const noCache = control.noCache && !isForBrowsers
   const originFreshMs = explicitMs === null ? 0 : Math.max(0, Math.min(explicitMs - ageMs, policy.maxMs))
 
   let freshMs: number
@@ -226,15 +238,15 @@ export function decideStore(
     if (routeMs !== null && (policy.override || explicitMs === null)) freshMs = spread(routeMs, policy.random())
     else if (explicitMs !== null) freshMs = explicitMs - ageMs
     else if (policy.ttl === null && heuristicMs !== null) freshMs = heuristicMs - ageMs
-    else if (control.noCache && HEURISTICALLY_CACHEABLE.has(status)) freshMs = 0
+    else if (noCache && HEURISTICALLY_CACHEABLE.has(status)) freshMs = 0
     else return no(HEURISTICALLY_CACHEABLE.has(status) ? 'no-freshness' : 'status')
     freshMs = Math.min(Math.max(freshMs, policy.minMs), policy.maxMs)
   }
   // RFC 9111 §5.2.2.4: kept, and validated each time.
-  if (control.noCache) freshMs = 0
+  if (noCache) freshMs = 0
   // What is not fresh is of use for the next request only if the origin can be asked about it.
   if (freshMs <= 0 && (credential !== null || !isOfGet || validatorsOf(headers).length === 0)) {
-    return no(control.noCache ? 'no-cache' : 'not-fresh')
+    return no(noCache ? 'no-cache' : 'not-fresh')
   }
   return { store: true, ageMs, freshMs, originFreshMs, sharedDespiteAuthorization, ...staleMs(control, policy) }
 }
@@ -303,6 +315,19 @@ function storeRefusal(
 }
 
 const EVENTS = /^\s*text\/event-stream\b/i
+
+/** A POST may mean anything, so of its answers only a 200 is stored, and what the route's ttl names; and nothing that may
+ *  tell in a later line that it failed. */
+function postRefusal({ status, headers }: Storable, { ttl }: CachePolicy): Reason | null {
+  if (status !== 200 && ttl?.byStatusMs?.has(status) !== true) return 'status'
+  return LINES.test(getHeader(headers, 'content-type') ?? '') ? 'event-stream' : null
+}
+
+/** Whether the route's ttl takes the place of a lifetime of nothing. */
+const leavesToTtl = (method: string, status: number, policy: CachePolicy): boolean =>
+  method === 'POST' && policy.methods.has('POST') && policy.ignoresNoCache && routeFreshMs(status, policy) !== null
+
+const LINES = /^\s*application\/(?:(?:x-)?ndjson|(?:x-)?jsonl(?:ines)?|json-seq|stream\+json)\b/i
 
 /** RFC 9111 §5.2.2.3: no-store beside must-understand is for caches that do not know the status. Only where the rest of
  *  the field asks for storing, or a route's ttl would undo a no-store. */

@@ -48,7 +48,8 @@ export const REASONS = {
   'vary-star':
     'the answer varies by more than the request (Vary: *), or by a field that each request gets from the gateway',
   'event-stream': 'the answer is a stream of events, which is not stored',
-  status: 'answers with this status are not stored without explicit freshness',
+  status:
+    'answers with this status are not stored without explicit freshness; to a POST, a 200 alone, and what `ttl` names by status',
   partial:
     'a partial answer is stored only where a part was asked for, and what came is one part, as long as it says, with a strong validator',
   range: 'a part was asked for, and what came is neither a part nor the whole',
@@ -57,6 +58,13 @@ export const REASONS = {
   'too-large': 'the answer is larger than maxObject',
   'no-length':
     'the end of the answer cannot be proved: neither Content-Length nor chunks; `framing: lenient` of the upstream takes it on trust',
+  'error-answer': 'the answer says in its body that there was an error; `storeUnfinished: true` stores it all the same',
+  unfinished:
+    'the answer says in its body that it was cut short or filtered; `storeUnfinished: true` stores it all the same',
+  'answer-not-json': 'the answer is not JSON, by its Content-Type or by its text, and has to be to be stored',
+  unread: 'the answer is longer than 4 MiB, or in a content coding that is not known, so it cannot be looked into',
+  'store-if': 'a condition under `storeIf` does not hold of the answer, or cannot be told from it',
+  'reject-if': 'a condition under `rejectIf` holds of the answer, or cannot be told from it',
   'fill-budget': 'too many bytes are being stored at this moment',
   tags: 'the tags of the answer are more or longer than can be kept, so a purge could pass over it',
   purged: 'what it is tagged with was purged while it was being fetched',

@@ -70,8 +70,15 @@ function checkCachedMethods({ path, fields }: RawRoute): Finding[] {
       'add `methods: [GET, POST]` to the cache',
     )
   }
+  for (const option of FOR_POST) {
+    if (methods.size === 0 || methods.has('POST') || !Object.hasOwn(cache, option)) continue
+    fault([option], 'has no effect: no answer to a POST is stored here', 'remove it')
+  }
   return findings
 }
+
+/** Options that concern the answers to POST alone. */
+const FOR_POST = ['storeUnfinished', 'originNoCache'] as const
 
 const cachedBy = (cache: object, own: readonly string[] | null): ReadonlySet<string> =>
   cachedMethods(upperCase(valueAt(cache, ['methods'])), own, valueAt(cache, ['key', 'body']) !== undefined)

@@ -71,6 +71,17 @@ function expectReleased({ shared }: Bench): void {
 const storedBytes = ({ shared }: Bench): readonly (number | null)[] =>
   (shared.store.get(KEY) ?? []).map((entry) => (entry.body === null ? entry.parts.length : entry.body.length))
 
+describe('a part of what is to be looked into', () => {
+  it('is not stored: it does not tell what its whole says', async () => {
+    const bench = await startWith(0, 3, { rejectIf: ['error exists'] })
+    const again = bench.ask({ headers: ['Range', 'bytes=0-3'] })
+    await settle()
+    expect(bench.asked).toHaveLength(2)
+    last(bench).reply(FRESH, '{}')
+    expect(await again.field('Cache-Status')).not.toContain('hit')
+  })
+})
+
 describe('a part that streams', () => {
   it('is stored when it is whole, with a buffer of its own', async () => {
     const bench = createBench()

@@ -290,6 +290,61 @@ describe('for how long it is fresh', () => {
   })
 })
 
+describe('the answer to a POST that the route answers from the cache', () => {
+  const decidePost = (route: Record<string, unknown>, response: HeaderList, status = 200, methods = ['POST']) => {
+    const options = routeCacheOptions.parse({ scope: 'public', ...route })
+    const policy = compilePolicy(options, { maxObjectBytes: 1024, methods: new Set(methods) })
+    const answer = { status, headers: ['Date', DATE, ...response], framed: true }
+    return freshSeconds(decideStore({ method: 'POST', headers: [], path: '/' }, answer, policy, NOW_MS, 0))
+  }
+  const HOUR = { ttl: '1h' }
+
+  it.each<[string, Record<string, unknown>, HeaderList, number | string]>([
+    ['no-cache', HOUR, cc('no-cache'), 3600],
+    ['no-cache with fields', HOUR, cc('no-cache="set-cookie"'), 3600],
+    ['max-age=0', HOUR, cc('max-age=0, must-revalidate'), 3600],
+    ['s-maxage=0', HOUR, cc('s-maxage=0'), 3600],
+    ['an Expires of long ago', HOUR, ['Expires', '0'], 3600],
+    ['a lifetime of its own', HOUR, cc('max-age=60'), 60],
+    ['no-cache and a lifetime', HOUR, cc('no-cache, max-age=60'), 60],
+    ['a lifetime that is over', HOUR, [...cc('max-age=60'), 'Age', '61'], 'not-fresh'],
+    ['no-store', HOUR, cc('no-cache, no-store'), 'no-store'],
+    ['private', HOUR, cc('private, max-age=0'), 'private'],
+    ['no-cache for caches like this', HOUR, ['CDN-Cache-Control', 'no-cache'], 'no-cache'],
+    ['max-age=0 for caches like this', HOUR, ['CDN-Cache-Control', 'max-age=0'], 'not-fresh'],
+    ['no-cache, where no ttl takes its place', {}, cc('no-cache'), 'no-cache'],
+    ['no-cache, where the ttl is for another status', { ttl: { 404: '1h' } }, cc('no-cache'), 'no-cache'],
+    ['no-cache, honoured', { ...HOUR, originNoCache: 'honor' }, cc('no-cache'), 'no-cache'],
+    ['max-age=0, honoured', { ...HOUR, originNoCache: 'honor' }, cc('max-age=0'), 'not-fresh'],
+    ['lines that may end in an error', HOUR, ['Content-Type', 'application/x-ndjson'], 'event-stream'],
+  ])('with %s', (_what, route, response, wanted) => {
+    expect(decidePost(route, response)).toBe(wanted)
+  })
+
+  it('answers stale at no time where the origin said no-cache', () => {
+    const policy = compilePolicy(routeCacheOptions.parse({ scope: 'public', ...HOUR }), {
+      maxObjectBytes: 1024,
+      methods: new Set(['POST']),
+    })
+    const answer = { status: 200, headers: cc('no-cache'), framed: true }
+    expect(decideStore({ method: 'POST', headers: [], path: '/' }, answer, policy, NOW_MS, 0)).toMatchObject({
+      staleIfErrorMs: 0,
+      staleWhileRevalidateMs: 0,
+    })
+  })
+
+  it('is a 200, or what ttl names', () => {
+    for (const status of [201, 203, 204, 301, 404, 410, 500]) {
+      expect(decidePost(HOUR, cc('max-age=60'), status)).toBe('status')
+    }
+    expect(decidePost({ ttl: { 404: '30s' } }, [], 404)).toBe(30)
+  })
+
+  it('has no-cache honoured where POST is not among the methods', () => {
+    expect(decidePost(HOUR, cc('no-cache'), 200, ['GET'])).toBe('no-cache')
+  })
+})
+
 describe('the jitter of lifetimes', () => {
   const lifetimes = (route: Record<string, unknown>, response: HeaderList = []) =>
     [0, 0.25, 0.5, 0.999_999].map((random) => {

@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { type Answer, converse, request } from '../support/client.ts'
 import { type Edge, type EdgeOptions, arrived, expectWorking, settled, startEdge } from '../support/edge.ts'
@@ -131,9 +132,12 @@ describe('a POST that the route declares cacheable', () => {
     ['no-store', { 'Cache-Control': 'no-store' }, 200],
     ['private', { 'Cache-Control': 'private, max-age=60' }, 200],
     ['set-cookie', { 'Set-Cookie': 'a=1' }, 200],
-    ['no-cache', { 'Cache-Control': 'no-cache', ETag: '"a"' }, 200],
+    ['no-store', { 'Cache-Control': 'no-cache, no-store, max-age=0' }, 200],
+    ['no-cache', { 'CDN-Cache-Control': 'no-cache' }, 200],
     ['event-stream', { 'Content-Type': 'text/event-stream' }, 200],
-    ['no-freshness', {}, 404],
+    ['event-stream', { 'Content-Type': 'application/x-ndjson' }, 200],
+    ['status', {}, 404],
+    ['status', { 'Cache-Control': 'max-age=60' }, 404],
     ['status', {}, 500],
     ['status', {}, 201],
   ])('is not stored: %s', async (reason, headers, status) => {
@@ -181,6 +185,102 @@ describe('a POST that the route declares cacheable', () => {
       expect(edge.origin.seen).toHaveLength(n)
     }
     expect(edge.gateway.gateway.stats().cache.entries).toBe(0)
+  })
+})
+
+describe('the answer to a POST', () => {
+  const ASK = '{path: /ask, methods: [POST], cache: {ttl: 1h, scope: public, key: {body: canonical}}}'
+  const PICKY =
+    '{path: /picky, methods: [POST], cache: {ttl: 1h, scope: public, key: {body: canonical}, storeIf: [slides filled], rejectIf: [draft == true]}}'
+  const LAX =
+    '{path: /lax, methods: [POST], cache: {ttl: 1h, scope: public, key: {body: canonical}, storeUnfinished: true, originNoCache: honor}}'
+  const routes = [ASK, PICKY, LAX, '{path: /*}']
+  const CUT_SHORT = '{"choices":[{"finish_reason":"length"}]}'
+
+  const answering = (body: string | Buffer, headers: Record<string, string> = JSON_TYPE) =>
+    start({ routes, script: (_message, response) => void response.writeHead(200, headers).end(body) })
+
+  it.each<[string, string, string]>([
+    ['/ask', '{"text":"a"}', 'HIT'],
+    ['/ask', '{"error":{"code":1}}', 'MISS error-answer'],
+    ['/ask', CUT_SHORT, 'MISS unfinished'],
+    ['/ask', '{"text":', 'MISS answer-not-json'],
+    ['/lax', CUT_SHORT, 'HIT'],
+    ['/picky', '{"slides":[1]}', 'HIT'],
+    ['/picky', '{"slides":[]}', 'MISS store-if'],
+    ['/picky', '{"slides":[1],"draft":true}', 'MISS reject-if'],
+    ['/picky', '{"slides":[1],"error":"x"}', 'MISS error-answer'],
+  ])('on %s, where it is %s, is then %s', async (path, body, then) => {
+    const edge = await answering(body)
+    expect((await send(edge, path, {})).text).toBe(body)
+    const again = await send(edge, path, {})
+    expect([said(again), again.text]).toEqual([then, body])
+    expect(edge.origin.seen).toHaveLength(then === 'HIT' ? 1 : 2)
+    expect(edge.gateway.gateway.stats().cache.entries).toBe(then === 'HIT' ? 1 : 0)
+  })
+
+  it('in a content coding is looked into all the same', async () => {
+    for (const [body, then] of [
+      [CUT_SHORT, 'MISS unfinished'],
+      ['{"text":"a"}', 'HIT'],
+    ] as const) {
+      const edge = await answering(gzipSync(body), { ...JSON_TYPE, 'Content-Encoding': 'gzip' })
+      const headers = { 'Accept-Encoding': 'gzip' }
+      await send(edge, '/ask', {}, { headers })
+      expect(said(await send(edge, '/ask', {}, { headers }))).toBe(then)
+    }
+  })
+
+  it('that comes in pieces is judged at its end, when everybody has it: once for all who ask meanwhile', async () => {
+    const responses: ServerResponse[] = []
+    const edge = await start({
+      routes,
+      script(_message, response) {
+        response.writeHead(200, JSON_TYPE)
+        response.write('{"choices":[', () => responses.push(response))
+      },
+    })
+    const one = send(edge, '/ask', {})
+    await until(() => responses.length === 1, 'the head of the answer')
+    const other = send(edge, '/ask', {})
+    await arrived(edge.gateway, 2)
+    responses[0]?.end('{"finish_reason":"length"}]}')
+    const answers = [await one, await other]
+    expect(answers.map(({ text }) => text)).toEqual([CUT_SHORT, CUT_SHORT])
+    expect(answers.map(({ headers }) => headers['x-cache'])).toEqual(['MISS', 'COLLAPSED'])
+    expect(answers.map(({ headers }) => String(headers['cache-status'])).join()).not.toContain('stored')
+    expect([edge.origin.seen.length, edge.gateway.gateway.stats().cache.entries]).toEqual([1, 0])
+    await settled(edge)
+  })
+
+  it.each([
+    ['no-cache', 'HIT'],
+    ['max-age=0', 'HIT'],
+    ['no-cache, must-revalidate, max-age=0', 'HIT'],
+    ['no-cache, private', 'MISS private'],
+    ['no-cache, no-store', 'MISS no-store'],
+  ])('with Cache-Control: %s is then %s', async (control, then) => {
+    const edge = await answering('{}', { ...JSON_TYPE, 'Cache-Control': control })
+    await send(edge, '/ask', {})
+    expect(said(await send(edge, '/ask', {}))).toBe(then)
+    expect(said(await send(edge, '/lax', {}))).toMatch(/^MISS/)
+    expect(said(await send(edge, '/lax', {}))).toMatch(/^MISS (no-cache|not-fresh|private|no-store)$/)
+  })
+
+  it('that was stored before its route became stricter is not used any more', async () => {
+    const edge = await answering('{"slides":[]}')
+    expect(said(await send(edge, '/ask', {}))).toBe('MISS')
+    expect(said(await send(edge, '/ask', {}))).toBe('HIT')
+    for (const [route, word] of [
+      [ASK.replace('key:', 'storeIf: [slides filled], key:'), 'store-if'],
+      [ASK.replace('cache:', 'rewrite: {prefix: /v2}, cache:'), 'config-changed'],
+    ] as const) {
+      edge.gateway.rewrite(
+        `upstreams: {origin: {targets: [${edge.origin.url}]}}\ndefaults: {upstream: origin}\nroutes: [${route}]`,
+      )
+      expect(await edge.gateway.gateway.reload()).toMatchObject({ ok: true })
+      expect(said(await send(edge, '/ask', {}))).toBe(`MISS ${word}`)
+    }
   })
 })
 
