@@ -449,6 +449,55 @@ describe('the end', () => {
     await clock.until(() => openConnections(gateway) + origin.openSockets === 0, 'the end of both sides')
   })
 
+  it('leaves nothing behind: 200 that either side breaks off at random points', async () => {
+    // The same numbers in every run.
+    let state = 1
+    const random = (below: number): number => (state = (state * 48_271) % 2_147_483_647) % below
+    const ends: ((socket: Socket) => void)[] = [
+      (socket) => void socket.resetAndDestroy(),
+      (socket) => void socket.end(),
+      (socket) => void socket.end(HI, 'latin1'),
+      (socket) => void socket.destroy(),
+    ]
+    const later = (act: () => void): void => void (random(3) === 0 ? act() : setTimeout(act, random(15)))
+    const backend = await rawBackend((socket) => {
+      later(() => {
+        if (random(8) === 0) return ends[random(4)]?.(socket)
+        socket.write(random(10) === 0 ? 'HTTP/1.1 400 No\r\nContent-Length: 2\r\n\r\nno' : SWITCHED)
+        for (let i = random(5); i > 0; i--) socket.write(Buffer.alloc(random(100_000), 1))
+        if (random(2) === 0) later(() => ends[random(4)]?.(socket))
+      })
+    })
+    const gateway = await gatewayTo(backend.url, {
+      routes: ['{path: /ws/*, websocket: true, limits: [slots]}'],
+      more: 'limits: {slots: {kind: concurrency, limit: 40, key: ip}}',
+    })
+    const COUNT = 200
+    for (let i = 0; i < COUNT; i += 40) {
+      await Promise.all(
+        Array.from({ length: 40 }, async () => {
+          const client = await converse(gateway.port, handshake())
+          // Some of them go before they are answered.
+          if (random(3) > 0) await until(() => client.received !== '' || client.closed, 'an answer')
+          if (random(4) === 0) client.pause()
+          await delay(random(20))
+          for (let more = random(4); more > 0; more--) client.send(Buffer.alloc(random(20_000), 1))
+          await delay(random(20))
+          client[(['reset', 'destroy', 'finish'] as const)[random(3)] as 'reset']()
+          client.resume()
+          await client.end()
+        }),
+      )
+      await expectNothingLeft(gateway)
+    }
+    const statuses = (await gateway.requestLines(COUNT / 2)).map(({ status_code }) => Number(status_code))
+    expect(statuses.length).toBeLessThanOrEqual(COUNT)
+    expect(statuses.filter((status) => status === 101).length).toBeGreaterThan(COUNT / 4)
+    // Nobody was refused by the limit: every slot has come back.
+    expect(statuses.filter((status) => ![101, 400, 499, 502].includes(status))).toEqual([])
+    await until(() => backend.sockets.every(({ closed }) => closed), 'the end of all at the origin')
+  })
+
   it('waits for what is on its way to a client that reads slowly', async () => {
     const backend = await rawBackend((socket) => {
       socket.write(SWITCHED)
