@@ -29,6 +29,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...checkLimits(raw),
     ...checkIdentity(raw, routes),
     ...routes.flatMap(checkRewrite),
+    ...routes.flatMap(checkFallback),
     ...routes.flatMap(checkWebSocket),
     ...checkCaching(raw, routes),
   ]
@@ -154,4 +155,12 @@ function checkRewrite({ path, fields }: RawRoute): Finding[] {
       ? 'nothing, because the path of the route has no fixed beginning'
       : 'what the path of the route begins with, in whole segments'
   return [{ path: [...path, 'rewrite', 'strip'], at: 'value', expected, got: null, cure: null }]
+}
+
+/** Of a status that has no content (RFC 9110 §6.4.1). */
+function checkFallback({ path, fields }: RawRoute): Finding[] {
+  const status = Number(valueAt(fields, ['fallback', 'status']))
+  const body = valueAt(fields, ['fallback', 'body']) ?? ''
+  if (body === '' || (status !== 204 && status !== 205 && status !== 304)) return []
+  return [complaint([...path, 'fallback', 'body'], `an answer with ${status} has none`, 'remove it')]
 }

@@ -4,14 +4,20 @@
 import { z } from 'zod'
 import { adminOptions } from '../admin/options.ts'
 import { memoryOptions, routeCacheOptions, tagTemplates } from '../cache/options.ts'
-import { count, decoded, duration, flag, later, size, text, word } from '../core/decode.ts'
+import { count, decoded, duration, flag, size, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
 import { parseRedisUrl } from '../core/redis-url.ts'
 import { identityOptions } from '../identity/options.ts'
 import { limitOptions } from '../limit/options.ts'
 import { logOptions } from '../observe/options.ts'
 import { listenOptions } from '../server/options.ts'
-import { headerEditOptions, rewriteOptions, routeTimeoutOptions, upstreamOptions } from '../upstream/options.ts'
+import {
+  fallbackOptions,
+  headerEditOptions,
+  rewriteOptions,
+  routeTimeoutOptions,
+  upstreamOptions,
+} from '../upstream/options.ts'
 import { METHODS } from '../http/methods.ts'
 import { parseCidr } from '../http/forwarded.ts'
 import { normalizeTarget } from '../http/target.ts'
@@ -102,7 +108,11 @@ const routeOptions = z.strictObject({
     .describe(
       'true: WebSockets are let through; the handshake is limited as a request, its slots are held until the socket ends. Other requests are answered as on any route',
     ),
-  fallback: later(),
+  fallback: fallbackOptions
+    .optional()
+    .describe(
+      'the answer where the upstream gives none (it fails, its breaker is open, it has no place) and nothing that is stored may answer. What the upstream answers itself is passed on',
+    ),
 })
 
 export type RouteOptions = z.output<typeof routeOptions>

@@ -26,6 +26,7 @@ import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
 import type { TargetNews } from '../upstream/pool.ts'
+import { type Fallback, compileFallback } from './fallback.ts'
 import { type AnswerNow, type Pipeline, compileAnswerNow, compileHandshake, compilePipeline } from './pipeline.ts'
 import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'
 import { type RouteMatch, bySpecificity, compileRouter } from './router.ts'
@@ -61,6 +62,7 @@ export interface RoutePlan {
   /** What is stored answers in the place of a refusal by the limits. */
   readonly answersLimited: boolean
   readonly forwarder: Forwarder
+  readonly fallback: Fallback | null
 }
 
 export interface GatewayPlan {
@@ -148,7 +150,7 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
         },
         (error: unknown) => {
           leave()
-          return failed(ctx, error)
+          return failed(ctx, error, ctx.isUpgrading ? null : route.fallback)
         },
       )
     } catch (error) {
@@ -199,9 +201,11 @@ class MethodNotAllowed extends GatewayError {
   }
 }
 
-function failed(ctx: RequestContext, cause: unknown): Reply {
+function failed(ctx: RequestContext, cause: unknown, fallback: Fallback | null = null): Reply {
   const error = asGatewayError(cause)
   ctx.error = error
+  const instead = fallback === null ? null : fallback(error)
+  if (instead !== null) return instead
   return problemReply(error, ctx.id, {}, error instanceof MethodNotAllowed ? ['Allow', error.allow] : [])
 }
 
@@ -297,6 +301,7 @@ function compileRoute(
     cache,
     answersLimited: options.onLimited === 'stale',
     forwarder,
+    fallback: options.fallback === undefined ? null : compileFallback(options.fallback),
   }
 }
 

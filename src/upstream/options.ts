@@ -196,6 +196,22 @@ export const headerEditOptions = z.strictObject({
 
 export type HeaderEditOptions = z.output<typeof headerEditOptions>
 
+const MAX_FALLBACK_CHARS = 64 * 1024
+
+export const fallbackOptions = z.strictObject({
+  status: count({ min: 200, max: 599 }).prefault(503).describe('its status'),
+  body: text('a text', (value) => (value.length <= MAX_FALLBACK_CHARS ? null : 'at most 65536 characters'))
+    .prefault('')
+    .describe('its content'),
+  type: text('a media type such as "text/html"', (value) =>
+    /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+(?: *; *[\w-]+=[\w."-]+)*$/.test(value) ? null : 'type/subtype',
+  )
+    .optional()
+    .describe('its Content-Type; default application/json where it is JSON, else text/plain'),
+})
+
+export type FallbackOptions = z.output<typeof fallbackOptions>
+
 const path = (expected: string) =>
   text(expected, (value) =>
     isNormalPath(value) ? null : 'begin with / and keep to URL path characters, without "." and ".." segments',
