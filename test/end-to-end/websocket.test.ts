@@ -260,7 +260,7 @@ describe('the handshake', () => {
   })
 
   it('takes no place of a request once it is answered', async () => {
-    const { gateway } = await setUp({ upstream: 'connections: 1' })
+    const { gateway } = await setUp({ upstream: 'connections: 1, concurrency: {max: 1, queue: 0}' })
     for (let i = 0; i < 3; i++) await openSocket(`${gateway.url}/ws/x`)
     expect((await request(`${gateway.url}/plain`)).text).toBe('no handshake')
     expect(gateway.gateway.upstreams()[0]?.targets[0]).toMatchObject({ in_flight: 0, queued: 0, open_connections: 4 })
