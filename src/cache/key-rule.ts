@@ -14,7 +14,7 @@ import { type CredentialFields, WELL_KNOWN } from '../http/credentials.ts'
 import { cookieValues, readCookies } from '../http/cookies.ts'
 import { type BodyKeyOptions, type BodyKeyPart, compileBodyKey, shownBody } from './body-key.ts'
 import type { Condition } from './condition.ts'
-import { digestOf } from './digest.ts'
+import { digestOf, digestWith } from './digest.ts'
 import { selectingValue } from './entry.ts'
 import { urlOf } from './key.ts'
 import { isKeyedByBody } from './methods.ts'
@@ -53,12 +53,15 @@ export interface KeySetup {
   readonly credentials?: CredentialFields
   /** Of a body of which one of these holds, there is no key. */
   readonly bypassIf?: readonly Condition[]
+  /** What digests in keys are made with; by default nothing. */
+  readonly secret?: string | null
 }
 
 /** isPerUser: each user has keys of their own. */
 export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setup: KeySetup = {}): KeyRule {
   const { query, headers = [], cookies = [] } = options
-  const { credentials = WELL_KNOWN, bypassIf = [] } = setup
+  const { credentials = WELL_KNOWN, bypassIf = [], secret = null } = setup
+  const digest = digestWith(secret)
   const id = digestOf([JSON.stringify(options), String(isPerUser)]).slice(0, 16)
   const queryRule = query === undefined ? null : compileQueryRule(query)
   const bodyPart = compileBodyKey(options.body ?? 'raw', bypassIf)
@@ -69,9 +72,9 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
   function keyOf(request: Asking, first: readonly string[]): string | null {
     const words = [...first]
     const values = [...fieldValues(request, headers), ...cookieParts(request, cookies)]
-    if (values.length > 0) words.push(`with:${digestOf(values)}`)
+    if (values.length > 0) words.push(`with:${digest(values)}`)
     if (isPerUser) {
-      const user = userOf(request, credentials)
+      const user = userOf(request, credentials, digest)
       if (user === null) return null
       words.push(`user:${user}`)
     }
@@ -81,7 +84,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
   return {
     ofGet: isPlain ? url : (request) => keyOf(request, []),
     ofBody: (request, part) =>
-      keyOf(request, [request.method, `body:${digestOf([representationFor(request.headers), part])}`]),
+      keyOf(request, [request.method, `body:${digest([representationFor(request.headers), part])}`]),
     bodyPart,
     parts(request, body) {
       const parts: [string, string | null][] = [['url', url(request)]]
@@ -92,7 +95,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
         const values = sent === null ? getHeaders(request.headers, 'cookie') : cookieValues(sent, name)
         parts.push([`cookie ${name}`, values.length === 0 ? null : values.join('; ')])
       }
-      if (isPerUser) parts.push(['user', userOf(request, credentials)])
+      if (isPerUser) parts.push(['user', userOf(request, credentials, digest)])
       if (body !== null) parts.push(['body', shownBody(options.body ?? 'raw', body)])
       return parts
     },

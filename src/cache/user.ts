@@ -5,13 +5,14 @@
 
 import type { RequestContext } from '../core/context.ts'
 import type { CredentialFields } from '../http/credentials.ts'
-import { digestOf } from './digest.ts'
+import type { Digest } from './digest.ts'
 
 /** The user of a request as a digest; null where it carries nothing that says who asks. All cookies count, whichever a
  *  key names: nobody has said which of them tells users apart. */
 export function userOf(
   { headers, user }: Pick<RequestContext, 'headers' | 'user'>,
   { names }: CredentialFields,
+  digest: Digest,
 ): string | null {
   const said: string[] = []
   for (let i = 0; i < headers.length; i += 2) {
@@ -23,5 +24,5 @@ export function userOf(
     if (value !== '') said.push(name, value)
   }
   if (user !== null) said.push(user.isProved ? 'proved' : 'claimed', user.id)
-  return said.length === 0 ? null : digestOf(said)
+  return said.length === 0 ? null : digest(said)
 }

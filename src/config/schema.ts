@@ -59,7 +59,7 @@ const redisOptions = z.strictObject({
   secret: text('a text that nobody can guess', (value) => (value.length >= 16 ? null : 'at least 16 characters'))
     .optional()
     .describe(
-      'with it, addresses and users are made unreadable in the names of their counters; the same in all instances. Default: namespace and password',
+      'with it, addresses and users are made unreadable in the names of their counters, and users, fields and bodies in the keys of what is stored; the same in all instances. Default: namespace and password',
     ),
 })
 

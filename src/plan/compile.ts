@@ -29,6 +29,7 @@ import type { TargetNews } from '../upstream/pool.ts'
 import { type Fallback, compileFallback } from './fallback.ts'
 import { type AnswerNow, type Pipeline, compileAnswerNow, compileHandshake, compilePipeline } from './pipeline.ts'
 import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'
+import { keySecretOf } from './redis-secret.ts'
 import { type RouteMatch, bySpecificity, compileRouter } from './router.ts'
 import { describeRoute } from './table.ts'
 
@@ -264,6 +265,7 @@ function compileRoute(
           key: compileKeyRule(options.cache.key ?? {}, options.cache.scope === 'user', {
             credentials,
             bypassIf: options.cache.bypassIf ?? [],
+            secret: keySecretOf(config.redis),
           }),
           collapse: options.cache.collapse,
           maxBodyBytes: options.maxBody,

@@ -3,7 +3,6 @@
 
 import type { GatewayConfig } from '../config/schema.ts'
 import type { ChangeLog } from '../core/availability.ts'
-import { parseRedisUrl } from '../core/redis-url.ts'
 import type { RedisConnection } from '../core/redis-connection.ts'
 import { type RedisSubscriber, createRedisSubscriber } from '../core/redis-subscriber.ts'
 import { type RedisLink, createRedisLink } from '../core/redis.ts'
@@ -65,12 +64,4 @@ export function openRedis(options: GatewayConfig['redis'], log: ChangeLog): Shar
       news.close()
     },
   }
-}
-
-/** What names in Redis are made with, so that whoever reads them learns no address or user; the same in all instances.
- *  Without `secret`, what they share anyway takes its place: only a password of Redis' makes that hard to guess. */
-export function secretOf({ url, namespace, secret }: GatewayConfig['redis']): string {
-  if (secret !== undefined) return secret
-  const address = parseRedisUrl(url)
-  return `${namespace}\n${address.kind === 'invalid' ? '' : address.password}`
 }

@@ -130,3 +130,26 @@ describe('the user in a key', () => {
     expect(of('lang=de; sid=a')).not.toBe(of('lang=de; sid=b'))
   })
 })
+
+describe('a secret', () => {
+  const asked = { ...asking(['Authorization', 'Bearer a', 'X-Plan', 'gold']), method: 'POST' }
+  const keyWith = (secret?: string | null) => {
+    const setup = secret === undefined ? {} : { secret }
+    return compileKeyRule({ headers: ['x-plan'], body: 'canonical' }, true, setup).ofBody(asked, 'a body') ?? ''
+  }
+
+  it('is in each digest of a key, and in nothing else', () => {
+    const words = (key: string) => key.split(/[\n ]/)
+    const [plain, one, other] = [keyWith(), keyWith('s'.repeat(16)), keyWith('t'.repeat(16))].map(words)
+    expect(keyWith(null)).toBe(keyWith())
+    expect(keyWith('s'.repeat(16))).toBe(keyWith('s'.repeat(16)))
+    const same = (a?: string[], b?: string[]) => a?.filter((word, i) => word === b?.[i])
+    expect(plain?.map((word) => word.split(':')[0])).toEqual(['http', 'POST', 'body', 'with', 'user'])
+    for (const [a, b] of [
+      [plain, one],
+      [one, other],
+    ]) {
+      expect(same(a, b)).toEqual([plain?.[0], 'POST'])
+    }
+  })
+})

@@ -3,6 +3,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { compileKeyRule } from '../../src/cache/key-rule.ts'
 import { request } from '../support/client.ts'
 import type { TestGateway } from '../support/gateway.ts'
 import { type Instances, ask, purgeBy, startInstances } from '../support/instances.ts'
@@ -90,6 +91,44 @@ describeWithRedis('instances that share a cache', () => {
     const next = await add()
     for (const path of paths) expect((await ask(next, path)).slice(0, 3)).toBe('HIT')
     expect(origin.seen).toHaveLength(30)
+  })
+
+  it('keep what is asked and by whom to themselves: not in Redis, not in logs, not in metrics, not even to guess', async () => {
+    const secret = 's'.repeat(16)
+    const routes = [
+      '{path: /ai, methods: [POST], limits: [per-token], cache: {ttl: 1h, scope: user, collapse: shared, key: {body: canonical, headers: [X-Plan]}}}',
+    ]
+    const more = 'log: {level: debug}\nlimits: {per-token: {limit: 100, window: 1m, key: header:authorization}}'
+    const { first, second } = await startTwo({ routes, more, redis: `deadline: 2s, secret: ${secret}` })
+    const [prompt, token, plan] = ['write-to-my-doctor', 'Bearer hunter2', 'gold-plan']
+    const body = JSON.stringify({ prompt })
+    const headers = { ...HOST, 'Content-Type': 'application/json', Authorization: token, 'X-Plan': plan }
+    const post = (gateway: TestGateway, sent = body) =>
+      request(`${gateway.url}/ai`, { method: 'POST', headers, body: sent })
+    await post(first)
+    await until(() => writes(first, 'written') === 1, 'it to be in Redis')
+    expect((await post(second)).headers['x-cache']).toBe('HIT')
+    // What is not looked up, and what breaks, is told no more of.
+    await post(first, `{"prompt":"${prompt}","prompt":1}`)
+    await post(first, prompt)
+
+    await redis.ask('CONFIG', 'SET', 'rdbcompression', 'no')
+    const names = await keys('*')
+    expect(names.length).toBeGreaterThan(1)
+    const values = await Promise.all(names.map((name) => redis.ask('DUMP', name)))
+    const seen = [names, values, first.log, second.log, first.gateway.metrics(), first.gateway.stats()].map((each) =>
+      JSON.stringify(each),
+    )
+    for (const telling of [prompt, 'doctor', 'hunter2', plan]) expect(seen.join('\n')).not.toContain(telling)
+    // Made without the secret, digests of the right guesses are nowhere.
+    const asked = { method: 'POST', scheme: 'http', host: 'shop.test', path: '/ai', query: '', user: null } as const
+    const rule = compileKeyRule({ body: 'canonical', headers: ['x-plan'] }, true)
+    const fields = Object.entries(headers).flat()
+    const part = rule.bodyPart(fields, Buffer.from(body))
+    const guess = rule.ofBody({ ...asked, headers: fields, peerIsTrusted: false }, part.ok ? part.part : '') ?? ''
+    const digests = [...guess.matchAll(/(?:body|with|user):(\S+)/g)].map(([, digest]) => digest)
+    expect(digests).toHaveLength(3)
+    for (const digest of digests) expect(seen.join('\n')).not.toContain(digest)
   })
 
   it('share no answer with requests that carry credentials, unless it is marked for that', async () => {
