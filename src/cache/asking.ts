@@ -77,7 +77,11 @@ export function compileAsking(setup: AskingSetup): Asking {
     const validated = mayAsk ? stored : null
     const parts = findParts(ctx, key, 0)
     const gap = parts === null || isPart || isHopeless || stored !== null ? null : gapOf(parts)
-    const tags = [...(policy.tagsOf(ctx.params) ?? []), ...(stored?.tags ?? []), ...(parts?.tags ?? [])]
+    const ofRoute = policy.tagsOf(ctx.params) ?? []
+    const tags =
+      stored === null && parts === null
+        ? ofRoute
+        : [...ofRoute, ...(stored ?? NO_TAGS).tags, ...(parts ?? NO_TAGS).tags]
     // The client's condition stays here, so that what comes is whole and can be stored; unless it will not be.
     const dropped = isHopeless || isPart ? NOTHING : isByBody ? OF_THE_CLIENT : CONDITIONAL_FIELDS
     let originFetch: OriginFetch
@@ -99,8 +103,20 @@ export function compileAsking(setup: AskingSetup): Asking {
           return reply
         }
       }
-      const asked = { ctx, flight, shared, policy, why, memoryKey, isBackground, sentAtMs, leave }
-      const fill = { ...asked, validated, stored: isPart ? null : stored }
+      const replaced = isPart ? null : stored
+      const fill = {
+        ctx,
+        flight,
+        shared,
+        policy,
+        why,
+        memoryKey,
+        isBackground,
+        sentAtMs,
+        leave,
+        validated,
+        stored: replaced,
+      }
       return isPart && answer.status !== 200 ? takePart(fill, answer) : takeAnswer(fill, answer)
     } catch (error) {
       flight.fail(error)
@@ -161,6 +177,7 @@ export function compileAsking(setup: AskingSetup): Asking {
 }
 
 const NOTHING: ReadonlySet<string> = new Set()
+const NO_TAGS: { readonly tags: readonly string[] } = { tags: [] }
 
 export const GONE = new GatewayError('client_gone', 'The client has gone.')
 

@@ -151,10 +151,16 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     if (refusal !== null) note(ctx, 'bypass', refusal)
     const key = ctx.cacheKey
     const isBypass = ctx.cache === 'bypass' || key === null
-    if (!isBypass && ctx.method !== 'HEAD') return share(ctx, key, mayAsk)
+    if (!isBypass && ctx.method !== 'HEAD') return leadAtOnce(ctx, key, mayAsk) ?? share(ctx, key, mayAsk)
     const refused = mayAsk?.(ctx) ?? null
     const reply = refused instanceof Promise ? await refused : refused
     return reply ?? (isBypass ? forward(ctx) : forwardHead(ctx, key))
+  }
+
+  /** What share() would do where there is nobody to wait for, and nothing to ask; null where there is. */
+  function leadAtOnce(ctx: RequestContext, key: string, mayAsk: Stage | null): Promise<Reply> | null {
+    const mayWait = mayAsk !== null || oneFetch !== null || bids.size > 0 || places.joinable(ctx, key) !== undefined
+    return mayWait ? null : lead(ctx, key, findStored(ctx, key), false)
   }
 
   /** Gets the answer by another's fetch, or by one that others may share. */
@@ -210,8 +216,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
         turn?.begin(null)
         return refused ?? undefined
       }
-      const stored = find(ctx, key, shared.now())
-      const replying = lead(ctx, key, typeof stored === 'object' ? stored : null, false)
+      const replying = lead(ctx, key, findStored(ctx, key), false)
       turn?.begin(flights.at(places.of(ctx, key)) ?? null)
       return replying
     } finally {
@@ -220,6 +225,11 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   }
 
   const bidPlace = (ctx: RequestContext, key: string): string => `${epoch}\n${places.of(ctx, key)}`
+
+  function findStored(ctx: RequestContext, key: string): StoredResponse | null {
+    const found = find(ctx, key, shared.now())
+    return typeof found === 'object' ? found : null
+  }
 
   function findFresh(ctx: RequestContext, key: string): StoredResponse | null {
     const nowMs = shared.now()

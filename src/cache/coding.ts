@@ -13,6 +13,7 @@
 // length of the two compressed together (BREACH).
 
 import type { HeaderList, RequestContext } from '../core/context.ts'
+import { remember } from '../core/remember.ts'
 import { weakened } from '../http/conditional.ts'
 import { getHeader, hasHeader, withoutHeaders } from '../http/headers.ts'
 import type { Coding } from '../http/negotiation.ts'
@@ -25,6 +26,7 @@ const MIN_BODY_BYTES = 1024
 const MAX_BODY_BYTES = 32 * 1024 ** 2
 
 /** Types beside text/*, +json and +xml that compress well. Event streams are text, and are read as they come. */
+const MAX_KNOWN_TYPES = 200
 const TEXTUAL: ReadonlySet<string> = new Set([
   'application/ecmascript',
   'application/graphql',
@@ -68,13 +70,12 @@ export function mayCode({ status, headers }: { readonly status: number; readonly
   return !OF_THE_BYTES.some((lowerName) => hasHeader(headers, lowerName)) && !forbidsTransforming(headers)
 }
 
-function isTextual(contentType: string): boolean {
+const isTextual = remember((contentType): boolean => {
   const [essence = ''] = contentType.toLowerCase().split(';')
   const type = essence.trim()
   if (type.startsWith('text/')) return type !== 'text/event-stream'
   return type.endsWith('+json') || type.endsWith('+xml') || TEXTUAL.has(type)
-}
-
+}, MAX_KNOWN_TYPES)
 /** RFC 9111 §5.2.2.6, in any Cache-Control, for whichever cache it is (RFC 9213). */
 function forbidsTransforming(headers: HeaderList): boolean {
   for (let i = 0; i < headers.length; i += 2) {

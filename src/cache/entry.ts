@@ -116,7 +116,8 @@ export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'> | Omit<S
     bytes += entry.body.length
     for (const form of entry.coded ?? []) bytes += formSizeBytes(form)
   }
-  for (const text of [...headers, ...varyNames, ...varyValues]) bytes += (text?.length ?? 0) + STRING_OVERHEAD_BYTES
+  for (const texts of [headers, varyNames, varyValues])
+    for (const text of texts) bytes += (text?.length ?? 0) + STRING_OVERHEAD_BYTES
   if (entry.body !== null) bytes += linesSizeBytes(headers)
   for (const listing of listingsOf({ key, tags })) bytes += listing.length + TAG_OVERHEAD_BYTES
   return bytes

@@ -7,7 +7,7 @@
 import type { HeaderList, OriginAnswer, Reply, RequestContext } from '../core/context.ts'
 import { compareWithHead, freshenHeaders } from '../http/conditional.ts'
 import { formatHttpDate } from '../http/date.ts'
-import { getHeader, getHeaders, hasHeader, withoutHeaders } from '../http/headers.ts'
+import { getHeader, getHeaders, hasHeader, ownText, withoutHeaders } from '../http/headers.ts'
 import { joinTags } from '../http/tags.ts'
 import { mayCode, recoded, sayMayVary } from './coding.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
@@ -262,8 +262,10 @@ export function storedHead(
   const kept = withoutHeaders(headers, OF_ONE_EXCHANGE)
   // RFC 9110 §6.6.1: a response without Date is given the time at which it came.
   if (!hasHeader(kept, 'date')) kept.push('Date', formatHttpDate(nowMs))
-  const selector = selectorOf(ctx.headers, claimsOf(ctx), varyNames(headers) ?? [])
-  return { status, headers: kept, bornAtMs: nowMs - ageMs, ...selector }
+  const { claims, varyNames: names, varyValues } = selectorOf(ctx.headers, claimsOf(ctx), varyNames(headers) ?? [])
+  // What it is selected by is a part of a client's request.
+  const values = varyValues.map((value) => value && ownText(value))
+  return { status, headers: kept, bornAtMs: nowMs - ageMs, claims, varyNames: names, varyValues: values }
 }
 
 type Named = Pick<StoredResponse, 'key' | 'epoch' | 'tags' | 'purgeSeq'>
@@ -281,21 +283,29 @@ export function storedResponse(
   const hasLength = hasHeader(head.headers, 'content-length') || head.status === 204
   const headers = hasLength ? head.headers : [...head.headers, 'Content-Length', String(body.length)]
   const coded = mayCode({ status: head.status, headers }) ? recoded(forms ?? [], headers) : null
-  const entry = { ...storedMeta(named, { ...head, headers }, verdict, nowMs, costMs), body, coded }
-  return { ...entry, sizeBytes: entrySizeBytes(entry) }
+  const meta = storedMeta(named, head, headers, verdict, nowMs, costMs)
+  const entry: StoredResponse = { ...meta, body, coded, sizeBytes: 0 }
+  entry.sizeBytes = entrySizeBytes(entry)
+  return entry
 }
 
 /** What is stored beside a body, or parts of one. */
 export function storedMeta(
   { key, epoch, tags, purgeSeq }: Named,
-  head: StoredHead,
+  { status, bornAtMs, claims, varyNames, varyValues }: Omit<StoredHead, 'headers'>,
+  headers: HeaderList,
   verdict: StoreVerdict & { store: true },
   nowMs: number,
   costMs: number,
 ): Omit<StoredResponse, 'body' | 'coded' | 'sizeBytes'> {
   const freshUntilMs = nowMs + verdict.freshMs
   return {
-    ...head,
+    status,
+    headers,
+    bornAtMs,
+    claims,
+    varyNames,
+    varyValues,
     key,
     epoch,
     freshUntilMs,

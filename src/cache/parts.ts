@@ -179,7 +179,7 @@ function put(
   if (whole !== null) {
     return save(shared, storedResponse(named, { ...head, status: 200 }, whole, verdict, nowMs, costMs))
   }
-  const meta = storedMeta(named, { ...head, status: 206 }, verdict, nowMs, costMs)
+  const meta = storedMeta(named, { ...head, status: 206 }, head.headers, verdict, nowMs, costMs)
   const entry = { ...meta, body: null, parts, completeBytes }
   shared.store.put({ ...entry, sizeBytes: entrySizeBytes(entry) })
 }

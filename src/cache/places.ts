@@ -43,13 +43,13 @@ export function compilePlaces(
 
   function placeOf(ctx: RequestContext, key: string): string {
     const claims = claimsOf(ctx)
-    // Neither a key nor a claim has an empty line in it.
-    const place = `${key}\n\n${claims}`
+    // Neither a key nor a claim has an empty line in it. A key alone has been hashed before.
+    const place = claims === '' ? key : `${key}\n\n${claims}`
     const landed = flights.at(place)?.answer?.head ?? null
     if (landed !== null && isSelected(ctx.headers, claims, landed)) return place
     const { varyNames } = landed ?? store.get(key)?.[0] ?? { varyNames: [] }
     if (varyNames.length === 0) return place
-    return `${place}\n${JSON.stringify(selectorOf(ctx.headers, claims, varyNames).varyValues)}`
+    return `${key}\n\n${claims}\n${JSON.stringify(selectorOf(ctx.headers, claims, varyNames).varyValues)}`
   }
 
   const memoryKey = (ctx: RequestContext, key: string): string => (mayShare(ctx) ? key : `${key} with credentials`)

@@ -4,6 +4,8 @@
 // The two-digit year of the RFC 850 form is completed by its weekday. A century moves every date by 5 or 6 weekdays, so
 // only one century fits; for any date within fifty years that is the one the RFC asks for, and no clock is needed.
 
+import { remember } from '../core/remember.ts'
+
 const MONTHS = ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec']
 const WEEKDAYS = ['sunday', 'monday', 'tuesday', 'wednesday', 'thursday', 'friday', 'saturday']
 
@@ -17,8 +19,11 @@ const IMF_FIXDATE = new RegExp(String.raw`^(?:${SHORT_DAY}), (?<day>\d\d) ${MONT
 const RFC_850 = new RegExp(String.raw`^(?<weekday>${LONG_DAY}), (?<day>\d\d)-${MONTH}-(?<year>\d\d) ${TIME} gmt$`, 'i')
 const ASCTIME = new RegExp(String.raw`^(?:${SHORT_DAY}) ${MONTH} (?<day>\d\d| \d) ${TIME} (?<year>\d{4})$`, 'i')
 
+/** Answers of one second have the same. */
+const MAX_KNOWN_DATES = 200
+
 /** Epoch milliseconds, years 0000 to 9999; null for anything but the three forms and for days that do not exist. */
-export function parseHttpDate(text: string): number | null {
+export const parseHttpDate = remember((text): number | null => {
   const fields = (IMF_FIXDATE.exec(text) ?? RFC_850.exec(text) ?? ASCTIME.exec(text))?.groups
   if (fields === undefined) return null
   const year = Number(fields['year'])
@@ -28,7 +33,7 @@ export function parseHttpDate(text: string): number | null {
   const midnightMs = weekday === undefined ? midnight(year, month, day) : midnightOn(weekday, year, month, day)
   if (midnightMs === null) return null
   return midnightMs + ((Number(fields['hour']) * 60 + Number(fields['minute'])) * 60 + Number(fields['second'])) * 1000
-}
+}, MAX_KNOWN_DATES)
 
 /** IMF-fixdate in whole seconds, rounded down. epochMs: within the years 0000 to 9999. */
 export const formatHttpDate = (epochMs: number): string => new Date(epochMs).toUTCString()

@@ -99,3 +99,6 @@ export function fieldLines(headers: HeaderList): string {
   // In one piece: what was put together piece by piece is put together anew by whoever reads it.
   return Buffer.from(lines, 'latin1').toString('latin1')
 }
+
+/** The same text, and no part of another: what is kept of one keeps all of it. text: latin1. */
+export const ownText = (text: string): string => Buffer.from(text, 'latin1').toString('latin1')

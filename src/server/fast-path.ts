@@ -34,6 +34,7 @@ export interface FastPeer extends Peer {
 
 /** A request whose answer has not come yet. */
 interface Waiting extends Begun {
+  /** Its head, latin1. */
   readonly text: string
   readonly wantsClose: boolean
   readonly answer: Promise<Reply>
@@ -59,10 +60,9 @@ export class FastPath {
    *  happened. */
   take(buffer: Buffer, length: number): boolean {
     if (!mayBeHead(buffer, length, this.#options.headBytes)) return false
-    const text = buffer.toString('latin1', 0, length)
-    const head = readRequestHead(text, this.#options, this.#known)
+    const head = readRequestHead(buffer, length, this.#options, this.#known)
     if (head === null) return false
-    const { method, path, query, fields } = head
+    const { line, method, path, query, fields } = head
     if (fields.text.length <= MAX_KNOWN_CHARS) this.#known = fields
     const ctx = new RequestContext(
       {
@@ -83,6 +83,7 @@ export class FastPath {
     const found = this.#door.answerNow(ctx)
     this.#peer.onFastBegin(length, found !== null)
     const answer = found ?? this.#answer(ctx)
+    const text = `${line}\r\n${fields.text}`
     if (answer instanceof Promise) this.#await({ ctx, text, wantsClose, answer })
     else if (found === null) this.#take(ctx, text, wantsClose, answer)
     else this.#send(ctx, answer, wantsClose)

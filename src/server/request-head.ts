@@ -20,13 +20,15 @@ export interface RequestFields {
 }
 
 export interface RequestHead {
+  /** The first line, without its end. */
+  readonly line: string
   readonly method: 'GET' | 'HEAD'
   readonly path: string
   readonly query: string
   readonly fields: RequestFields
 }
 
-const VERSION = ' HTTP/1.1\r\n'
+const VERSION = ' HTTP/1.1'
 /** What ends a head, read backwards in a chunk. */
 const [CR, LF] = [0x0d, 0x0a]
 
@@ -41,23 +43,33 @@ const [G, H] = [0x47, 0x48]
 /** `GET / HTTP/1.1`, a Host, and what ends them. */
 const MIN_BYTES = 24
 
-/** Reads one head that is all of the text; null where anything about it is in doubt. text: latin1. known: what the
- *  connection's last one had. */
-export function readRequestHead(text: string, options: ListenOptions, known: RequestFields | null): RequestHead | null {
-  const method = text.startsWith('GET /') ? 'GET' : text.startsWith('HEAD /') ? 'HEAD' : null
+/** Reads one head that is all of these bytes, of which the first that may be one has been looked at (mayBeHead); null where
+ *  anything about it is in doubt. known: what the connection's last one had. */
+export function readRequestHead(
+  bytes: Buffer,
+  length: number,
+  options: ListenOptions,
+  known: RequestFields | null,
+): RequestHead | null {
+  let lineEnd = 0
+  while (lineEnd < length && bytes[lineEnd] !== CR) lineEnd++
+  if (bytes[lineEnd + 1] !== LF) return null
+  // A text of its own: what is stored keeps a part of it, and with that all of the text that it is a part of.
+  const line = bytes.toString('latin1', 0, lineEnd)
+  const method = line.startsWith('GET /') ? 'GET' : line.startsWith('HEAD /') ? 'HEAD' : null
   if (method === null) return null
   const targetAt = method.length + 1
-  const targetEnd = text.indexOf(' ', targetAt)
-  if (targetEnd < 0 || !text.startsWith(VERSION, targetEnd)) return null
-  const rawTarget = text.slice(targetAt, targetEnd)
+  const targetEnd = line.indexOf(' ', targetAt)
+  if (targetEnd < 0 || line.length !== targetEnd + VERSION.length || !line.endsWith(VERSION)) return null
+  const rawTarget = line.slice(targetAt, targetEnd)
   if (rawTarget.length > options.target || !isPlain(rawTarget)) return null
   const target = normalizeTarget(rawTarget)
   // A path in another spelling than its normal one is one that servers differ on.
   if (target instanceof Error || target.path.length + target.query.length !== rawTarget.length) return null
 
-  const fieldsText = text.slice(targetEnd + VERSION.length)
+  const fieldsText = bytes.toString('latin1', lineEnd + 2, length)
   const fields = known !== null && known.text === fieldsText ? known : readFields(fieldsText, options)
-  return fields === null ? null : { method, path: target.path, query: target.query, fields }
+  return fields === null ? null : { line, method, path: target.path, query: target.query, fields }
 }
 
 /** Visible ASCII alone. */
