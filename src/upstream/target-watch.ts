@@ -43,12 +43,15 @@ export class TargetWatch implements Alarm {
   readonly #alarms: Alarms
   readonly #breaker: TargetBreaker | null
   readonly #tell: WatchSetup['tell']
+  /** What was told last: one that comes back on trial and fails again was never back. */
+  #isToldOut: boolean
   #callOff: (() => void) | null = null
   #isClosed = false
 
   constructor({ origin, connect, alarms, health, breaker, isOut, tell }: WatchSetup) {
     const { path, failures, slowStart, interval, timeout, healthyAfter, unhealthyAfter } = health
     const checks = path === undefined ? null : { intervalMs: interval, healthyAfter, unhealthyAfter }
+    this.#isToldOut = isOut
     this.#health = new TargetHealth({ failures, slowStartMs: slowStart, checks }, isOut)
     this.#look = path === undefined ? compileKnock(connect) : compileCheck(connect, origin, path, timeout)
     this.#alarms = alarms
@@ -95,7 +98,7 @@ export class TargetWatch implements Alarm {
     if (this.#breaker !== null) this.#count(this.#breaker, status >= 500, `status ${status}`)
     const health = this.#health
     if (isFailing(status)) this.#update(`answers with ${status}`, () => health.failed(false, performance.now()))
-    else if (health.isInDoubt) this.#update('answers', () => health.answered(performance.now()))
+    else if (health.isInDoubt || this.#isToldOut) this.#update('answers', () => health.answered(performance.now()))
   }
 
   /** A request that the target was to answer has failed. */
@@ -132,9 +135,10 @@ export class TargetWatch implements Alarm {
   #update(why: string, change: () => void): void {
     const wasOut = this.#health.isOut
     change()
-    const { isOut } = this.#health
-    if (isOut === wasOut) return
-    this.#schedule()
+    const { isOut, isInDoubt } = this.#health
+    if (isOut !== wasOut) this.#schedule()
+    if (isOut === this.#isToldOut || (!isOut && isInDoubt)) return
+    this.#isToldOut = isOut
     this.#tell(isOut ? 'out' : 'back', why)
   }
 

@@ -162,6 +162,12 @@ describe('a target that fails requests', () => {
     await until(() => states(gateway)[0] === 'up', 'the trial')
     expect((await statuses(gateway, 4)).filter((status) => status === 503)).toHaveLength(1)
     expect(states(gateway)).toEqual(['out', 'up'])
+    // It was never back, so nobody was told.
+    expect(news(gateway)).toHaveLength(1)
+    bad.answer((_message, response) => response.end('well'))
+    await until(() => states(gateway)[0] === 'up', 'the next trial')
+    await statuses(gateway, 4)
+    expect(news(gateway).map(({ message }) => message)).toEqual(['Upstream target is out', 'Upstream target is back'])
   })
 
   it('by breaking answers off counts too, and so does one that does not begin to answer', async () => {
