@@ -3,16 +3,18 @@
 // read buffer would keep 64 KiB alive for 200 bytes.
 
 import type { HeaderList } from '../core/context.ts'
+import { WELL_KNOWN } from '../http/credentials.ts'
 import { getCombined } from '../http/headers.ts'
 import { type Coding, normalizeSelecting } from '../http/negotiation.ts'
 import { type Part, lengthOf } from '../http/range.ts'
+import { digestOf } from './digest.ts'
 import { listingsOf } from './key.ts'
 
 /** What selects a response among those under one key (RFC 9111 §4.1). */
 export interface Selector {
   /** What a trusted proxy said beside the URL; see claimsOf. */
   readonly claims: string
-  /** Lower-case request field names, sorted, and their values then; null is absent. */
+  /** Lower-case request field names, sorted, and their values then, of credentials a digest; null is absent. */
   readonly varyNames: readonly string[]
   readonly varyValues: readonly (string | null)[]
 }
@@ -140,7 +142,7 @@ function linesSizeBytes(headers: HeaderList): number {
 export const selectorOf = (request: HeaderList, claims: string, varyNames: readonly string[]): Selector => ({
   claims,
   varyNames,
-  varyValues: varyNames.map((name) => selectingValue(request, name)),
+  varyValues: varyNames.map((name) => keptValue(request, name)),
 })
 
 /** True when a request with these fields selects this response. */
@@ -151,7 +153,7 @@ export function isSelected(
 ): boolean {
   if (claims !== theirs) return false
   for (let i = 0; i < varyNames.length; i++) {
-    if (selectingValue(request, varyNames[i] as string) !== varyValues[i]) return false
+    if (keptValue(request, varyNames[i] as string) !== varyValues[i]) return false
   }
   return true
 }
@@ -166,12 +168,19 @@ export const isAhead = ({ bornAtMs }: Pick<StoredHead, 'bornAtMs'>, nowMs: numbe
 
 /** True when the request that `newer` answered would have selected `older` too, so the newer takes its place. */
 export function takesPlaceOf(newer: Selector, older: Selector): boolean {
-  const selecting: string[] = []
-  for (const [i, name] of newer.varyNames.entries()) {
-    const value = newer.varyValues[i] ?? null
-    if (value !== null) selecting.push(name, value)
-  }
-  return isSelected(selecting, newer.claims, older)
+  if (newer.claims !== older.claims) return false
+  return older.varyNames.every((name, i) => {
+    const at = newer.varyNames.indexOf(name)
+    return (at < 0 ? null : newer.varyValues[at]) === older.varyValues[i]
+  })
+}
+
+/** What is kept of a value that selects: of a credential a digest, since it goes where entries go, to other instances, to
+ *  disk and to the admin port. */
+function keptValue(request: HeaderList, lowerName: string): string | null {
+  const value = selectingValue(request, lowerName)
+  const isSecret = value !== null && (lowerName === 'cookie' || WELL_KNOWN.names.has(lowerName))
+  return isSecret ? `#${digestOf([value])}` : value
 }
 
 /** Values of the same meaning in one spelling; null when absent, which is not the same as empty. */

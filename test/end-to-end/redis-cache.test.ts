@@ -99,10 +99,21 @@ describeWithRedis('instances that share a cache', () => {
       '{path: /ai, methods: [POST], limits: [per-token], cache: {ttl: 1h, scope: user, collapse: shared, key: {body: canonical, headers: [X-Plan]}}}',
     ]
     const more = 'log: {level: debug}\nlimits: {per-token: {limit: 100, window: 1m, key: header:authorization}}'
-    const { first, second } = await startTwo({ routes, more, redis: `deadline: 2s, secret: ${secret}` })
+    const { first, second } = await startTwo({
+      routes,
+      more,
+      redis: `deadline: 2s, secret: ${secret}`,
+      script: (_request, response) => void response.setHeader('Vary', 'Authorization, Cookie').end('done'),
+    })
     const [prompt, token, plan] = ['write-to-my-doctor', 'Bearer hunter2', 'gold-plan']
     const body = JSON.stringify({ prompt })
-    const headers = { ...HOST, 'Content-Type': 'application/json', Authorization: token, 'X-Plan': plan }
+    const headers = {
+      ...HOST,
+      'Content-Type': 'application/json',
+      Authorization: token,
+      Cookie: 'sid=hunter3',
+      'X-Plan': plan,
+    }
     const post = (gateway: TestGateway, sent = body) =>
       request(`${gateway.url}/ai`, { method: 'POST', headers, body: sent })
     await post(first)
@@ -119,7 +130,7 @@ describeWithRedis('instances that share a cache', () => {
     const seen = [names, values, first.log, second.log, first.gateway.metrics(), first.gateway.stats()].map((each) =>
       JSON.stringify(each),
     )
-    for (const telling of [prompt, 'doctor', 'hunter2', plan]) expect(seen.join('\n')).not.toContain(telling)
+    for (const telling of [prompt, 'doctor', 'hunter', plan]) expect(seen.join('\n')).not.toContain(telling)
     // Made without the secret, digests of the right guesses are nowhere.
     const asked = { method: 'POST', scheme: 'http', host: 'shop.test', path: '/ai', query: '', user: null } as const
     const rule = compileKeyRule({ body: 'canonical', headers: ['x-plan'] }, true)
