@@ -97,16 +97,11 @@ export function addLimitMetrics(registry: Registry, { limitDecisions, limitStore
     'How long the first of the requests that are sent together waits for Redis.',
     () => limitStores().shared?.waits ?? null,
   )
-  shared(
-    'gauge',
-    'weirgate_limit_debts',
-    'Clients whose use during an outage Redis will hear of when it is back.',
-    ({ owed }) => owed,
-  )
+  shared('gauge', 'weirgate_limit_debts', 'Clients whose use without Redis it is yet to hear of.', ({ owed }) => owed)
   shared(
     'counter',
     'weirgate_limit_debt_units_dropped_total',
-    'Units used during an outage that Redis will not hear of, since there were too many clients.',
+    'Units used without Redis that it will not hear of, since there were too many clients.',
     ({ forgiven }) => forgiven,
   )
   registry.readings(

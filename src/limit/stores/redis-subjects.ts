@@ -40,7 +40,7 @@ export class Mark {
   ownLater = 0
   /** True where the counters for an outage do not have it yet. */
   isNews = false
-  /** Units used here that Redis has been asked for or told of, and has not answered for: they are not in what it has told. */
+  /** Units used here that Redis has been asked for and has not answered for: they are not in what it has told. */
   pending = 0
 
   constructor(quotaId: string) {

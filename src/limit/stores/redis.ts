@@ -68,9 +68,6 @@ export interface RedisStore extends SharedQuotaStore {
   close(): Promise<void>
 }
 
-/** Between a use without Redis, where it is there, and the word on that. */
-const PAY_MS = 500
-
 export const createRedisStore = (setup: RedisStoreSetup): RedisStore => new SharedCounters(setup)
 
 class SharedCounters implements RedisStore {
@@ -88,7 +85,6 @@ class SharedCounters implements RedisStore {
   readonly #known: (Subject | null)[] = []
   readonly #lane: (Lane | null)[] = []
   readonly #isHere: boolean[] = []
-  #payTimer: NodeJS.Timeout | undefined
   #isClosed = false
 
   constructor(setup: RedisStoreSetup) {
@@ -118,13 +114,13 @@ class SharedCounters implements RedisStore {
       heard: (shard, theirMs, sentAtMs) => this.#lanes.heard(shard, theirMs, sentAtMs),
     })
     this.#subjects = new Subjects(namespace, tagOf)
-    this.#debts = new Debts(this.#subjects)
+    this.#debts = new Debts({ subjects: this.#subjects, lanes: this.#lanes, clock })
     this.#share = new Share((mark) => mark.pending + this.#debts.of(mark))
     this.#late = new Late({
       share: this.#share,
       instances: () => this.#peers.count,
       nowThere: (subject) => this.#lanes.of(subject).there(this.#ourNow()),
-      owe: (quota, subject, units) => this.#owe(quota, subject, units, this.#ourNow()),
+      owe: (quota, subject, units) => this.#debts.owe(quota, subject, units, this.#ourNow()),
       giveBack: (ask, i) => this.#giveBack(ask, i),
     })
     this.#unlisten = link.onChange(() => void this.#follow())
@@ -263,7 +259,7 @@ class SharedCounters implements RedisStore {
     }
     const nowMs = (lane ?? this.#lanes).there(ourMs)
     this.#share.settle(quota, subject, delta, { chargedAtMs, nowMs, instances: this.#peers.count })
-    this.#owe(quota, subject, delta, ourMs)
+    this.#debts.owe(quota, subject, delta, ourMs)
   }
 
   async reset(quota: Quota, subject: string, ourMs: number): Promise<void> {
@@ -286,8 +282,7 @@ class SharedCounters implements RedisStore {
     if (this.#isClosed) return
     this.#isClosed = true
     this.#unlisten()
-    clearTimeout(this.#payTimer)
-    this.#payDebts()
+    this.#debts.close()
     await this.#lanes.close()
     await this.#peers.close()
   }
@@ -384,24 +379,8 @@ class SharedCounters implements RedisStore {
     for (let i = from; i < to; i++) {
       const subject = subjects[i] as string | null
       if (subject === null || !(standings[i] as Standing).admitted) continue
-      this.#owe(quotas[i] as Quota, subject, sign * (costs[i] as number), ourMs)
+      this.#debts.owe(quotas[i] as Quota, subject, sign * (costs[i] as number), ourMs)
     }
-  }
-
-  #owe(quota: Quota, subject: string, units: number, ourMs: number): void {
-    this.#debts.owe(quota, subject, units, ourMs)
-    if (this.#debts.size > 0) this.#paySoon()
-  }
-
-  /** Also without an outage: single requests are decided here when many come at once, or an answer is late. */
-  #paySoon(): void {
-    if (this.#isClosed) return
-    this.#payTimer ??= setTimeout(() => {
-      this.#payTimer = undefined
-      this.#payDebts()
-      // Where Redis is lost, its return is heard of.
-      if (this.#debts.size > 0 && this.#lanes.areUsable) this.#paySoon()
-    }, PAY_MS).unref()
   }
 
   #ask(ask: Ask): void {
@@ -510,35 +489,10 @@ class SharedCounters implements RedisStore {
   /** Which shards there are, or which of them are up, has changed. */
   async #follow(): Promise<void> {
     this.#lanes.follow()
-    this.#payDebts()
+    this.#debts.pay()
     await this.#peers.beat()
     // Some may have told their time for the first time.
-    this.#payDebts()
-  }
-
-  /** Tells Redis what was used without it. */
-  #payDebts(): void {
-    const ourMs = this.#ourNow()
-    this.#debts.settle((debt) => {
-      const { quota, subject, units, atOurMs } = debt
-      const lane = this.#lanes.of(subject)
-      if (!lane.hasRoom) return false
-      const { calendar, windowMs } = quota.rate
-      const [nowMs, atMs] = [lane.there(ourMs), lane.there(atOurMs)]
-      const isOver = calendar === null ? nowMs - atMs > windowMs : calendar.startMs(nowMs) > atMs
-      if (isOver || units === 0) return true
-      const mark = subject.mark(quota)
-      mark.ownLater += units
-      mark.pending += units
-      lane.correct(quota, subject, units, nowMs, (isDone) => {
-        mark.pending -= units
-        if (isDone) return
-        mark.ownLater -= units
-        this.#debts.oweAgain(debt)
-        this.#paySoon()
-      })
-      return true
-    })
+    this.#debts.pay()
   }
 
   /** null where it is not known yet who would be asked. */
