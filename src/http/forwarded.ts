@@ -73,21 +73,28 @@ type ForwardedRequest = Pick<
 export function forwardingFields(request: ForwardedRequest, viaToken: string): string[] {
   const { headers, host, scheme } = request
   const peer = unmapAddress(request.peerAddress)
-  const known = request.peerIsTrusted ? headers : []
-  const chain = walkChain(known, () => true).toReversed()
-  const received = getCombined(known, 'x-forwarded-for')
-  const forwardedFor = received ?? chain.join(', ')
-  const forwarded =
-    (received === null ? getCombined(known, 'forwarded') : null) ??
-    chain.map((address) => `for=${formatNode(address)}`).join(', ')
   const hostPair = host === '' ? '' : `;host=${isToken(host) ? host : `"${host}"`}`
-  const forwardedHost = getHeader(known, 'x-forwarded-host') ?? host
+  const hop = `for=${formatNode(peer)}${hostPair};proto=${scheme}`
+  const via = append(getCombined(headers, 'via') ?? '', `${request.version} ${viaToken}`)
+  if (!request.peerIsTrusted) return fieldsOf(peer, scheme, host, hop, via)
+  const chain = walkChain(headers, () => true).toReversed()
+  const received = getCombined(headers, 'x-forwarded-for')
+  const forwarded =
+    (received === null ? getCombined(headers, 'forwarded') : null) ??
+    chain.map((address) => `for=${formatNode(address)}`).join(', ')
+  return fieldsOf(
+    append(received ?? chain.join(', '), peer),
+    getHeader(headers, 'x-forwarded-proto') ?? scheme,
+    getHeader(headers, 'x-forwarded-host') ?? host,
+    append(forwarded, hop),
+    via,
+  )
+}
 
-  const fields = ['X-Forwarded-For', append(forwardedFor, peer)]
-  fields.push('X-Forwarded-Proto', getHeader(known, 'x-forwarded-proto') ?? scheme)
-  if (forwardedHost !== '') fields.push('X-Forwarded-Host', forwardedHost)
-  fields.push('Forwarded', append(forwarded, `for=${formatNode(peer)}${hostPair};proto=${scheme}`))
-  fields.push('Via', append(getCombined(headers, 'via') ?? '', `${request.version} ${viaToken}`))
+function fieldsOf(forwardedFor: string, proto: string, host: string, forwarded: string, via: string): string[] {
+  const fields = ['X-Forwarded-For', forwardedFor, 'X-Forwarded-Proto', proto]
+  if (host !== '') fields.push('X-Forwarded-Host', host)
+  fields.push('Forwarded', forwarded, 'Via', via)
   return fields
 }
 

@@ -3,6 +3,7 @@
 
 import type { HeaderList, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
+import { remember } from '../core/remember.ts'
 import { FORWARDING_FIELDS, UNTRUSTED_FIELDS, forwardingFields, hasOwnVia } from '../http/forwarded.ts'
 import { HOP_BY_HOP, connectionNames, isFieldValue, withoutHeaders } from '../http/headers.ts'
 import { TAG_FIELDS } from '../http/tags.ts'
@@ -56,7 +57,7 @@ export function requestHead(
   if (hasOwnVia(ctx.headers, viaToken)) {
     throw new GatewayError('loop_detected', 'This request has been through this gateway before.')
   }
-  const named = new Set(connectionNames(ctx.headers))
+  const named = connectionNames(ctx.headers)
   for (const name of named) {
     if (isProtected(name)) throw new GatewayError('bad_message', `Connection may not name ${name}.`)
   }
@@ -64,14 +65,11 @@ export function requestHead(
   const head: string[] = ctx.host === '' ? [] : ['Host', ctx.host]
   for (let i = 0; i < ctx.headers.length; i += 2) {
     const name = ctx.headers[i] as string
-    const lower = name.toLowerCase()
-    if (REQUEST_ENDS_HERE.has(lower) || isProxyField(lower) || drop.has(lower) || named.has(lower)) continue
-    if (!ctx.peerIsTrusted && UNTRUSTED_FIELDS.has(lower)) continue
-    if (lower.includes('_')) {
-      refuseDisguise(lower)
-      continue
-    }
-    head.push(name, ctx.headers[i + 1] as string)
+    const { lower, endsHere, isClaim, hasUnderscore, disguises } = requestField(name)
+    if (endsHere || drop.has(lower) || named.includes(lower)) continue
+    if (isClaim && !ctx.peerIsTrusted) continue
+    if (disguises !== null) throw new GatewayError('bad_message', `A backend could take ${lower} for ${disguises}.`)
+    if (!hasUnderscore) head.push(name, ctx.headers[i + 1] as string)
   }
   head.push(...add, ...forwardingFields(ctx, viaToken), 'X-Request-Id', ctx.id)
   return edit(head)
@@ -79,12 +77,34 @@ export function requestHead(
 
 const isProtected = (lowerName: string): boolean => NOT_HOP_BY_HOP.has(lowerName) || UNTRUSTED_FIELDS.has(lowerName)
 
-/** Many servers read X_Real_IP as X-Real-IP, so an underscore is a way around all the rules above. */
-function refuseDisguise(lowerName: string): void {
+/** Names that are told apart once. */
+const MAX_KNOWN_NAMES = 500
+
+/** What the name of a request field says. */
+const requestField = remember((name) => {
+  const lower = name.toLowerCase()
+  return {
+    lower,
+    endsHere: REQUEST_ENDS_HERE.has(lower) || isProxyField(lower),
+    isClaim: UNTRUSTED_FIELDS.has(lower),
+    hasUnderscore: lower.includes('_'),
+    disguises: disguisedBy(lower),
+  }
+}, MAX_KNOWN_NAMES)
+
+/** Many servers read X_Real_IP as X-Real-IP, so an underscore is a way around all the rules above. Null where it is none. */
+function disguisedBy(lowerName: string): string | null {
+  if (!lowerName.includes('_')) return null
   const dashed = lowerName.replaceAll('_', '-')
-  if (!isProtected(dashed) && !HOP_BY_HOP.has(dashed)) return
-  throw new GatewayError('bad_message', `A backend could take ${lowerName} for ${dashed}.`)
+  return isProtected(dashed) || HOP_BY_HOP.has(dashed) ? dashed : null
 }
+
+/** The same of an answer's. */
+const responseField = remember((name) => {
+  const lower = name.toLowerCase()
+  const endsHere = RESPONSE_ENDS_HERE.has(lower) || isProxyField(lower) || lower.startsWith('surrogate-')
+  return { lower, endsHere }
+}, MAX_KNOWN_NAMES)
 
 /** Fields of an answer that go on to the client or the store; null where one is not valid. replaced: lower-case names of
  *  fields that the gateway writes itself on this route. */
@@ -94,15 +114,14 @@ export function responseHead(
   edit: HeadEdit,
   replaced: ReadonlySet<string> = NONE,
 ): string[] | null {
-  const named = new Set(connectionNames(raw))
+  const named = connectionNames(raw)
   const head: string[] = []
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string
     const value = raw[i + 1] as string
-    const lower = name.toLowerCase()
     if (!isFieldValue(value)) return null
-    if (RESPONSE_ENDS_HERE.has(lower) || isProxyField(lower) || lower.startsWith('surrogate-')) continue
-    if (named.has(lower) || replaced.has(lower)) continue
+    const { lower, endsHere } = responseField(name)
+    if (endsHere || named.includes(lower) || replaced.has(lower)) continue
     // RFC 9110 §8.6: a 204 and an interim answer have none.
     if ((status === 204 || status < 200) && lower === 'content-length') continue
     head.push(name, value)

@@ -4,6 +4,7 @@
 
 import type { Readable } from 'node:stream'
 import type { HeaderList } from '../core/context.ts'
+import { remember } from '../core/remember.ts'
 import { isFieldValue, isToken } from '../http/headers.ts'
 
 /** A request without what is said of its connection, which is not chosen yet. */
@@ -35,15 +36,15 @@ export function formatHead(
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i] as string
     const value = headers[i + 1] as string
-    if (!isToken(name) || !isFieldValue(value)) throw new Error(`not a valid header field: ${name}`)
-    const special = specialName(name)
-    if (special === 'content-length') {
+    const kind = kindOf(name)
+    if (kind === 'invalid' || !isFieldValue(value)) throw new Error(`not a valid header field: ${name}`)
+    if (kind === 'length') {
       if (bodyBytes !== null || !/^\d{1,15}$/.test(value)) throw new Error('not one length')
       bodyBytes = Number(value)
       continue
     }
-    if (special === 'host' && ++hosts > 1) throw new Error('two hosts')
-    if (special !== null && special !== 'host') throw new Error(`not for the upstream: ${name}`)
+    if (kind === 'host' && ++hosts > 1) throw new Error('two hosts')
+    if (kind === 'ours') throw new Error(`not for the upstream: ${name}`)
     text += `${name}: ${value}\r\n`
   }
   if (body === null || Buffer.isBuffer(body)) {
@@ -56,20 +57,17 @@ export function formatHead(
   return { method, text, bodyBytes }
 }
 
-/** Fields that are ours alone, by their length, which settles nearly all names. */
-const SPECIAL: ReadonlyMap<number, readonly string[]> = new Map([
-  [4, ['host']],
-  [6, ['expect']],
-  [7, ['upgrade']],
-  [10, ['connection', 'keep-alive']],
-  [14, ['content-length']],
-  [17, ['transfer-encoding']],
-])
+/** Fields that frame a message, or speak of its connection. */
+const OURS: ReadonlySet<string> = new Set(['expect', 'upgrade', 'connection', 'keep-alive', 'transfer-encoding'])
 
-function specialName(name: string): string | null {
-  const lower = SPECIAL.get(name.length)?.includes(name.toLowerCase())
-  return lower === true ? name.toLowerCase() : null
-}
+const MAX_KNOWN_NAMES = 500
+
+const kindOf = remember((name): 'invalid' | 'ours' | 'host' | 'length' | 'other' => {
+  const lower = name.toLowerCase()
+  if (!isToken(name)) return 'invalid'
+  if (OURS.has(lower)) return 'ours'
+  return lower === 'host' ? 'host' : lower === 'content-length' ? 'length' : 'other'
+}, MAX_KNOWN_NAMES)
 
 /** Origin form; no blank and no control character. */
 const isPath = (path: string): boolean => /^\/[!-~\x80-\xff]*$/.test(path)
