@@ -17,6 +17,8 @@ export interface GateRules {
 export interface Guest {
   /** Whose request it is. */
   readonly client: string
+  /** It has no use for a place after so many milliseconds. */
+  readonly longestWaitMs: number
   onPlace(): void
   onRefused(error: GatewayError): void
 }
@@ -94,7 +96,7 @@ export class Gate {
     if (line === undefined) this.#lines.set(guest.client, new Set([ticket]))
     else line.add(ticket)
     this.#waiting++
-    this.#alarms.set(ticket, performance.now() + this.#rules.waitMs)
+    this.#alarms.set(ticket, performance.now() + Math.min(this.#rules.waitMs, guest.longestWaitMs))
     return ticket
   }
 

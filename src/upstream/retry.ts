@@ -52,6 +52,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   readonly isLenient: boolean
   readonly isHandshake: boolean
   readonly client: string
+  readonly longestWaitMs: number
   readonly timeouts: Timeouts
   readonly startedAtMs = performance.now()
   /** Rejects with a GatewayError. */
@@ -92,6 +93,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     this.isLenient = request.isLenient
     this.isHandshake = request.isHandshake
     this.client = request.client
+    this.longestWaitMs = timeouts.totalMs
     this.timeouts = timeouts
     this.#pool = pool
     this.#request = request
@@ -260,7 +262,7 @@ const NONE: readonly Target[] = []
 const FIRST_PAUSE_MS = 25
 const ANOTHER = new GatewayError('upstream_failing', 'Another target is asked.')
 
-/** Methods that are cut off so often that nobody minds one more. */
+/** Asked again after a cut: they change nothing. */
 const isReadOnly = (method: string): boolean => method === 'GET' || method === 'HEAD' || method === 'QUERY'
 
 const isHeld = (body: RequestBody | null): boolean => body === null || body.mayReopen === true

@@ -10,13 +10,14 @@ const rules = { max: 1, maxWaiting: 10, waitMs: 3_600_000 }
 const settle = () => new Promise<void>((resolve) => void setImmediate(resolve))
 
 /** A gate, and what has happened before it: `a1` is let in, `-a1` is refused. */
-function gateOf(over: Partial<typeof rules> = {}) {
+function gateOf({ longestWaitMs = Infinity, ...over }: Partial<typeof rules & { longestWaitMs: number }> = {}) {
   const gate = new Gate({ ...rules, ...over })
   const events: string[] = []
   const errors: GatewayError[] = []
   const enter = (name: string): Ticket | null =>
     gate.enter({
       client: name.slice(0, 1),
+      longestWaitMs,
       onPlace: () => void events.push(name),
       onRefused(error) {
         events.push(`-${name}`)
@@ -94,8 +95,11 @@ describe('the line', () => {
     expect(events).toEqual(['x0', '-a4', '-a3', '-a2', '-b3', '-a5'])
   })
 
-  it('lets nobody wait longer than told', async () => {
-    const { gate, events, enter } = gateOf({ waitMs: 10 })
+  it.each([
+    ['told', { waitMs: 10 }],
+    ['there is time for an answer', { longestWaitMs: 10 }],
+  ])('lets nobody wait longer than %s', async (_what, over) => {
+    const { gate, events, enter } = gateOf(over)
     for (const name of ['x0', 'a1', 'b1']) enter(name)
     await until(() => events.length === 3, 'both to be refused')
     expect([events.toSorted(), gate.waiting, gate.refused]).toEqual([['-a1', '-b1', 'x0'], 0, 2])
@@ -129,6 +133,7 @@ it('loses nobody and lets in no more than it may, whatever comes in which order'
           }
           const ticket = gate.enter({
             client: String(who),
+            longestWaitMs: Infinity,
             onPlace() {
               tell()
               inside++
