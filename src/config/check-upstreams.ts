@@ -23,8 +23,16 @@ export function checkUpstreams(raw: unknown): Finding[] {
 /** Where it is plain enough to be told from others. */
 function originAt(upstream: unknown, i: number): string | null {
   const target = valueAt(upstream, ['targets', i])
-  const url = valueAt(target, ['url']) ?? target
-  return typeof url === 'string' && URL.canParse(url) ? new URL(url).origin : null
+  return originOf(valueAt(target, ['url']) ?? target)
+}
+
+const originOf = (url: unknown): string | null =>
+  typeof url === 'string' && URL.canParse(url) ? new URL(url).origin : null
+
+/** Of all targets, the primary among them. */
+function originsOf(upstream: Record<string, unknown>): ReadonlySet<string | null> {
+  const targets = listAt(upstream, ['targets']).map((_target, i) => originAt(upstream, i))
+  return new Set(upstream['primary'] === undefined ? targets : [...targets, originOf(upstream['primary'])])
 }
 
 function checkTargets(path: Path, upstream: Record<string, unknown>): Finding[] {
@@ -63,7 +71,7 @@ const DEFAULT_CONNECTIONS = 64
 function checkConcurrency(path: Path, upstream: Record<string, unknown>): Finding[] {
   const max = Number(valueAt(upstream, ['concurrency', 'max']))
   const connections = Number(upstream['connections'] ?? DEFAULT_CONNECTIONS)
-  const most = connections * listAt(upstream, ['targets']).length
+  const most = connections * originsOf(upstream).size
   if (!(max > most && most > 0)) return []
   const got = `more than the ${most} connections that there may be`
   return [complaint([...path, 'concurrency', 'max'], got, 'raise connections, or lower this')]
@@ -72,7 +80,7 @@ function checkConcurrency(path: Path, upstream: Record<string, unknown>): Findin
 /** Who cuts a TLS connection off shortens what is read from it (RFC 9112 §9.8), so its end proves nothing. */
 function checkFraming(path: Path, upstream: Record<string, unknown>): Finding[] {
   if (String(upstream['framing']).toLowerCase() !== 'lenient') return []
-  const isSecure = listAt(upstream, ['targets']).some((_target, i) => originAt(upstream, i)?.startsWith('https:'))
+  const isSecure = [...originsOf(upstream)].some((origin) => origin?.startsWith('https:'))
   if (!isSecure) return []
   const expected = 'strict where a target is https'
   const cure = 'a TLS connection that was cut off looks ended'

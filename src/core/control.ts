@@ -36,6 +36,8 @@ export interface UpstreamRow {
   readonly targets: readonly {
     readonly url: string
     readonly weight: number
+    /** Which requests: reads are those that cannot change anything. */
+    readonly takes: 'all' | 'reads' | 'writes'
     /** out: it gets no requests; starting: it was out, and gets fewer than its share. */
     readonly state: 'up' | 'starting' | 'out'
     /** Null where it has none. Open: it gets no requests; half-open: one at a time. */

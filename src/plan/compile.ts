@@ -337,8 +337,9 @@ function epochOf(options: RouteOptions, upstream: string, config: GatewayConfig)
   // A purge by a new tag must find all that would carry it now.
   const tags = options.cache?.tags
   // However requests are spread, all targets give the same answers.
-  const targets = config.upstreams[upstream]?.targets.map(({ url }) => ({ url }))
-  const forwarded = [upstream, targets, options.rewrite, options.headers, tags]
+  const { targets = [], primary } = config.upstreams[upstream] ?? {}
+  const origins = [...targets.map(({ url }) => ({ url })), ...(primary === undefined ? [] : [{ primary }])]
+  const forwarded = [upstream, origins, options.rewrite, options.headers, tags]
   return hash('sha256', JSON.stringify(forwarded)).slice(0, 16)
 }
 

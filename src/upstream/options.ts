@@ -142,6 +142,11 @@ export type ConcurrencyOptions = z.output<typeof concurrencyOptions>
 
 export const upstreamOptions = z.strictObject({
   targets: z.array(target).min(1).max(256).describe('the backends, all of which can answer every request'),
+  primary: url()
+    .optional()
+    .describe(
+      'the one target for requests that may change something; the targets then have those that cannot (GET, HEAD, OPTIONS, QUERY, PROPFIND, REPORT, SEARCH). It has those too where it is among the targets',
+    ),
   balance: balance()
     .prefault('round-robin')
     .describe(

@@ -88,8 +88,8 @@ export interface PoolSetup {
   readonly tell: (news: TargetNews) => void
 }
 
-export interface UpstreamPool {
-  readonly name: string
+/** Targets of which one is taken for a request. */
+export interface TargetChoice {
   /** The target for a request. tried: those that have failed it, the last one at the end; it meets another where there is
    *  one. hash: of the key by which it keeps to a target, null where it has none. Null: no breaker lets a request go. */
   next(tried: readonly Target[], hash: number | null): Target | null
@@ -99,6 +99,12 @@ export interface UpstreamPool {
   hasOther(tried: readonly Target[]): boolean
   /** The same of targets that are not out. */
   hasWell(tried: readonly Target[]): boolean
+}
+
+export interface UpstreamPool extends TargetChoice {
+  readonly name: string
+  /** For requests that may change something, where those have a target of their own. */
+  readonly writes: TargetChoice | null
   readonly budget: RetryBudget
   /** Null: as many requests at the same time as come. */
   readonly gate: Gate | null
@@ -114,6 +120,12 @@ export interface UpstreamPool {
 export function createPool(setup: PoolSetup): UpstreamPool {
   const { name, options } = setup
   const targets = options.targets.map(({ url, weight }) => new PooledTarget(url, weight, setup))
+  const primary = options.primary === undefined ? null : findOrMake(targets, options.primary, setup)
+  const all = primary === null || targets.includes(primary) ? targets : [...targets, primary]
+  const takes = (target: PooledTarget): UpstreamRow['targets'][number]['takes'] => {
+    if (primary === null || (target === primary && all === targets)) return 'all'
+    return target === primary ? 'writes' : 'reads'
+  }
   const { concurrency } = options
   const gate =
     concurrency === undefined
@@ -125,26 +137,34 @@ export function createPool(setup: PoolSetup): UpstreamPool {
     budget: new RetryBudget(),
     gate,
     countRetry: () => void retries++,
-    next: compileChoice<Target, PooledTarget>(targets, options.balance, options.breaker !== undefined),
-    waitMs: () => Math.min(...targets.map((target) => target.waitMs(performance.now()))),
-    hasOther: (tried) => mayBeAsked(targets, tried).length > 0,
-    hasWell: (tried) => mayBeAsked(targets, tried).some(({ isOut }) => !isOut),
+    ...choiceOf(targets, options),
+    writes: primary === null ? null : choiceOf([primary], options),
     status: () => ({
       upstream: name,
       retries,
       waiting: gate?.waiting ?? 0,
       refused: gate?.refused ?? 0,
-      targets: targets.map((target) => target.status()),
+      targets: all.map((target) => ({ ...target.status(), takes: takes(target) })),
     }),
     async close() {
-      await Promise.all(targets.map((target) => target.close()))
+      await Promise.all(all.map((target) => target.close()))
     },
     async destroy() {
       gate?.close(DRAINING)
-      for (const target of targets) target.destroy()
+      for (const target of all) target.destroy()
     },
   }
 }
+
+const findOrMake = (targets: readonly PooledTarget[], url: URL, setup: PoolSetup): PooledTarget =>
+  targets.find(({ origin }) => origin.origin === url.origin) ?? new PooledTarget(url, 1, setup)
+
+const choiceOf = (targets: readonly PooledTarget[], { balance, breaker }: UpstreamOptions): TargetChoice => ({
+  next: compileChoice<Target, PooledTarget>(targets, balance, breaker !== undefined),
+  waitMs: () => Math.min(...targets.map((target) => target.waitMs(performance.now()))),
+  hasOther: (tried) => mayBeAsked(targets, tried).length > 0,
+  hasWell: (tried) => mayBeAsked(targets, tried).some(({ isOut }) => !isOut),
+})
 
 function mayBeAsked(targets: readonly PooledTarget[], tried: readonly Target[]): readonly PooledTarget[] {
   const nowMs = performance.now()
@@ -258,7 +278,7 @@ class PooledTarget implements Target, Candidate, ConnectionOwner {
     else if (!this.#isUsed) this.#whenUnused?.()
   }
 
-  status(): UpstreamRow['targets'][number] {
+  status(): Omit<UpstreamRow['targets'][number], 'takes'> {
     return {
       url: this.origin.origin,
       weight: this.weight,

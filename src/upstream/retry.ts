@@ -13,10 +13,10 @@ import type { Readable } from 'node:stream'
 import type { RequestBody } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { hasHeader } from '../http/headers.ts'
-import { isIdempotentMethod } from '../http/methods.ts'
+import { isIdempotentMethod, isSafeMethod } from '../http/methods.ts'
 import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure } from './fetch.ts'
 import type { Guest, Ticket } from './gate.ts'
-import type { Target, Timeouts, UpstreamPool } from './pool.ts'
+import type { Target, TargetChoice, Timeouts, UpstreamPool } from './pool.ts'
 import { MAX_REPLAY_BYTES, Replay } from './replay.ts'
 import { isFailing } from './target-watch.ts'
 
@@ -59,6 +59,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   readonly answer: Promise<Answer>
 
   readonly #pool: UpstreamPool
+  readonly #targets: TargetChoice
   readonly #request: UpstreamRequest
   readonly #read: (answer: AttemptAnswer) => Answer | GatewayError
   readonly #resolve: (answer: Answer) => void
@@ -96,6 +97,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     this.longestWaitMs = timeouts.totalMs
     this.timeouts = timeouts
     this.#pool = pool
+    this.#targets = pool.writes === null || isSafeMethod(request.method) ? pool : pool.writes
     this.#request = request
     this.#read = read
     this.#retries = retries
@@ -173,7 +175,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   #nextAfter({ error, phase, wasKept }: AttemptFailure): 'pooled' | 'fresh' | 'stop' {
     if (phase === 'not_sent') {
       const isUnreachable = error.code === 'upstream_refused' || error.code === 'timeout_connect'
-      return isUnreachable && this.#pool.hasOther(this.#tried) ? 'pooled' : 'stop'
+      return isUnreachable && this.#targets.hasOther(this.#tried) ? 'pooled' : 'stop'
     }
     if (phase === 'answered' || error.code !== 'upstream_reset') return 'stop'
     const isHarmless = isReadOnly(this.#request.method) && this.#mayGoAgain()
@@ -186,7 +188,8 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     const target = this.#target
     if (target === null) return false
     const tried = [...this.#tried, target]
-    if (this.#attempts > this.#retries || !isIdempotentMethod(this.method) || !this.#pool.hasWell(tried)) return false
+    if (this.#attempts > this.#retries || !isIdempotentMethod(this.method) || !this.#targets.hasWell(tried))
+      return false
     // Not all at the same time; full jitter.
     const pauseMs = Math.random() * FIRST_PAUSE_MS * 2 ** (this.#attempts - 1)
     const nowMs = performance.now()
@@ -205,10 +208,10 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
 
   /** error: what it ends with where no target may be asked; null: that. */
   #askNext(error: GatewayError | null, onFreshConnection: boolean): void {
-    const target = this.#pool.next(this.#tried, this.#request.hash)
+    const target = this.#targets.next(this.#tried, this.#request.hash)
     if (target !== null) return this.#attempt(target, onFreshConnection)
     this.#dropBody()
-    this.#fail(error ?? breakerOpen(this.#pool.waitMs()))
+    this.#fail(error ?? breakerOpen(this.#targets.waitMs()))
   }
 
   #attempt(target: Target, onFreshConnection: boolean): void {

@@ -73,6 +73,7 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
           {
             url: 'http://127.0.0.1:8000',
             weight: 1,
+            takes: 'all',
             state: 'up',
             breaker: null,
             exits: 0,

@@ -460,6 +460,7 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
         {
           url: origin.url,
           weight: 1,
+          takes: 'all',
           state: 'up',
           breaker: null,
           exits: 0,

@@ -33,6 +33,7 @@ const sources = {
         {
           url: 'http://a:1',
           weight: 1,
+          takes: 'all',
           state: 'up',
           breaker: null,
           exits: 0,
@@ -43,6 +44,7 @@ const sources = {
         {
           url: 'http://b:1',
           weight: 1,
+          takes: 'all',
           state: 'out',
           breaker: 'half-open',
           exits: 2,

@@ -175,6 +175,7 @@ describe('targets', () => {
         {
           url: origin.url,
           weight: 1,
+          takes: 'all',
           state: 'up',
           breaker: null,
           exits: 0,
@@ -182,7 +183,17 @@ describe('targets', () => {
           in_flight: 1,
           queued: 2,
         },
-        { url: dead, weight: 1, state: 'out', breaker: null, exits: 1, open_connections: 0, in_flight: 0, queued: 0 },
+        {
+          url: dead,
+          weight: 1,
+          takes: 'all',
+          state: 'out',
+          breaker: null,
+          exits: 1,
+          open_connections: 0,
+          in_flight: 0,
+          queued: 0,
+        },
       ],
     })
     for (const fetch of fetches) fetch.abort(GONE)
