@@ -10,7 +10,7 @@ import { lentQuotas, lentRates } from './promises/blocks.ts'
 import { changes, clocks, cluster, quotas, stalls, units, windows } from './promises/budgets.ts'
 import { redisClock } from './promises/clock-step.ts'
 import { floods } from './promises/floods.ts'
-import { outages, slots, wipes } from './promises/losses.ts'
+import { outages, slots, spells, wipes } from './promises/losses.ts'
 import { masters, moves } from './promises/masters.ts'
 import { type Row, type Verdict, inWorld } from './promises/world.ts'
 
@@ -24,6 +24,7 @@ export async function benchLimitPromises(): Promise<void> {
     lentQuotas,
     stalls,
     outages,
+    spells,
     wipes,
     clocks,
     redisClock,

@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startRedisCluster } from '../../test/support/redis.ts'
 import { type Asked, admitted, crowd, mostWithin, remainingOf, steady } from './fleet.ts'
-import { CLIENTS, type World, exact, prefer, shown, subject } from './world.ts'
+import { CLIENTS, type World, exact, leftOf, prefer, shown, subject } from './world.ts'
 
 /** 1, 2, 3. */
 export async function windows({ origin, start, tell }: World): Promise<void> {
@@ -229,12 +229,6 @@ routes:
     `${broken.filter(({ status }) => status === 0).length} gone; ${free} of 100,000 left after a window and a slice`,
     free === 100_000,
   )
-}
-
-/** As Redis has it. */
-async function leftOf(adminUrl: string, policy: string): Promise<number> {
-  const answer = (await (await fetch(`${adminUrl}/api/limits/${policy}?ip=127.0.0.1`)).json()) as { remaining: number }
-  return answer.remaining
 }
 
 /** 18. */

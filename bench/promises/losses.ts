@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startRelay } from '../../test/support/redis.ts'
 import { type Asked, admitted, crowd, quantile, steady } from './fleet.ts'
-import { CLIENTS, type World, exact, redisOf, shown, timeUntil } from './world.ts'
+import { CLIENTS, type World, exact, leftOf, redisOf, shown, timeUntil } from './world.ts'
 
 /** 6. */
 export async function outages({ redis, start, tell }: World): Promise<void> {
@@ -85,6 +85,46 @@ routes: [{path: /steady, limits: [steady]}, {path: /free}]
     )
   }
   await relay.close()
+}
+
+/** 6, where Redis answers by fits and starts, so that each gateway finds it lost and back at times of its own. */
+export async function spells({ redis, start, tell }: World): Promise<void> {
+  const { ask, gateways, decidedAlone } = await start(`
+limits: {ample: {limit: 100000, window: 1h}, few: {limit: 900, window: 1h}}
+routes: [{path: /ample, limits: [ample]}, {path: /few, limits: [few]}]
+`)
+  const during = async (path: string) => {
+    const over = new AbortController()
+    const stall = async () => {
+      while (!over.signal.aborted) {
+        redis.pause()
+        await sleep(40)
+        redis.resume()
+        await sleep(60)
+      }
+    }
+    const stalling = stall()
+    const answers = await steady(600, 4000, (number) => ask(number, path))
+    over.abort()
+    await stalling
+    return admitted(answers)
+  }
+  const ample = await during('/ample')
+  const readLeft = () => leftOf(gateways[0]?.adminUrl ?? '', 'ample')
+  const toldMs = await timeUntil(async () => (await readLeft()) === 100_000 - ample, 50)
+  const alone = await decidedAlone('ample')
+  const left = await readLeft()
+  tell(
+    '6. Redis stalls 40 ms, ten times a second: what each gateway decided alone is told, to the unit',
+    `${ample} admitted, ${alone} of them alone; ${100_000 - left} counted by Redis ${shown(toldMs)} later`,
+    left === 100_000 - ample,
+  )
+  const few = await during('/few')
+  tell(
+    '6. the same, 900 an hour: what is admitted without Redis is never more than was left',
+    `${few} admitted`,
+    few >= 900 && few <= 1800 + 3,
+  )
 }
 
 /** 7. */

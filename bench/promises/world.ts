@@ -84,3 +84,9 @@ export async function redisOf({ gateways }: Fleet): Promise<string[]> {
   // A connection that was kept may end just when it is used.
   return Promise.all(gateways.map(({ url }) => ask(url).catch(() => '')))
 }
+
+/** What is left for this machine's address, as Redis has it. */
+export async function leftOf(adminUrl: string, policy: string): Promise<number> {
+  const answer = (await (await fetch(`${adminUrl}/api/limits/${policy}?ip=127.0.0.1`)).json()) as { remaining: number }
+  return answer.remaining
+}
