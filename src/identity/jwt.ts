@@ -25,9 +25,17 @@ interface Remembered {
   readonly untilMs: number
 }
 
-/** Finds the user whom a token names. Answers at once what is remembered. now: wall clock, milliseconds. */
+/** Stands for those whom a source of tokens names: of two sources, one name may be two persons. */
+export function namespaceOf({ jwks, secret, claim, issuer, audience }: JwtOptions): string {
+  const keys = secret === undefined ? jwks : hash('sha256', secret, 'base64url')
+  return hash('sha256', JSON.stringify([keys, claim, issuer, audience]), 'base64url').slice(0, 12)
+}
+
+/** Finds the user whom a token names. Answers at once what is remembered. prefix: of the ids of users. now: wall clock,
+ *  milliseconds. */
 export function compileJwtSource(
   options: JwtOptions,
+  prefix: string,
   now: () => number,
 ): (ctx: RequestContext) => Finding | Promise<Finding> {
   const { header, claim } = options
@@ -53,7 +61,7 @@ export function compileJwtSource(
       const isName = (typeof name === 'string' && name !== '') || typeof name === 'number'
       if (!isName) return remember(digest, REFUSED, nowMs + REMEMBER_REFUSAL_MS)
       const expiresMs = payload.exp === undefined ? Infinity : payload.exp * 1000 + options.leeway
-      const user = { id: `jwt:${name}`, isProved: true, field: header }
+      const user = { id: `${prefix}${name}`, isProved: true, field: header }
       return remember(digest, { user, isRefused: false }, Math.min(nowMs + REMEMBER_MS, expiresMs))
     } catch (error) {
       return saysOfToken(error) ? remember(digest, REFUSED, nowMs + REMEMBER_REFUSAL_MS) : REFUSED

@@ -10,7 +10,7 @@ import { GatewayError } from '../core/errors.ts'
 import { getHeaders } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
 import { type Finding, NOBODY, REFUSED } from './finding.ts'
-import { compileJwtSource } from './jwt.ts'
+import { compileJwtSource, namespaceOf } from './jwt.ts'
 import type { HeaderSourceOptions, IdentityOptions } from './options.ts'
 
 export interface Identity {
@@ -23,10 +23,21 @@ export interface Identity {
 export const identifyingFields = ({ user }: IdentityOptions): readonly string[] =>
   user.map(({ jwt, header = '' }) => jwt?.header ?? header)
 
+/** Stands for who is meant by the ids of users: the same id under another one may be another person. */
+export const meaningOfIds = ({ user }: IdentityOptions): string =>
+  JSON.stringify(
+    user.map(({ jwt, header, trusted, keys }) =>
+      jwt === undefined ? [header, trusted, Object.keys(keys ?? {})] : [jwt.header, namespaceOf(jwt)],
+    ),
+  )
+
 /** now: wall clock, milliseconds. */
 export function compileIdentity(options: IdentityOptions, now: () => number): Identity {
+  const hasOneIssuer = options.user.filter(({ jwt }) => jwt !== undefined).length === 1
   const sources = options.user.map(({ jwt, header = '', ...rest }) =>
-    jwt === undefined ? compileHeaderSource({ header, ...rest }) : compileJwtSource(jwt, now),
+    jwt === undefined
+      ? compileHeaderSource({ header, ...rest })
+      : compileJwtSource(jwt, hasOneIssuer ? 'jwt:' : `jwt:${namespaceOf(jwt)}:`, now),
   )
 
   function identify(ctx: RequestContext): Finding | Promise<Finding> {

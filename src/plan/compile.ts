@@ -21,7 +21,7 @@ import { type CredentialFields, credentialFields } from '../http/credentials.ts'
 import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
 import { isHandshake } from '../http/websocket.ts'
-import { type Identity, compileIdentity, identifyingFields } from '../identity/user.ts'
+import { type Identity, compileIdentity, identifyingFields, meaningOfIds } from '../identity/user.ts'
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
@@ -332,7 +332,8 @@ function limitersOf(config: GatewayConfig, { limits, now }: Shared): PlanParts['
 
 const NONE: ReadonlySet<string> = new Set()
 
-/** Stands for all that decides what a URL of this route is answered by the upstream, and what that is tagged with. */
+/** Stands for all that decides what a URL of this route is answered by the upstream, what that is tagged with, and whose it
+ *  is. */
 function epochOf(options: RouteOptions, upstream: string, config: GatewayConfig): string {
   // A purge by a new tag must find all that would carry it now.
   const tags = options.cache?.tags
@@ -340,7 +341,9 @@ function epochOf(options: RouteOptions, upstream: string, config: GatewayConfig)
   const { targets = [], primary } = config.upstreams[upstream] ?? {}
   const origins = [...targets.map(({ url }) => ({ url })), ...(primary === undefined ? [] : [{ primary }])]
   const forwarded = [upstream, origins, options.rewrite, options.headers, tags]
-  return hash('sha256', JSON.stringify(forwarded)).slice(0, 16)
+  const { identity } = config
+  const users = options.cache?.scope === 'user' && identity !== undefined ? [meaningOfIds(identity)] : []
+  return hash('sha256', JSON.stringify([...forwarded, ...users])).slice(0, 16)
 }
 
 /** config/references.ts has checked it; this tells the compiler, and whoever breaks that. */

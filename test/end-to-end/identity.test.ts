@@ -224,6 +224,36 @@ describe('what is cached', () => {
     expect(origin.seen.length).toBe(3)
   })
 
+  describe('for a user', () => {
+    const OTHER_SECRET = `${SECRET}, another`
+    const [one, other] = [SECRET, OTHER_SECRET].map((secret) => `{jwt: {secret: "${secret}"}}`)
+    const alice = (secret: string, iss = 'a') =>
+      sign(Buffer.from(secret), { alg: 'HS256', claims: { iss, jti: randomUUID() } })
+    const ask = async (edge: Edge, token: string) => word(request(`${edge.gateway.url}/x`, { headers: bearer(token) }))
+
+    it('is not given to one of the same name whom another issuer names', async () => {
+      const edge = await startCaching(`${one}, ${other}`, 'scope: user')
+      expect(await ask(edge, await alice(SECRET))).toBe('MISS')
+      expect(await ask(edge, await alice(OTHER_SECRET))).toBe('MISS')
+      expect(await ask(edge, await alice(SECRET))).toBe('HIT')
+      expect(await ask(edge, await alice(OTHER_SECRET))).toBe('HIT')
+    })
+
+    it.each([
+      ['another key', other, OTHER_SECRET, 'MISS'],
+      ['another issuer', `{jwt: {secret: "${SECRET}", issuer: b}}`, SECRET, 'MISS'],
+      ['the same, and found', one, SECRET, 'HIT'],
+    ])('is looked for anew after a reload by %s', async (_what, source, secret, then) => {
+      const edge = await startCaching(one ?? '', 'scope: user')
+      expect(await ask(edge, await alice(SECRET))).toBe('MISS')
+      edge.gateway.rewrite(
+        `upstreams: {origin: {targets: [${edge.origin.url}]}}\ndefaults: {upstream: origin}\nidentity: {user: [${source}]}\nroutes: [{path: /*, cache: {ttl: 1h, scope: user}}]`,
+      )
+      expect(await edge.gateway.gateway.reload()).toMatchObject({ ok: true })
+      expect(await ask(edge, await alice(secret, 'b'))).toBe(then)
+    })
+  })
+
   it('is not shared with who shows a field by which users are known', async () => {
     const { gateway, origin } = await startCaching('{header: X-Tenant-Badge}', '')
     const get = (headers: Record<string, string>) => word(request(`${gateway.url}/x`, { headers }))
