@@ -154,6 +154,21 @@ describe('an upstream that may have so many requests', () => {
     expect(cut.seen).toHaveLength(4)
   })
 
+  it("keeps a request's place from one attempt to the next", async () => {
+    const sick = closing(await startOrigin((_message, response) => response.writeHead(503).end()))
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([sick.url, origin.url], 'max: 1')
+    const first = request(gateway.url)
+    await until(() => origin.held.length === 1, 'the second attempt of the first')
+    const second = request(gateway.url, { method: 'POST' })
+    await until(() => row(gateway)?.waiting === 1, 'the second in line')
+    origin.held[0]?.end('first')
+    expect((await first).text).toBe('first')
+    await until(() => origin.held.length === 2, 'the second at the origin')
+    origin.held[1]?.end('second')
+    expect((await second).text).toBe('second')
+  })
+
   it('has its line emptied when the gateway ends, and kept when it reloads', async () => {
     const origin = await heldOrigin()
     const gateway = await gatewayTo([origin.url], 'max: 1')

@@ -106,6 +106,23 @@ describe('a target that takes no connections', () => {
     expect(back.seen).toHaveLength(4)
   })
 
+  it('is asked beside those that are well, too, where it is one of more than half', async () => {
+    const all = [closing(await startOrigin()), closing(await startOrigin()), closing(await startOrigin())]
+    for (const origin of all.slice(0, 2)) {
+      origin.answer((_message, response, count) => response.writeHead(count === 1 ? 503 : 200).end())
+    }
+    const gateway = await gatewayTo(
+      all.map(({ url }) => url),
+      'retries: 0, health: {failures: 1, path: /no-such, interval: 1h, unhealthyAfter: 100, healthyAfter: 100}',
+    )
+    expect(await statuses(gateway, 3, 'POST')).toEqual([503, 503, 200])
+    expect(states(gateway)).toEqual(['out', 'out', 'up'])
+    const before = all.map(({ seen }) => seen.length)
+    expect(await statuses(gateway, 9)).toEqual(ok(9))
+    const asked = all.map(({ seen }, i) => seen.slice(before[i]).filter(({ url }) => url === '/').length)
+    expect(asked).toEqual([3, 3, 3])
+  })
+
   it('is known to be out after a reload', async () => {
     const stays = closing(await startOrigin())
     const targets = [`http://127.0.0.1:${await closedPort()}`, stays.url]
