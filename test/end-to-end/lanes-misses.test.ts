@@ -6,7 +6,19 @@ import type { ServerResponse } from 'node:http'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { request } from '../support/client.ts'
 import { differences } from '../support/lanes/compare.ts'
-import { FINISHED, MARKED, type Pair, RESET, SETTLED, act, logged, startPair } from '../support/lanes/pair.ts'
+import { difference } from '../support/lanes/observed.ts'
+import {
+  CLOSED,
+  FINISHED,
+  MARKED,
+  type Pair,
+  RESET,
+  SETTLED,
+  act,
+  logged,
+  pass,
+  startPair,
+} from '../support/lanes/pair.ts'
 import { HOST, type Row, bare, get, head, row } from '../support/lanes/rows.ts'
 import type { Script } from '../support/origin.ts'
 
@@ -63,8 +75,8 @@ function waitingOrigin(): Script {
   }
 }
 
-const yaml = (originUrl: string): string => `
-listen: {address: 127.0.0.1:0, connectionsPerAddress: 10000}
+const yaml = (originUrl: string, listen: string): string => `
+listen: {address: 127.0.0.1:0, connectionsPerAddress: 10000${listen && `, ${listen}`}}
 admin: {listen: 127.0.0.1:0}
 upstreams: {origin: {targets: [${originUrl}], retries: 0}}
 defaults: {upstream: origin}
@@ -75,8 +87,8 @@ routes:
   - {path: /*, cache: {}}
 `
 
-async function start(): Promise<Pair> {
-  const pair = await startPair({ yaml, script: waitingOrigin })
+async function start(listen = ''): Promise<Pair> {
+  const pair = await startPair({ yaml: (originUrl) => yaml(originUrl, listen), script: waitingOrigin })
   onTestFinished(() => pair.close())
   return pair
 }
@@ -139,6 +151,19 @@ describe('the lanes cannot be told apart while the gateway drains, by', () => {
     const pair = await start()
     const drained = act(({ gateway }) => void gateway.drain())
     expect(await differences(pair, [row('it', get(`/${kind}`), SETTLED, drained, GO, SETTLED, HIT)])).toBe('')
+  })
+})
+
+describe('the lanes cannot be told apart by time:', () => {
+  it('an origin may take longer than an idle connection is kept, which is idle from its answer on', async () => {
+    const pair = await start('keepAlive: 100ms')
+    for (const before of [[], [HIT, SETTLED], [get('/plain', 'Accept: a') + HIT, SETTLED]]) {
+      const steps = [...before, get('/uncached/whole'), pass(1300), GO, SETTLED, CLOSED]
+      const { full, both } = await pair.play({ steps, last: 'apart' })
+      expect(difference(full, both)).toBeNull()
+      expect(both.answers).toContain('whole')
+      expect(Math.min(full.waitedMs ?? 0, both.waitedMs ?? 0)).toBeGreaterThan(1000)
+    }
   })
 })
 
