@@ -182,6 +182,7 @@ routes: [{path: /*, cache: {${SHARED}}}]
     await asked(1)
     owed[0]?.end('old')
     await one
+    await until(async () => (await entriesIn(redis)) === 1, 'Redis to have it')
     expect(await ask(second, '/a')).toBe('HIT old')
     await purgeBy(first, { all: true, soft: true })
     for (const gateway of all) expect(await ask(gateway, '/a')).toBe('STALE old')
@@ -226,7 +227,7 @@ describeWithRedis('what one instance has fetched', () => {
     await purgeBy(first, { prefix: '/', soft: true })
     expect(await ask(await add(), '/a')).toBe('STALE answer 1')
   })
-
-  const entriesIn = async (server: RedisServer) =>
-    (await server.ask('--scan', '--pattern', 'weirgate:c*')).split('\n').filter(Boolean).length
 })
+
+const entriesIn = async (server: RedisServer) =>
+  (await server.ask('--scan', '--pattern', 'weirgate:c*')).split('\n').filter(Boolean).length
