@@ -85,7 +85,7 @@ export interface GatewayPlan {
 
 /** Compiles a checked configuration. previous: the running plan, whose unchanged pools are kept. */
 export function compilePlan(config: GatewayConfig, shared: Shared, previous: GatewayPlan | null): GatewayPlan {
-  // It reads files, so it may fail: before there are pools, which look after their targets from the first moment on.
+  // Where it throws there must be no pools yet: they look after their targets from the first moment on.
   const identity = config.identity === undefined ? null : compileIdentity(config.identity, shared.now)
   const pools = compilePools(config, previous?.pools ?? null, shared.tellTarget)
   const queries = compileQueries(config)
