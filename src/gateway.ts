@@ -18,6 +18,7 @@ import type { GatewayConfig } from './config/schema.ts'
 import type { Reply } from './core/context.ts'
 import type { Control, HealthReport, ReloadResult, UpstreamRow } from './core/control.ts'
 import { GatewayError } from './core/errors.ts'
+import { Overload, type Pulse, processPulse } from './core/overload.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
 import { Decisions } from './limit/decisions.ts'
@@ -54,6 +55,8 @@ export interface GatewaySetup {
   readonly logDestination?: LogDestination
   /** From 0 to below 1, in place of Math.random for the jitter of lifetimes. */
   readonly random?: () => number
+  /** Tells how much there is to do, in place of what this process measures. */
+  readonly pulse?: Pulse
   /** 'full' leaves out the fast path, for whoever compares. */
   readonly lanes?: Lanes
 }
@@ -99,6 +102,11 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const { disk: file } = initial.cache
   const disk = file === undefined ? null : createDiskTier({ path: file.path, maxBytes: file.max }, Date.now, log)
   const statistics = createStatistics(startedAtMs)
+  const overload = new Overload(initial.overload, (why, { lagMs, heapFill }) => {
+    const measured = { lag_ms: Math.round(lagMs), heap_fill: heapFill }
+    if (why === null) log.info(measured, 'Overload is over')
+    else log.warn({ ...measured, reason: why }, 'Overloaded, nothing goes to the upstreams')
+  })
   const metrics = createMetrics({
     openConnections: () => listener.openConnections,
     fastAnswers: () => listener.fastAnswers,
@@ -106,6 +114,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     cacheEntries: () => store.entries,
     cacheBytes: () => store.bytes,
     cacheDisk: disk,
+    overload,
     droppedLogLines: () => log.droppedLines,
     cacheTiers: () => shared.cache.tiers.all,
     redisUp: () => redis?.up ?? null,
@@ -184,6 +193,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
       const isBad = event === 'out' || event === 'open'
       log[isBad ? 'warn' : 'info']({ ...named, reason }, TARGET_NEWS[event])
     },
+    overload,
   }
 
   const desk = createLimitDesk(limits, Date.now)
@@ -256,6 +266,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     configError = null
     store.resize(next.config.cache.memory)
     log.setLevel(next.config.log.level)
+    overload.configure(next.config.overload)
     recorder.configure(next.config.log)
     recorder.keepRoutes(new Set(next.routes.map(({ row }) => row.route)))
     limits.decisions.keep(new Set(Object.keys(next.config.limits)))
@@ -298,6 +309,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     reload,
   }
   const admin = createAdminServer(control, initial.admin, log)
+  let stopPulse = (): void => {}
 
   async function start(): Promise<Addresses> {
     try {
@@ -309,6 +321,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
       ])
       // The admin port first: clients come only once all stands.
       const adminAddress = await admin.listen().catch(refusedAddress('admin.listen', initial.admin.listen))
+      stopPulse = (setup.pulse ?? processPulse)((load) => overload.judge(load))
       address = await listener.listen().catch(refusedAddress('listen', address))
       return { listen: address, admin: adminAddress }
     } catch (error) {
@@ -334,6 +347,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   async function destroy(): Promise<void> {
     draining = true
     listener.destroy()
+    stopPulse()
     await admin.close()
     await destroyPools()
     await leases?.close()

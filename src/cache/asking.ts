@@ -17,7 +17,7 @@ import { type CachePolicy, asksForPart, varyNames } from './policy.ts'
 import { keptReply } from './post.ts'
 import type { Reason } from './reasons.ts'
 import { originReply } from './reply.ts'
-import { OF_THE_CLIENT, fetchIfChanged, isErrorStatus, isOutage, retryAfterMs } from './revalidate.ts'
+import { OF_THE_CLIENT, fetchIfChanged, isErrorStatus, isOutage, isOwnFailure, retryAfterMs } from './revalidate.ts'
 import type { Selection } from './select.ts'
 import type { SharedCache } from './shared.ts'
 import { type ForwardReason, forwardReason, sayForwarded } from './status.ts'
@@ -122,7 +122,7 @@ export function compileAsking(setup: AskingSetup): Asking {
       flight.fail(error)
       leave()
       if (isOutage(error)) {
-        if (stored !== null) shared.failures.add(key, shared.now(), 0)
+        if (stored !== null && !isOwnFailure(error)) shared.failures.add(key, shared.now(), 0)
         const reply = answers.inPlaceOfError(ctx, key)
         if (reply !== null) return reply
       }

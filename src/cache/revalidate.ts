@@ -55,11 +55,15 @@ const ERRORS: ReadonlySet<number> = new Set([500, 502, 503, 504])
 /** True when a stale response is better than an answer with this status. */
 export const isErrorStatus = (status: number): boolean => ERRORS.has(status)
 
-/** True when a stale response is better than this failure: the upstream's, or that it is not to be asked for its own sake. */
+/** True when a stale response is better than this failure: the upstream's, or that it is not to be asked, for its own sake
+ *  or for that of the gateway. */
 export const isOutage = (error: unknown): boolean =>
   error instanceof GatewayError && (error.kind.source === 'upstream' || SPARED.has(error.code))
 
-const SPARED: ReadonlySet<string> = new Set(['saturated', 'breaker_open'])
+const SPARED: ReadonlySet<string> = new Set(['saturated', 'breaker_open', 'overloaded'])
+
+/** True when this failure says nothing of the upstream, so that it need not be left alone afterwards. */
+export const isOwnFailure = (error: unknown): boolean => error instanceof GatewayError && error.code === 'overloaded'
 
 /** How long the origin asks to be left alone (RFC 9110 §10.2.3), milliseconds from now; 0 where it does not. */
 export function retryAfterMs(headers: HeaderList, nowMs: number): number {

@@ -4,7 +4,7 @@
 import { z } from 'zod'
 import { adminOptions } from '../admin/options.ts'
 import { memoryOptions, routeCacheOptions, tagTemplates } from '../cache/options.ts'
-import { count, decoded, duration, flag, size, text, word } from '../core/decode.ts'
+import { count, data, decoded, duration, flag, fraction, size, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
 import { parseRedisUrl } from '../core/redis-url.ts'
 import { identityOptions } from '../identity/options.ts'
@@ -61,6 +61,20 @@ const redisOptions = z.strictObject({
     .describe(
       'with it, addresses and users are made unreadable in the names of their counters, and users, fields and bodies in the keys of what is stored; the same in all instances. Default: namespace and password',
     ),
+})
+
+/** The word for what is switched off. */
+const never = data('false', null, (value): value is false | 'false' => value === false || value === 'false')
+  .transform(() => false as const)
+  .meta({ anyOf: [{ const: false }, { type: 'string', pattern: String.raw`^false$|\$\{` }] })
+
+const overloadOptions = z.strictObject({
+  lag: duration({ minMs: 20 })
+    .prefault('200ms')
+    .describe('of the event loop, median of a second: more is an overload, which ends at half of it'),
+  heap: fraction()
+    .prefault(0.95)
+    .describe('of what Node.js may have on its heap, still in use after a full collection: more is an overload'),
 })
 
 const routeOptions = z.strictObject({
@@ -155,6 +169,12 @@ export const gatewaySchema = z.strictObject({
     ])
     .prefault('/health')
     .describe('health path on the public port; false leaves it to the backends'),
+  overload: z
+    .union([never, overloadOptions])
+    .prefault({})
+    .describe(
+      'when the gateway itself has too much to do: what would go to an upstream is then a 503, or answered by what is stored as when the upstream fails; hits go on. false: never',
+    ),
   identity: identityOptions.optional().describe('who the user is, for limits, caches, the log and `auth: required`'),
   upstreams: z.record(name('an upstream'), upstreamOptions).describe('the backends, by name'),
   limits: z.record(name('a limit'), limitOptions).prefault({}).describe('the limits, by name'),

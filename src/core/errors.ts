@@ -44,6 +44,7 @@ export const ERRORS = {
   upstream_failing: kind(503, 'Upstream Is Failing', 'upstream'),
   breaker_open: kind(503, 'Upstream Breaker Is Open', 'gateway'),
   saturated: kind(503, 'Too Many Requests in Flight', 'gateway'),
+  overloaded: kind(503, 'Gateway Is Overloaded', 'gateway'),
   limits_unavailable: kind(503, 'Limits Unavailable', 'gateway'),
   draining: kind(503, 'Shutting Down', 'gateway', true),
   timeout_connect: kind(504, 'Upstream Connect Timeout', 'upstream'),

@@ -23,6 +23,8 @@ export interface MetricSources extends LimitSources, SharingSources, UpstreamSou
   readonly cacheBytes: () => number
   /** The copy on disk of what is stored; null without one. */
   readonly cacheDisk: { readonly isUp: boolean; readonly bytes: number } | null
+  /** Whether the gateway has too much to do. */
+  readonly overload: { readonly isOver: boolean; readonly lagMs: number; readonly refused: number }
   readonly droppedLogLines: () => number
   /** What the cache's tiers have done since the start. */
   readonly cacheTiers: () => readonly {
@@ -130,6 +132,22 @@ export function createMetrics(sources: MetricSources): Metrics {
     'weirgate_config_loaded_timestamp_seconds',
     'When the running configuration was loaded.',
     () => loadedAtEpochMs / 1000,
+  )
+  const { overload } = sources
+  registry.reading('gauge', 'weirgate_overloaded', '1 while nothing goes to the upstreams for overload, else 0.', () =>
+    overload.isOver ? 1 : 0,
+  )
+  registry.reading(
+    'gauge',
+    'weirgate_overload_lag_seconds',
+    'Delay of the event loop that tells an overload, the median of a second.',
+    () => overload.lagMs / 1000,
+  )
+  registry.reading(
+    'counter',
+    'weirgate_overload_refused_total',
+    'Requests to upstreams that were not sent for overload.',
+    () => overload.refused,
   )
   registry.reading(
     'counter',

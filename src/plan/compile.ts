@@ -16,6 +16,7 @@ import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
 import type { Reply, RequestContext } from '../core/context.ts'
 import type { RouteRow } from '../core/control.ts'
 import { GatewayError, asGatewayError } from '../core/errors.ts'
+import type { Overload } from '../core/overload.ts'
 import { compileTrust, resolveClient } from '../http/forwarded.ts'
 import { type CredentialFields, credentialFields } from '../http/credentials.ts'
 import { getHeader } from '../http/headers.ts'
@@ -48,6 +49,7 @@ export interface Shared {
   readonly health: () => Reply
   /** Hears of targets that go out and come back. */
   readonly tellTarget: (news: TargetNews) => void
+  readonly overload: Overload
 }
 
 export interface RoutePlan {
@@ -246,6 +248,7 @@ function compileRoute(
     weakensTags,
     replacedFields: limiter?.isEnforced === true ? SINGLE_FIELDS : NONE,
     viaToken: shared.viaToken,
+    overload: shared.overload,
   })
   const methods =
     options.cache === undefined

@@ -11,6 +11,8 @@
 //                fill asks them, when nothing is left to be done but to go to the upstream, and only for the request
 //                that leads: who waits for its fetch costs nothing and takes no slot. Where the leader is refused, the
 //                next who waits is asked about, for itself. What is stored answers in the place of such a refusal as well.
+//                While the gateway is overloaded, upstream/forward.ts refuses what has come through all this: what is stored
+//                may answer as when the upstream fails, and limits on misses give back what they took.
 //   invalidate   after an unsafe request that succeeded, what is stored under its URL goes (RFC 9111 §4.4), and what
 //                carries a tag that the route purges. Then what the answer itself brings for later GETs is stored.
 //

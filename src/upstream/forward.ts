@@ -3,6 +3,7 @@
 
 import type { FetchOrigin, HeaderList, OriginAnswer, Reply, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
+import type { Overload } from '../core/overload.ts'
 import { withStrongIfMatch } from '../http/conditional.ts'
 import { readTags } from '../http/tags.ts'
 import { acceptsHandshake } from '../http/websocket.ts'
@@ -30,6 +31,8 @@ export interface ForwardOptions {
   readonly replacedFields: ReadonlySet<string>
   /** How this instance signs the Via field of requests. */
   readonly viaToken: string
+  /** While there is one, nothing is sent. */
+  readonly overload: Overload
 }
 
 export interface Forwarder {
@@ -45,7 +48,7 @@ const NOTHING: ReadonlySet<string> = new Set()
 export const CLIENT_GONE = new GatewayError('client_gone', 'The client has gone.')
 
 export function compileForward(options: ForwardOptions): Forwarder {
-  const { pool, timeouts, retries, maxBodyBytes, isLenient, replacedFields, viaToken } = options
+  const { pool, timeouts, retries, maxBodyBytes, isLenient, replacedFields, viaToken, overload } = options
   const patience = { timeouts, retries }
   const hashOf = options.balance.rule === 'hash' ? compileHashKey(options.balance.key) : null
   const rewritePath = compileRewrite(options.rewrite)
@@ -90,7 +93,8 @@ export function compileForward(options: ForwardOptions): Forwarder {
     ctx: RequestContext,
     request: UpstreamRequest,
     read: (raw: AttemptAnswer) => Answer | GatewayError,
-  ): UpstreamFetch<Answer> {
+  ): Pick<UpstreamFetch<Answer>, 'answer' | 'abort'> {
+    if (overload.isOver) return { answer: Promise.reject(overload.refuse()), abort: () => {} }
     ctx.wasForwarded = true
     const sentAtMs = performance.now()
     return new UpstreamFetch(pool, request, patience, (raw) => {

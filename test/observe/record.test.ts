@@ -24,6 +24,7 @@ function recording(level: LogLevel = 'info') {
     cacheEntries: none,
     cacheBytes: none,
     cacheDisk: null,
+    overload: { isOver: false, lagMs: 0, refused: 0 },
     droppedLogLines: none,
     cacheTiers: () => [],
     redisUp: () => null,

@@ -12,6 +12,7 @@ import { Decisions } from '../../src/limit/decisions.ts'
 import type { QuotaStore } from '../../src/limit/quota.ts'
 import { createMemorySlots } from '../../src/limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from '../../src/limit/stores/memory.ts'
+import { Overload } from '../../src/core/overload.ts'
 import { type GatewayPlan, type Shared, compilePlan } from '../../src/plan/compile.ts'
 
 const cache = createSharedCache(createMemoryStore(1024 ** 2), Date.now)
@@ -25,6 +26,7 @@ const PARTS: Shared = {
   viaToken: 'weirgate-test',
   health: () => ({ status: 200, headers: [], body: null }),
   tellTarget: () => {},
+  overload: new Overload(false, () => {}),
 }
 
 function planOf(yaml: string, parts: Partial<Shared> = {}, previous: GatewayPlan | null = null): GatewayPlan {

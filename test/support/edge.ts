@@ -1,6 +1,7 @@
 // A gateway before a scriptable origin, both closed when the test ends, and what must hold on it at any time.
 
 import { expect, onTestFinished } from 'vitest'
+import type { Pulse } from '../../src/core/overload.ts'
 import { request } from './client.ts'
 import { type TestGateway, startGateway, until } from './gateway.ts'
 import { type Origin, type Script, startOrigin } from './origin.ts'
@@ -22,6 +23,8 @@ export interface EdgeOptions {
   /** Further YAML at the top level. */
   readonly more?: string
   readonly script?: Script
+  /** How much there is to do; without it, nothing. */
+  readonly pulse?: Pulse
 }
 
 export async function startEdge(options: EdgeOptions = {}): Promise<Edge> {
@@ -35,8 +38,8 @@ export async function startGatewayBefore(
   originUrl: string,
   options: Omit<EdgeOptions, 'script'> = {},
 ): Promise<TestGateway> {
-  const { listen = '', address = '127.0.0.1:0', routes = ['{path: /*}'], upstream = '', more = '' } = options
-  const gateway = await startGateway(`
+  const { listen = '', address = '127.0.0.1:0', routes = ['{path: /*}'], upstream = '', more = '', pulse } = options
+  const yaml = `
 listen: {address: ${address}, ${listen}}
 admin: {listen: 127.0.0.1:0}
 upstreams: {origin: {targets: [${originUrl}], ${upstream}}}
@@ -44,7 +47,8 @@ defaults: {upstream: origin}
 ${more}
 routes:
 ${routes.map((route) => `  - ${route}`).join('\n')}
-`)
+`
+  const gateway = await startGateway(yaml, {}, pulse === undefined ? {} : { pulse })
   onTestFinished(() => gateway.close())
   return gateway
 }

@@ -27,12 +27,14 @@ admin: {listen: 127.0.0.1:0}
 export async function startGateway(
   yaml: string,
   env: NodeJS.ProcessEnv = {},
-  setup: Pick<GatewaySetup, 'lanes'> = {},
+  setup: Pick<GatewaySetup, 'lanes' | 'pulse'> = {},
 ): Promise<TestGateway> {
   const whole = (text: string) => (/^listen:/m.test(text) ? text : PORTS + text)
   let text = whole(yaml)
   const log: Record<string, unknown>[] = []
   const gateway = createGateway({
+    // However busy the machine is that a test runs on.
+    pulse: () => () => {},
     ...setup,
     load: () => loadConfig(text, 'test.yaml', env),
     // Lifetimes as the table gives them.
