@@ -60,6 +60,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
   const { log, sink, close } = logTo(level, path)
   const metrics = createMetrics({
     openConnections: none,
+    refusedConnections: none,
     fastAnswers: none,
     openWebSockets: none,
     cacheEntries: none,

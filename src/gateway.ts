@@ -109,6 +109,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   })
   const metrics = createMetrics({
     openConnections: () => listener.openConnections,
+    refusedConnections: () => listener.refusedConnections,
     fastAnswers: () => listener.fastAnswers,
     openWebSockets: () => listener.openWebSockets,
     cacheEntries: () => store.entries,

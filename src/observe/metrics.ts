@@ -15,6 +15,8 @@ import { NO_ROUTE, OTHER, latencyMs } from './verdict.ts'
 export interface MetricSources extends LimitSources, SharingSources, UpstreamSources {
   /** Client connections open now. */
   readonly openConnections: () => number
+  /** Connections that were closed unread, since there were as many as there may be. */
+  readonly refusedConnections: () => number
   /** Requests answered by the fast path. */
   readonly fastAnswers: () => number
   /** Connections that are WebSockets now. */
@@ -162,6 +164,12 @@ export function createMetrics(sources: MetricSources): Metrics {
     sources.fastAnswers,
   )
   registry.reading('gauge', 'weirgate_websockets_open', 'WebSockets open now.', sources.openWebSockets)
+  registry.reading(
+    'counter',
+    'weirgate_connections_refused_total',
+    'Client connections closed at once: more than there may be, or no descriptor left.',
+    sources.refusedConnections,
+  )
   registry.reading('gauge', 'process_open_connections', 'Client connections open now.', sources.openConnections)
   registry.reading('gauge', 'process_resident_memory_bytes', 'Resident memory.', () => process.memoryUsage.rss())
   registry.reading('gauge', 'nodejs_heap_size_used_bytes', 'Heap in use.', () => getHeapStatistics().used_heap_size)

@@ -447,6 +447,7 @@ describe('connections', () => {
     await third.end()
     expect(third.received).toBe('')
     expect(openConnections(gateway)).toBe(2)
+    expect(gateway.gateway.metrics()).toMatch(/^weirgate_connections_refused_total 1$/m)
   })
 
   it('are closed when idle for long enough, not before', async () => {

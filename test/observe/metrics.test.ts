@@ -14,6 +14,7 @@ const histogramOf = (bounds: readonly number[], values: readonly number[]): Buck
 }
 
 const sources = {
+  refusedConnections: () => 8,
   fastAnswers: () => 0,
   openWebSockets: () => 3,
   openConnections: () => 7,
@@ -161,6 +162,7 @@ describe('a finished request', () => {
 describe('what is read at a scrape', () => {
   it.each([
     ['process_open_connections', 7],
+    ['weirgate_connections_refused_total', 8],
     ['weirgate_cache_entries', 3],
     ['weirgate_cache_bytes', 2048],
     ['weirgate_log_dropped_lines_total', 5],

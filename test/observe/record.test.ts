@@ -19,6 +19,7 @@ function recording(level: LogLevel = 'info') {
   const none = () => 0
   const metrics = createMetrics({
     openConnections: none,
+    refusedConnections: none,
     fastAnswers: none,
     openWebSockets: none,
     cacheEntries: none,
