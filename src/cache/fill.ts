@@ -2,7 +2,8 @@
 // reads along, or handed over with the reason why not.
 //
 // Recording costs memory before it is known to be of use, so all of it together is bounded (MAX_FILL_BYTES). Beyond
-// that, and beyond the route's maxObject, an answer just passes through.
+// that, and beyond the route's maxObject, an answer just passes through. What slow readers have still to read of what is
+// not kept any more is bounded as well (CROWDED_BYTES): beyond that who lags is cut off sooner.
 
 import type { HeaderList, OriginAnswer, Reply, RequestContext } from '../core/context.ts'
 import { compareWithHead, freshenHeaders } from '../http/conditional.ts'
@@ -21,6 +22,8 @@ import type { SharedCache } from './shared.ts'
 import { type ForwardReason, sayForwarded, sayRevalidated } from './status.ts'
 
 export const MAX_FILL_BYTES = 128 * 1024 ** 2
+/** Of all recordings, with what is held for slow readers alone; beyond it nobody may be much slower than others. */
+export const CROWDED_BYTES = 256 * 1024 ** 2
 
 /** A request that has gone to the origin. */
 export interface Asked {
@@ -102,6 +105,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
       if (bytes > policy.maxObjectBytes) return 'too-large'
       return shared.fillBytes > MAX_FILL_BYTES ? 'fill-budget' : null
     },
+    isCrowded: () => shared.fillBytes > CROWDED_BYTES,
     kept: keep,
     refused(why) {
       if (why === 'too-large') shared.flights.unshareable.add(memoryKey, nowMs)

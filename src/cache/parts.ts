@@ -11,7 +11,17 @@ import { getHeader, getHeaders, hasHeader, withoutHeaders } from '../http/header
 import { type ContentRange, type Part, addPart, cutFrom, parseContentRange } from '../http/range.ts'
 import { joinTags } from '../http/tags.ts'
 import { type CacheEntry, type StoredHead, entrySizeBytes, isSelected } from './entry.ts'
-import { type Fill, MAX_FILL_BYTES, forget, freshened, save, storedHead, storedMeta, storedResponse } from './fill.ts'
+import {
+  CROWDED_BYTES,
+  type Fill,
+  MAX_FILL_BYTES,
+  forget,
+  freshened,
+  save,
+  storedHead,
+  storedMeta,
+  storedResponse,
+} from './fill.ts'
 import { claimsOf } from './key.ts'
 import { type StoreVerdict, decideStore } from './policy.ts'
 import type { Reason } from './reasons.ts'
@@ -102,6 +112,7 @@ function record(arriving: Arriving): Reply {
       if (bytes > lengthOf(range)) return 'partial'
       return shared.fillBytes > MAX_FILL_BYTES ? 'fill-budget' : null
     },
+    isCrowded: () => shared.fillBytes > CROWDED_BYTES,
     kept: keep,
     refused: () => flight.close(),
   })

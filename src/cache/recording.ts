@@ -3,7 +3,8 @@
 // kept only when it has ended properly; one that breaks off fails every reader, so that it looks whole to nobody.
 //
 // What is held: while it is kept, all of it, then one exact buffer, which is the store's. Once it may not be kept, what
-// some reader has still to read, at most MAX_LAG_BYTES; who falls further behind the others is cut off.
+// some reader has still to read, at most MAX_LAG_BYTES, or CROWDED_LAG_BYTES while all recordings together hold too much;
+// who falls further behind the others is cut off.
 // The origin waits while even the fastest reader has this much to read: any amount where the length is declared, and so
 // known to fit; AHEAD_BYTES where it is not; UNKEPT_AHEAD_BYTES once it is not kept.
 
@@ -14,6 +15,7 @@ import type { Reason } from './reasons.ts'
 const AHEAD_BYTES = 1024 ** 2
 const UNKEPT_AHEAD_BYTES = 64 * 1024
 const MAX_LAG_BYTES = 8 * 1024 ** 2
+const CROWDED_LAG_BYTES = 64 * 1024
 
 /** Who pays for a recording's memory and gets it in the end. At most one of kept and refused is called; neither is when
  *  the body breaks off first. */
@@ -22,6 +24,8 @@ export interface RecordingOwner {
   hold(deltaBytes: number): void
   /** Why a body that has grown to this many bytes may not be kept; null: it may. */
   refuse(bytes: number): Reason | null
+  /** Too much is held by all recordings together. */
+  isCrowded(): boolean
   /** It is whole, in a buffer of its own. */
   kept(body: Buffer): void
   /** It is not kept; its readers go on. */
@@ -150,7 +154,8 @@ export class Recording implements BodySink {
     for (const reader of this.#readers) fastest = Math.max(fastest, reader.bytes)
     if (this.#bytes - fastest > (this.#isKept ? this.#aheadBytes : UNKEPT_AHEAD_BYTES)) return false
     if (this.#isKept) return true
-    for (const reader of this.#readers) if (this.#bytes - reader.bytes > MAX_LAG_BYTES) reader.fail(TOO_SLOW)
+    const maxLagBytes = this.#owner.isCrowded() ? CROWDED_LAG_BYTES : MAX_LAG_BYTES
+    for (const reader of this.#readers) if (this.#bytes - reader.bytes > maxLagBytes) reader.fail(TOO_SLOW)
     this.#letGo()
     return true
   }

@@ -551,6 +551,22 @@ describe('memory for answers on their way', () => {
     expect(bench.asked).toHaveLength(2)
   })
 
+  it('is not spent on a slow reader beyond 256 MiB: the others go on', async () => {
+    const bench = createBench()
+    const slow = bench.ask({ roomFor: 1 })
+    const fast = bench.ask()
+    await settle()
+    const body = first(bench).stream(FRESH)
+    await settle()
+    body.send('x')
+    bench.shared.fillBytes += 256 * 1024 ** 2
+    for (let i = 0; i < 3; i++) body.send('y'.repeat(50 * 1024))
+    body.end()
+    expect(await slow.outcome()).toMatch(/^broken: /)
+    expect(await fast.outcome()).toBe(`200 x${'y'.repeat(150 * 1024)}`)
+    expect(bench.shared.fillBytes).toBe(256 * 1024 ** 2)
+  })
+
   it('is counted while it is held', async () => {
     const bench = createBench()
     bench.ask()

@@ -10,6 +10,7 @@ const MIB = 1024 * KIB
 
 class Owner implements RecordingOwner {
   heldBytes = 0
+  crowded = false
   mostHeldBytes = 0
   verdict: Buffer | Reason | null = null
   readonly #maxBytes: number
@@ -24,6 +25,9 @@ class Owner implements RecordingOwner {
   }
   refuse(bytes: number): Reason | null {
     return bytes > this.#maxBytes ? 'too-large' : null
+  }
+  isCrowded(): boolean {
+    return this.crowded
   }
   kept(body: Buffer): void {
     this.#decide(body)
@@ -247,8 +251,20 @@ describe('the pace of a recording', () => {
     expect(leader.bytes).toBe(CHUNK.length)
   })
 
-  it('never cuts off a reader who is alone', () => {
-    const { source, leader, leaderBody } = record({ maxBytes: MIB, leaderRoom: 1 })
+  it('cuts off who lags at all, while too much is held', () => {
+    const { source, leader, join, owner } = record({ maxBytes: 0, leaderRoom: 1 })
+    const fast = new NotingSink()
+    owner.crowded = true
+    join(fast, 'fast')
+    sendAll(source)
+    source.end()
+    expect([leader.outcome, fast.outcome]).toEqual(['broken', 'whole'])
+    expect(owner.mostHeldBytes).toBeLessThanOrEqual(64 * KIB + 2 * CHUNK.length)
+  })
+
+  it.each([false, true])('never cuts off a reader who is alone (too much is held: %s)', (crowded) => {
+    const { source, leader, leaderBody, owner } = record({ maxBytes: MIB, leaderRoom: 1 })
+    owner.crowded = crowded
     for (let sent = 0; sent < 12 * MIB; sent += sendAll(source)) {
       while (source.isWaiting) {
         leader.drain()
