@@ -87,16 +87,22 @@ export function compileOneFetch(
       return outcome === 'stored' && !isFresh(ctx, key) ? turnWith(ctx, key, null) : 'again'
     }
     if (lease === null) return turnWith(ctx, key, null)
-    // Whoever had it before may have been through just when this request had looked in vain.
+    return (await turnUnlessFresh(ctx, key, place, lease)) ?? 'again'
+  }
+
+  /** Whoever had the lease before may have been through just when this request had looked in vain. */
+  async function turnUnlessFresh(ctx: RequestContext, key: string, place: string, lease: Lease): Promise<Turn | null> {
     await look(ctx, key, place)
     if (!isFresh(ctx, key)) return turnWith(ctx, key, lease)
     void lease.end('stored')
-    return 'again'
+    return null
   }
 
   async function turnOrNothing(ctx: RequestContext, key: string): Promise<Turn | null> {
-    const lease = await leases.take(leaseOf(places.of(ctx, key)))
-    return lease !== null && 'ended' in lease ? null : turnWith(ctx, key, lease)
+    const place = places.of(ctx, key)
+    const lease = await leases.take(leaseOf(place))
+    if (lease !== null && 'ended' in lease) return null
+    return lease === null ? turnWith(ctx, key, null) : turnUnlessFresh(ctx, key, place, lease)
   }
 
   return { turn, turnOrNothing }
