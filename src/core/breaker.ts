@@ -8,6 +8,8 @@
 // A Redis that comes and goes has to be good for longer each time: otherwise every short spell of health would cost a
 // few requests their full deadline.
 
+import { SlidingCount } from './sliding-count.ts'
+
 export type BreakerState = 'closed' | 'open' | 'half-open'
 
 /** Sweeps with missed deadlines that open. A hung server answers nothing, so two are reached within two deadlines. */
@@ -17,9 +19,7 @@ const MISS_MEMORY_MS = 1000
 /** Opens when, of at least MIN_REPLIES in a second, half are errors. */
 const MIN_REPLIES = 20
 const ERROR_SHARE = 0.5
-/** The second as ten slices, so that it slides. */
-const SLICES = 10
-const SLICE_MS = 100
+const REPLIES_MS = 1000
 
 const FIRST_PROBE_MS = 100
 const LAST_PROBE_MS = 500
@@ -41,9 +41,8 @@ export class Breaker {
   #closedAtMs = 0
   #missedSweeps = 0
   #missedAtMs = 0
-  readonly #replies = new Uint32Array(SLICES)
-  readonly #errors = new Uint32Array(SLICES)
-  #slice = 0
+  readonly #replies = new SlidingCount(REPLIES_MS)
+  readonly #errors = new SlidingCount(REPLIES_MS)
 
   get state(): BreakerState {
     return this.#state
@@ -51,17 +50,17 @@ export class Breaker {
 
   /** A reply came in time, and the server is well. */
   good(nowMs: number): void {
-    this.#count(nowMs, false)
+    this.#replies.add(nowMs)
     if (nowMs - this.#missedAtMs > MISS_MEMORY_MS) this.#missedSweeps = 0
   }
 
   /** The server answered that it cannot serve. */
   error(nowMs: number): void {
-    this.#count(nowMs, true)
+    this.#replies.add(nowMs)
+    this.#errors.add(nowMs)
     if (this.#state !== 'closed') return
-    const replies = this.#replies.reduce((sum, slice) => sum + slice, 0)
-    const errors = this.#errors.reduce((sum, slice) => sum + slice, 0)
-    if (replies >= MIN_REPLIES && errors >= replies * ERROR_SHARE) this.trip(nowMs)
+    const replies = this.#replies.within(nowMs)
+    if (replies >= MIN_REPLIES && this.#errors.within(nowMs) >= replies * ERROR_SHARE) this.trip(nowMs)
   }
 
   /** One sweep found this many commands past their deadline. */
@@ -92,8 +91,8 @@ export class Breaker {
     if (this.#state !== 'closed') return
     this.#closedAtMs = nowMs
     this.#missedSweeps = 0
-    this.#replies.fill(0)
-    this.#errors.fill(0)
+    this.#replies.clear()
+    this.#errors.clear()
   }
 
   /** Probes begin anew with short intervals, because something has changed. */
@@ -107,17 +106,5 @@ export class Breaker {
     const probeMs = this.#probeMs * spread
     this.#probeMs = Math.min(this.#probeMs * PROBE_GROWTH, LAST_PROBE_MS)
     return probeMs
-  }
-
-  #count(nowMs: number, isError: boolean): void {
-    const slice = Math.floor(nowMs / SLICE_MS)
-    for (let past = Math.max(this.#slice + 1, slice - SLICES + 1); past <= slice; past++) {
-      this.#replies[past % SLICES] = 0
-      this.#errors[past % SLICES] = 0
-    }
-    this.#slice = Math.max(this.#slice, slice)
-    const index = this.#slice % SLICES
-    this.#replies[index] = (this.#replies[index] ?? 0) + 1
-    if (isError) this.#errors[index] = (this.#errors[index] ?? 0) + 1
   }
 }

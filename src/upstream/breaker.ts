@@ -7,6 +7,8 @@
 //
 // Unlike health.ts it knows no targets beside, and no exception: where all are open, requests are refused.
 
+import { SlidingCount } from '../core/sliding-count.ts'
+
 export interface BreakerRules {
   /** Of the outcomes within the window, from above 0 to 1. */
   readonly failureRate: number
@@ -18,15 +20,12 @@ export interface BreakerRules {
 
 export type BreakerState = 'closed' | 'open' | 'half-open'
 
-/** The window slides by tenths. */
-const SLICES = 10
 const GOOD_PROBES = 2
 
 export class TargetBreaker {
   readonly #rules: BreakerRules
-  readonly #outcomes = new Uint32Array(SLICES)
-  readonly #failures = new Uint32Array(SLICES)
-  #slice = 0
+  readonly #outcomes: SlidingCount
+  readonly #failures: SlidingCount
   #isClosed = true
   /** While not closed: when the next request may go, which has not told its outcome yet. */
   #nextAtMs = 0
@@ -35,6 +34,8 @@ export class TargetBreaker {
 
   constructor(rules: BreakerRules) {
     this.#rules = rules
+    this.#outcomes = new SlidingCount(rules.windowMs)
+    this.#failures = new SlidingCount(rules.windowMs)
   }
 
   state(nowMs: number): BreakerState {
@@ -62,13 +63,11 @@ export class TargetBreaker {
   /** True where this has opened or closed it. Outcomes of requests that went before it opened say nothing new. */
   record(isFailure: boolean, nowMs: number): boolean {
     if (!this.#isClosed) return this.#isProbed && this.#judgeProbe(isFailure, nowMs)
-    this.#turn(Math.floor(nowMs / (this.#rules.windowMs / SLICES)))
-    const slot = this.#slice % SLICES
-    this.#outcomes[slot] = (this.#outcomes[slot] as number) + 1
+    this.#outcomes.add(nowMs)
     if (!isFailure) return false
-    this.#failures[slot] = (this.#failures[slot] as number) + 1
-    const outcomes = sum(this.#outcomes)
-    const isTooMuch = sum(this.#failures) >= this.#rules.failureRate * outcomes
+    this.#failures.add(nowMs)
+    const outcomes = this.#outcomes.within(nowMs)
+    const isTooMuch = this.#failures.within(nowMs) >= this.#rules.failureRate * outcomes
     if (outcomes < this.#rules.minRequests || !isTooMuch) return false
     this.#open(nowMs)
     return true
@@ -82,8 +81,8 @@ export class TargetBreaker {
     this.#nextAtMs = nowMs
     if (++this.#goodProbes < GOOD_PROBES) return false
     this.#isClosed = true
-    this.#outcomes.fill(0)
-    this.#failures.fill(0)
+    this.#outcomes.clear()
+    this.#failures.clear()
     return true
   }
 
@@ -92,17 +91,4 @@ export class TargetBreaker {
     this.#goodProbes = 0
     this.#nextAtMs = nowMs + this.#rules.cooldownMs
   }
-
-  #turn(slice: number): void {
-    for (let past = Math.max(this.#slice + 1, slice - SLICES + 1); past <= slice; past++) {
-      this.#outcomes[past % SLICES] = this.#failures[past % SLICES] = 0
-    }
-    this.#slice = Math.max(this.#slice, slice)
-  }
-}
-
-function sum(counts: Uint32Array): number {
-  let all = 0
-  for (const count of counts) all += count
-  return all
 }
