@@ -26,7 +26,7 @@ import { type Identity, compileIdentity, identifyingFields, meaningOfIds } from 
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
-import type { TargetNews } from '../upstream/pool.ts'
+import type { TargetNews } from '../upstream/target.ts'
 import { type Fallback, compileFallback } from './fallback.ts'
 import { type AnswerNow, type Pipeline, compileAnswerNow, compileHandshake, compilePipeline } from './pipeline.ts'
 import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'

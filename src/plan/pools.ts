@@ -4,7 +4,8 @@
 
 import type { GatewayConfig } from '../config/schema.ts'
 import { resolveTimeouts } from '../upstream/forward.ts'
-import { type TargetNews, type UpstreamPool, createPool } from '../upstream/pool.ts'
+import { type UpstreamPool, createPool } from '../upstream/pool.ts'
+import type { TargetNews } from '../upstream/target.ts'
 
 export class PlannedPool {
   readonly pool: UpstreamPool

@@ -14,8 +14,9 @@ import type { BodySink, BodyStream, HeaderList, Upgraded } from '../core/context
 import { GatewayError, type ErrorCode } from '../core/errors.ts'
 import { getHeader } from '../http/headers.ts'
 import type { AnswerHead, UpstreamConnection } from './connection.ts'
-import type { Exchange, Sending, Sent, Target, Timeouts } from './pool.ts'
+import type { Timeouts } from './pool.ts'
 import { type OutgoingHead, formatHead } from './request-head.ts'
+import type { Exchange, Sending, Sent, Target } from './target.ts'
 
 /** Bytes taken in while nobody reads; beyond it the upstream waits. */
 const MAX_UNREAD_BYTES = 64 * 1024

@@ -1,23 +1,11 @@
-// The targets of one upstream, each with warm connections, and before the connections of each a line: who waits in it can
-// still leave, and it has an end.
-//
-// A target has at most `connections` of them, idle ones among them. The one used last is used next, so that what is not
-// needed grows old and is closed. A kept connection may have been closed by the other side just now: a request that may
-// go out again is sent at once, any other after one more look at what has come.
+// The targets of one upstream, the gate before them, and what they have in common.
 
-import { Alarms } from '../core/alarms.ts'
 import type { UpstreamRow } from '../core/control.ts'
-import { GatewayError } from '../core/errors.ts'
-import { type Candidate, compileChoice } from './choice.ts'
-import { type Connect, compileConnect } from './connect.ts'
-import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
+import { compileChoice } from './choice.ts'
 import { Gate } from './gate.ts'
 import type { UpstreamOptions } from './options.ts'
 import { RetryBudget } from './retry-budget.ts'
-import { type TargetEvent, TargetWatch } from './target-watch.ts'
-
-/** Requests that may wait for a free connection of one target; more are refused as saturated. */
-export const MAX_WAITING = 1024
+import { DRAINING, PooledTarget, type Target, type TargetSetup } from './target.ts'
 
 /** How many milliseconds each phase of an exchange may take. */
 export interface Timeouts {
@@ -38,54 +26,6 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
   totalMs: 60_000,
   streamTotalMs: 300_000,
   websocketIdleMs: 300_000,
-}
-
-/** One exchange, as its target sees it: it waits in line, has a connection's place from onTurn on, and leaves. */
-export interface Exchange extends Carried {
-  /** A connection is free, or may be made: `send` now. Must not throw. */
-  onTurn(): void
-}
-
-/** How a request goes out. fresh: on a connection that is made for it and closed after it; kept: on one that is there, if
- *  that may have been closed just now without harm; checked: after a look. */
-export type Sending = 'fresh' | 'kept' | 'checked'
-
-/** What has been sent, or is to be: until it ends it can be broken off, and then its exchange is not called any more. */
-export interface Sent {
-  destroy(): void
-}
-
-/** One backend. */
-export interface Target {
-  readonly origin: URL
-  /** The deadlines of the exchanges with it. */
-  readonly alarms: Alarms
-  /** Gets in line; onTurn may be called before this returns. False: too many wait already, nothing has changed. After
-   *  true, `leave` is owed, once. */
-  enter(exchange: Exchange): boolean
-  /** Once, on its turn. */
-  send(request: OutgoingRequest, exchange: Exchange, how: Sending): Sent
-  /** Out of the line, or out of the way of the next. */
-  leave(exchange: Exchange): void
-  /** What becomes of the requests it gets, by which it is judged: a whole answer, or a failure, before its head or after. */
-  answered(status: number): void
-  failed(error: GatewayError): void
-}
-
-export interface TargetNews {
-  readonly upstream: string
-  readonly target: string
-  readonly event: TargetEvent
-  readonly why: string
-}
-
-export interface PoolSetup {
-  readonly name: string
-  readonly options: UpstreamOptions
-  readonly connectMs: number
-  /** Origins of targets that were out under the configuration before. */
-  readonly out: ReadonlySet<string>
-  readonly tell: (news: TargetNews) => void
 }
 
 /** Targets of which one is taken for a request. */
@@ -117,7 +57,7 @@ export interface UpstreamPool extends TargetChoice {
   destroy(): Promise<void>
 }
 
-export function createPool(setup: PoolSetup): UpstreamPool {
+export function createPool(setup: TargetSetup): UpstreamPool {
   const { name, options } = setup
   const targets = options.targets.map(({ url, weight }) => new PooledTarget(url, weight, setup))
   const primary = options.primary === undefined ? null : findOrMake(targets, options.primary, setup)
@@ -156,7 +96,7 @@ export function createPool(setup: PoolSetup): UpstreamPool {
   }
 }
 
-const findOrMake = (targets: readonly PooledTarget[], url: URL, setup: PoolSetup): PooledTarget =>
+const findOrMake = (targets: readonly PooledTarget[], url: URL, setup: TargetSetup): PooledTarget =>
   targets.find(({ origin }) => origin.origin === url.origin) ?? new PooledTarget(url, 1, setup)
 
 const choiceOf = (targets: readonly PooledTarget[], { balance, breaker }: UpstreamOptions): TargetChoice => ({
@@ -170,208 +110,3 @@ function mayBeAsked(targets: readonly PooledTarget[], tried: readonly Target[]):
   const nowMs = performance.now()
   return targets.filter((target) => !tried.includes(target) && target.mayTake(nowMs))
 }
-
-class PooledTarget implements Target, Candidate, ConnectionOwner {
-  readonly origin: URL
-  readonly weight: number
-  readonly alarms = new Alarms()
-  readonly #maxConnections: number
-  readonly #lifetimeMs: number
-  readonly #connect: Connect
-  readonly #watch: TargetWatch
-  /** All that are open, or are being made. */
-  readonly #connections = new Set<UpstreamConnection>()
-  /** Those that have gone over to another protocol. They take no place of a request's; clients' connections bound them. */
-  readonly #upgraded = new Set<UpstreamConnection>()
-  /** The one used last at the end. */
-  readonly #idle: UpstreamConnection[] = []
-  /** In order of arrival; leaving it costs the same wherever one stands. */
-  readonly #line = new Set<Exchange>()
-  #busy = 0
-  #isClosing = false
-  #isDestroyed = false
-  #whenUnused: (() => void) | null = null
-
-  constructor(origin: URL, weight: number, { name, options, connectMs, out, tell }: PoolSetup) {
-    this.origin = origin
-    this.weight = weight
-    this.#maxConnections = options.connections
-    this.#lifetimeMs = options.connectionLifetime
-    this.#connect = compileConnect(origin, connectMs)
-    this.#watch = new TargetWatch({
-      origin,
-      connect: this.#connect,
-      alarms: this.alarms,
-      health: options.health,
-      breaker: options.breaker,
-      isOut: out.has(origin.origin),
-      tell: (event, why) => tell({ upstream: name, target: origin.origin, event, why }),
-    })
-  }
-
-  get isOut(): boolean {
-    return this.#watch.isOut
-  }
-
-  /** Of its weight. */
-  share(nowMs: number): number {
-    return this.#watch.share(nowMs)
-  }
-
-  mayTake(nowMs: number): boolean {
-    return this.#watch.mayTake(nowMs)
-  }
-
-  take(nowMs: number): void {
-    this.#watch.take(nowMs)
-  }
-
-  waitMs(nowMs: number): number {
-    return this.#watch.waitMs(nowMs)
-  }
-
-  answered(status: number): void {
-    this.#watch.answered(status)
-  }
-
-  failed(error: GatewayError): void {
-    this.#watch.failed(error)
-  }
-
-  /** Requests on connections and in line, and WebSockets, which are work as well. */
-  get load(): number {
-    return this.#busy + this.#line.size + this.#upgraded.size
-  }
-
-  enter(exchange: Exchange): boolean {
-    if (this.#busy < this.#maxConnections && this.#line.size === 0) {
-      this.#busy++
-      exchange.onTurn()
-      return true
-    }
-    if (this.#line.size === MAX_WAITING) return false
-    this.#line.add(exchange)
-    return true
-  }
-
-  send(request: OutgoingRequest, exchange: Exchange, how: Sending): Sent {
-    if (how !== 'checked') return this.#send(request, exchange, how === 'fresh')
-    let sent: Sent | null = null
-    let isGivenUp = false
-    const afterLook = (): void => {
-      if (!isGivenUp) sent = this.#send(request, exchange, false)
-    }
-    // The first runs before the next poll, the second behind it.
-    setImmediate(() => setImmediate(afterLook))
-    return {
-      destroy() {
-        isGivenUp = true
-        sent?.destroy()
-      },
-    }
-  }
-
-  leave(exchange: Exchange): void {
-    if (!this.#line.delete(exchange)) this.#busy--
-    // Not at once: who leaves may be in the middle of reading its answer.
-    if (this.#line.size > 0) queueMicrotask(() => this.#admit())
-    else if (!this.#isUsed) this.#whenUnused?.()
-  }
-
-  status(): Omit<UpstreamRow['targets'][number], 'takes'> {
-    return {
-      url: this.origin.origin,
-      weight: this.weight,
-      state: this.isOut ? 'out' : this.share(performance.now()) < 1 ? 'starting' : 'up',
-      breaker: this.#watch.breakerState(performance.now()),
-      exits: this.#watch.exits,
-      open_connections: this.#connections.size + this.#upgraded.size,
-      in_flight: this.#busy,
-      queued: this.#line.size,
-    }
-  }
-
-  async close(): Promise<void> {
-    this.#isClosing = true
-    this.#watch.close()
-    for (const connection of this.#idle.slice()) connection.destroy()
-    if (!this.#isUsed) return
-    await new Promise<void>((resolve) => {
-      this.#whenUnused = resolve
-    })
-  }
-
-  destroy(): void {
-    this.#isClosing = this.#isDestroyed = true
-    this.#watch.close()
-    for (const connection of [...this.#connections, ...this.#upgraded]) connection.fail(DRAINING)
-  }
-
-  // ---- its connections ----
-
-  onFree(connection: UpstreamConnection): void {
-    if (this.#isClosing || this.#connections.size > this.#maxConnections || this.#isOld(connection))
-      return connection.destroy()
-    this.#idle.push(connection)
-    this.alarms.set(connection, performance.now() + connection.keepMs)
-  }
-
-  onUpgraded(connection: UpstreamConnection): void {
-    this.#connections.delete(connection)
-    this.#upgraded.add(connection)
-  }
-
-  onGone(connection: UpstreamConnection): void {
-    this.#connections.delete(connection)
-    if (this.#upgraded.delete(connection) && !this.#isUsed) this.#whenUnused?.()
-    this.alarms.clear(connection)
-    const at = this.#idle.lastIndexOf(connection)
-    if (at >= 0) this.#idle.splice(at, 1)
-  }
-
-  get #isUsed(): boolean {
-    return this.#busy > 0 || this.#line.size > 0 || this.#upgraded.size > 0
-  }
-
-  #admit(): void {
-    for (const exchange of this.#line) {
-      if (this.#busy === this.#maxConnections) return
-      this.#line.delete(exchange)
-      this.#busy++
-      exchange.onTurn()
-    }
-  }
-
-  #send(request: OutgoingRequest, exchange: Exchange, isLast: boolean): Sent {
-    if (this.#isDestroyed) {
-      exchange.onFailure(DRAINING)
-      return NOTHING_SENT
-    }
-    const connection = (isLast ? null : this.#takeIdle()) ?? this.#open()
-    connection.carry(request, exchange, isLast)
-    return connection
-  }
-
-  #takeIdle(): UpstreamConnection | null {
-    for (let connection = this.#idle.pop(); connection !== undefined; connection = this.#idle.pop()) {
-      this.alarms.clear(connection)
-      if (connection.isUsable && !this.#isOld(connection)) return connection
-      connection.destroy()
-    }
-    return null
-  }
-
-  #open(): UpstreamConnection {
-    if (this.#connections.size >= this.#maxConnections) this.#idle[0]?.destroy()
-    const connection = new UpstreamConnection(this.#connect, this)
-    this.#connections.add(connection)
-    return connection
-  }
-
-  #isOld({ openedAtMs }: UpstreamConnection): boolean {
-    return performance.now() - openedAtMs >= this.#lifetimeMs
-  }
-}
-
-const NOTHING_SENT: Sent = { destroy() {} }
-const DRAINING = new GatewayError('draining', 'The gateway is shutting down.')

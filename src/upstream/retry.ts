@@ -16,8 +16,9 @@ import { hasHeader } from '../http/headers.ts'
 import { isIdempotentMethod, isSafeMethod } from '../http/methods.ts'
 import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure } from './fetch.ts'
 import type { Guest, Ticket } from './gate.ts'
-import type { Target, TargetChoice, Timeouts, UpstreamPool } from './pool.ts'
+import type { TargetChoice, Timeouts, UpstreamPool } from './pool.ts'
 import { MAX_REPLAY_BYTES, Replay } from './replay.ts'
+import type { Target } from './target.ts'
 import { isFailing } from './target-watch.ts'
 
 export interface UpstreamRequest {
