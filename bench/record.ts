@@ -66,7 +66,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
     cacheEntries: none,
     cacheBytes: none,
     cacheDisk: null,
-    overload: { isOver: false, lagMs: 0, refused: 0 },
+    overload: { isOver: false, isFull: false, lagMs: 0, refused: 0 },
     droppedLogLines: none,
     cacheTiers: () => [],
     redisUp: () => null,

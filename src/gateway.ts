@@ -102,10 +102,16 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const { disk: file } = initial.cache
   const disk = file === undefined ? null : createDiskTier({ path: file.path, maxBytes: file.max }, Date.now, log)
   const statistics = createStatistics(startedAtMs)
-  const overload = new Overload(initial.overload, (why, { lagMs, heapFill }) => {
-    const measured = { lag_ms: Math.round(lagMs), heap_fill: heapFill }
-    if (why === null) log.info(measured, 'Overload is over')
-    else log.warn({ ...measured, reason: why }, 'Overloaded, nothing goes to the upstreams')
+  const overload = new Overload(initial.overload, {
+    over(reason, { lagMs, heapFill }) {
+      const measured = { lag_ms: Math.round(lagMs), heap_fill: heapFill }
+      if (reason === null) log.info(measured, 'Overload is over')
+      else log.warn({ ...measured, reason }, 'Overloaded, nothing goes to the upstreams')
+    },
+    full(isFull, { heapFill }) {
+      if (isFull) log.warn({ heap_fill: heapFill }, 'The heap fills up, nothing new is stored')
+      else log.info({ heap_fill: heapFill }, 'The heap has room again')
+    },
   })
   const metrics = createMetrics({
     openConnections: () => listener.openConnections,
@@ -142,7 +148,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   ]
   const { namespace, deadline: deadlineMs } = initial.redis
   const leases = redis && createLeases({ link: redis.purges, subscribe: redis.subscribe, namespace })
-  const cache = createSharedCache(store, Date.now, tiers, leases)
+  const cache = createSharedCache(store, Date.now, tiers, leases, overload)
   const token = randomBytes(4).toString('hex')
   const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`
   const counted = redis && {
@@ -224,12 +230,15 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
   function health(): HealthReport {
     const upstreams = Object.fromEntries([...plan.pools].map(([name, { pool }]) => [name, stateOf(pool.status())]))
-    const isWell = (redis === null || redis.up === 1) && Object.values(upstreams).every((state) => state === 'ok')
+    const isBusy = overload.isOver || overload.isFull
+    const isWell =
+      !isBusy && (redis === null || redis.up === 1) && Object.values(upstreams).every((state) => state === 'ok')
     return {
       // A refused file, a lost Redis and a lost backend are served around, but what runs is not what was asked for.
       status: draining ? 'draining' : configError === null && isWell ? 'ok' : 'degraded',
       redis: redis === null ? 'off' : redis.up === 1 ? 'ok' : redis.up > 0 ? 'partly' : 'down',
       upstreams,
+      overload: overload.why ?? (overload.isFull ? 'storing' : null),
       config: { loaded_at: loadedAt.toISOString(), error: configError },
       version: VERSION,
       uptime_s: Math.floor((performance.now() - startedAtMs) / 1000),
@@ -295,7 +304,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     routes: () => plan.routes.map(({ row }) => row),
     upstreams: () => [...plan.pools.values()].map(({ pool }) => pool.status()),
     config: () => raw,
-    explain: (request) => explainRequest(plan, request, reachableHost(address)),
+    explain: (request) => explainRequest(plan, request, reachableHost(address), overload.isOver),
     async purge(request) {
       const result = await purger.purge(compilePurge(request, plan.queries))
       if (disk?.isUnsure === true) throw UNSURE

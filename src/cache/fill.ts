@@ -74,8 +74,11 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const isFresh = verdict.freshMs > 0
   const costMs = () => Math.max(0, shared.now() - fill.sentAtMs)
   const isJudged = policy.answerRule.concerns(ctx.method, answer)
+  // What takes the place of another takes no more memory.
+  const noRoom = shared.memory.isFull && fill.stored === null ? ('heap-full' as const) : null
+  ctx.cacheReason = noRoom ?? ctx.cacheReason
   const keep = (whole: Buffer) => {
-    const refusal = isJudged ? policy.answerRule.refusal(ctx.method, answer, whole) : null
+    const refusal = noRoom ?? (isJudged ? policy.answerRule.refusal(ctx.method, answer, whole) : null)
     // Whoever reads along has it all the same, as if it were stored: asking again would be the same answer once more.
     if (refusal !== null) ctx.cacheReason = refusal
     else if (!flight.isSpoiled) save(shared, storedResponse(flight, head, whole, verdict, nowMs, costMs()))
@@ -95,7 +98,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   }
 
   // Whether what is to be looked into is stored, nobody knows before its end.
-  sayForwarded(ctx, fill.why, !isJudged)
+  sayForwarded(ctx, fill.why, !isJudged && noRoom === null)
   sayMayVary(ctx, policy, head)
   const recording = new Recording(body, declaredBytes, {
     hold(deltaBytes) {
@@ -239,7 +242,7 @@ const isSick = (status: number): boolean => status >= 500 || status === 429
 
 /** True where the answer to this request tells nothing about the answers to the next ones. */
 const isOfTheMoment = (reason: Reason, status: number): boolean =>
-  isSick(status) || status === 304 || reason === 'fill-budget' || reason === 'purged'
+  isSick(status) || status === 304 || reason === 'fill-budget' || reason === 'heap-full' || reason === 'purged'
 
 /** Fields that belong to one exchange: a stored copy would repeat them to others. Retry-After counts from its own answer:
  *  from the cache it would send clients away for as long as the copy is fresh. Names in lower case. */

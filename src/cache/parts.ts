@@ -78,6 +78,7 @@ export function takePart(fill: Fill, answer: OriginAnswer): Reply {
   if (tags === null) return pass(fill, answer, 'tags')
   if (!flight.landWith(tags)) return pass(fill, answer, 'purged')
   if (shared.fillBytes + lengthOf(range) > MAX_FILL_BYTES) return pass(fill, answer, 'fill-budget')
+  if (shared.memory.isFull) return pass(fill, answer, 'heap-full')
   return record({ fill, answer, range, verdict, tags, nowMs })
 }
 

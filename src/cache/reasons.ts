@@ -66,6 +66,7 @@ export const REASONS = {
   'store-if': 'a condition under `storeIf` does not hold of the answer, or cannot be told from it',
   'reject-if': 'a condition under `rejectIf` holds of the answer, or cannot be told from it',
   'fill-budget': 'too many bytes are being stored at this moment',
+  'heap-full': 'the heap of the gateway fills up, so nothing new is stored (`overload.storing`)',
   tags: 'the tags of the answer are more or longer than can be kept, so a purge could pass over it',
   purged: 'what it is tagged with was purged while it was being fetched',
   failed: 'the fetch failed',

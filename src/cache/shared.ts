@@ -22,6 +22,8 @@ export interface SharedCache {
   readonly compressor: Compressor
   /** For work on the store that is too long for one turn of the event loop. */
   readonly turns: Turns
+  /** Whether there is no memory for storing more. */
+  readonly memory: { readonly isFull: boolean }
   /** Wall clock, milliseconds. */
   readonly now: () => number
   /** Place in the purge log up to which purges have been carried out here; 0 where there is no log. */
@@ -32,12 +34,14 @@ export interface SharedCache {
   heldBytes: number
 }
 
-/** now: wall clock, milliseconds. tiers: behind the store, in the order in which to ask them. */
+/** now: wall clock, milliseconds. tiers: behind the store, in the order in which to ask them. memory: asked whenever something
+ *  is to be stored. */
 export const createSharedCache = (
   store: CacheStore,
   now: () => number,
   tiers: readonly CacheTier[] = [],
   leases: Leases | null = null,
+  memory: SharedCache['memory'] = { isFull: false },
 ): SharedCache => ({
   store,
   tiers: createTiers(tiers, store, now),
@@ -47,6 +51,7 @@ export const createSharedCache = (
   failures: createFailures(),
   compressor: createCompressor(store),
   turns: createTurns(),
+  memory,
   now,
   purgeSeq: 0,
   fillBytes: 0,

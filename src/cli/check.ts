@@ -21,12 +21,13 @@ export const checkCommand = () =>
 
 const formatRoutes = (rows: readonly RouteRow[]): string =>
   formatTable(
-    ['ROUTE', 'METHODS', 'UPSTREAM', 'CACHE', 'LIMITS'],
-    rows.map(({ host, path, methods, upstream, cache, limits }) => [
+    ['ROUTE', 'METHODS', 'UPSTREAM', 'CACHE', 'LIMITS', 'WEBSOCKET'],
+    rows.map(({ host, path, methods, upstream, cache, limits, websocket }) => [
       `${host ?? ''}${path}`,
       methods?.join(' ') ?? 'all',
       upstream,
       cache ?? '-',
       limits.join(' ') || '-',
+      websocket ? 'yes' : '-',
     ]),
   )

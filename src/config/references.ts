@@ -25,6 +25,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...checkRivals(routes),
     ...checkHealth(raw, routes),
     ...checkAdmin(raw),
+    ...checkOverload(raw),
     ...checkUpstreams(raw),
     ...checkLimits(raw),
     ...checkIdentity(raw, routes),
@@ -124,6 +125,16 @@ function checkAdmin(raw: unknown): Finding[] {
   return [
     { path: ['admin', 'listen'], at: 'value', expected: 'a loopback address where no token is set', got: null, cure },
   ]
+}
+
+/** What is stored comes from an upstream, so a line beyond the one where nobody asks one is never reached. */
+function checkOverload(raw: unknown): Finding[] {
+  const lineAt = (name: string): number => Number(valueAt(raw, ['overload', name]))
+  const storing = lineAt('storing')
+  const heap = valueAt(raw, ['overload', 'heap']) === undefined ? 0.95 : lineAt('heap')
+  if (!(storing > heap)) return []
+  const got = `is never reached: above ${heap} nothing comes from an upstream (overload.heap)`
+  return [complaint(['overload', 'storing'], got, 'write less, or leave it out')]
 }
 
 /** What says of WebSockets what cannot be. */

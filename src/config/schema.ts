@@ -75,6 +75,7 @@ const overloadOptions = z.strictObject({
   heap: fraction()
     .prefault(0.95)
     .describe('of what Node.js may have on its heap, still in use after a full collection: more is an overload'),
+  storing: fraction().prefault(0.85).describe('of the same: more, and nothing new is stored; hits go on'),
 })
 
 const routeOptions = z.strictObject({

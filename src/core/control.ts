@@ -9,6 +9,8 @@ export interface HealthReport {
   readonly redis: 'ok' | 'partly' | 'down' | 'off'
   /** degraded: some of its targets are out, or their breaker is open; down: all. */
   readonly upstreams: Readonly<Record<string, 'ok' | 'degraded' | 'down'>>
+  /** Why nothing goes to the upstreams, or that the heap has no room for storing more; null: there is no overload. */
+  readonly overload: 'lag' | 'heap' | 'storing' | null
   readonly config: { readonly loaded_at: string; readonly error: string | null }
   readonly version: string
   readonly uptime_s: number
@@ -24,6 +26,8 @@ export interface RouteRow {
   readonly cache: string | null
   /** Names of the limits, in the order in which they are charged. */
   readonly limits: readonly string[]
+  /** It lets WebSockets through. */
+  readonly websocket: boolean
 }
 
 export interface UpstreamRow {

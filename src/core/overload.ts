@@ -1,5 +1,6 @@
 // Whether this process has more to do than it can. Then what would go to an upstream is refused, so that what is at hand
-// goes on being answered. What is asked on a request's way is one field; all else happens once a second.
+// goes on being answered; before that, while the heap only fills up, nothing new is stored. What is asked on a request's
+// way is one field; all else happens once a second.
 //
 // The lag of the event loop is the median of a second: one long pause, of the garbage collector or of the whole machine,
 // is no overload. The heap is what a full collection has left of it, since before one nobody knows what is garbage. Where
@@ -36,25 +37,39 @@ export interface OverloadLines {
   readonly lag: number
   /** A part of what the heap may have. */
   readonly heap: number
+  /** The same, from where on nothing new is stored. */
+  readonly storing: number
 }
 
 export type OverloadReason = 'lag' | 'heap'
 
+export interface OverloadListener {
+  /** It begins, and why, or ends (null). */
+  over(why: OverloadReason | null, load: Load): void
+  /** From now on nothing new is stored, or it is again. */
+  full(isFull: boolean, load: Load): void
+}
+
 export class Overload {
   /** What is not at hand is to be refused. */
   isOver = false
+  /** Nothing new is to be stored. */
+  isFull = false
+  /** Why it began; null while it is not over. */
+  why: OverloadReason | null = null
   /** Of the last period. */
   lagMs = 0
   /** Requests that were refused. */
   refused = 0
   #lines: OverloadLines | false
-  #heapPeriods = 0
-  readonly #onChange: (why: OverloadReason | null, load: Load) => void
+  readonly #heap = new HeapVerdict()
+  readonly #storing = new HeapVerdict()
+  readonly #listener: OverloadListener
 
-  /** false: there is no line. onChange: hears when it begins, why, and when it ends (null). */
-  constructor(lines: OverloadLines | false, onChange: (why: OverloadReason | null, load: Load) => void) {
+  /** false: there is no line. */
+  constructor(lines: OverloadLines | false, listener: OverloadListener) {
     this.#lines = lines
-    this.#onChange = onChange
+    this.#listener = listener
   }
 
   /** Takes effect with the next period, but for false. */
@@ -65,10 +80,17 @@ export class Overload {
 
   judge(load: Load): void {
     this.lagMs = load.lagMs
-    const why = this.#lines === false ? null : this.#reason(load, this.#lines)
+    const lines = this.#lines
+    const why = lines === false ? null : this.#reason(load, lines)
+    const isFull = lines !== false && this.#storing.isPast(load.heapFill, lines.storing)
+    if (isFull !== this.isFull) {
+      this.isFull = isFull
+      this.#listener.full(isFull, load)
+    }
     if ((why !== null) === this.isOver) return
     this.isOver = why !== null
-    this.#onChange(why, load)
+    this.why = why
+    this.#listener.over(why, load)
   }
 
   /** Counts a refusal. */
@@ -78,15 +100,26 @@ export class Overload {
   }
 
   #reason({ lagMs, heapFill }: Load, { lag, heap }: OverloadLines): OverloadReason | null {
-    if (heapFill !== null) this.#heapPeriods = heapFill > heap ? HEAP_PERIODS : 0
-    else if (this.#heapPeriods > 0) this.#heapPeriods--
+    const isHeapFull = this.#heap.isPast(heapFill, heap)
     if (lagMs > (this.isOver ? lag * LAG_END : lag)) return 'lag'
-    return this.#heapPeriods > 0 ? 'heap' : null
+    return isHeapFull ? 'heap' : null
+  }
+}
+
+/** What a full collection has said, which holds for some periods. */
+class HeapVerdict {
+  #periods = 0
+
+  /** Once a period. */
+  isPast(heapFill: number | null, line: number): boolean {
+    if (heapFill !== null) this.#periods = heapFill > line ? HEAP_PERIODS : 0
+    else if (this.#periods > 0) this.#periods--
+    return this.#periods > 0
   }
 }
 
 /** Made once: an Error takes its stack, and now is not the time. */
-const OVERLOADED = new GatewayError('overloaded', 'The gateway has more to do than it can. Try again later.', {
+export const OVERLOADED = new GatewayError('overloaded', 'The gateway has more to do than it can. Try again later.', {
   retryAfterSeconds: 1,
 })
 

@@ -26,7 +26,12 @@ export interface MetricSources extends LimitSources, SharingSources, UpstreamSou
   /** The copy on disk of what is stored; null without one. */
   readonly cacheDisk: { readonly isUp: boolean; readonly bytes: number } | null
   /** Whether the gateway has too much to do. */
-  readonly overload: { readonly isOver: boolean; readonly lagMs: number; readonly refused: number }
+  readonly overload: {
+    readonly isOver: boolean
+    readonly isFull: boolean
+    readonly lagMs: number
+    readonly refused: number
+  }
   readonly droppedLogLines: () => number
   /** What the cache's tiers have done since the start. */
   readonly cacheTiers: () => readonly {
@@ -138,6 +143,12 @@ export function createMetrics(sources: MetricSources): Metrics {
   const { overload } = sources
   registry.reading('gauge', 'weirgate_overloaded', '1 while nothing goes to the upstreams for overload, else 0.', () =>
     overload.isOver ? 1 : 0,
+  )
+  registry.reading(
+    'gauge',
+    'weirgate_overload_not_storing',
+    '1 while nothing new is stored since the heap fills up, else 0.',
+    () => (overload.isFull ? 1 : 0),
   )
   registry.reading(
     'gauge',

@@ -5,13 +5,19 @@ import type { ExplainRequest, Explanation } from '../core/control.ts'
 import { type RequestFacts, RequestContext } from '../core/context.ts'
 import { HeldBody } from '../core/held-body.ts'
 import { GatewayError, asGatewayError } from '../core/errors.ts'
+import { OVERLOADED } from '../core/overload.ts'
 import { getHeaders } from '../http/headers.ts'
 import { METHODS, isKnownMethod } from '../http/methods.ts'
 import { normalizeHost, normalizeTarget } from '../http/target.ts'
 import type { GatewayPlan } from './compile.ts'
 
-/** defaultHost: the host of a request that names none, `name:port`. */
-export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defaultHost: string): Explanation {
+/** defaultHost: the host of a request that names none, `name:port`. isOverloaded: nothing goes to the upstreams. */
+export function explainRequest(
+  plan: GatewayPlan,
+  request: ExplainRequest,
+  defaultHost: string,
+  isOverloaded: boolean,
+): Explanation {
   const { ctx, fault } = imagine(request, defaultHost)
   const nothing: Explanation = {
     method: ctx.method,
@@ -31,10 +37,11 @@ export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defau
     if (route === 'health') return { ...nothing, client_ip: ctx.clientAddress }
     const limits = route.limiter?.explain(ctx) ?? []
     const cache = route.cache?.explain(ctx) ?? null
-    const refused = overLimit(limits, cache)
+    const overLimits = overLimit(limits, cache)
+    const refused = overLimits ?? (isOverloaded && isMiss(cache) ? toldOf(OVERLOADED) : null)
     const isLate = !limits.some((limit) => refuses(limit) && limit.counts === 'requests')
-    const inItsPlace =
-      refused !== null && route.answersLimited ? (route.cache?.explainUnasked(ctx, isLate) ?? null) : null
+    const mayAnswer = refused !== null && (overLimits === null || route.answersLimited)
+    const inItsPlace = mayAnswer ? (route.cache?.explainUnasked(ctx, isLate) ?? null) : null
     return {
       ...nothing,
       client_ip: ctx.clientAddress,
@@ -42,30 +49,37 @@ export function explainRequest(plan: GatewayPlan, request: ExplainRequest, defau
       upstream: route.row.upstream,
       upstream_target: route.forwarder.rewritePath(ctx.path) + ctx.query,
       limits,
-      cache: inItsPlace ?? cache,
+      cache: inItsPlace === null || overLimits !== null ? (inItsPlace ?? cache) : { ...inItsPlace, reason: INSTEAD },
       refused: inItsPlace === null ? refused : null,
     }
   } catch (cause) {
-    const { code, detail, kind } = asGatewayError(cause)
-    return { ...nothing, client_ip: ctx.clientAddress, refused: { status: kind.status, code, detail } }
+    return { ...nothing, client_ip: ctx.clientAddress, refused: toldOf(asGatewayError(cause)) }
   }
 }
+
+const INSTEAD = 'the gateway is overloaded, and what is stored answers in place of the upstream'
 
 const refuses = ({ admitted, mode }: Explanation['limits'][number]): boolean => !admitted && mode === 'enforce'
 
 /** The refusal of the policy with the longest wait, as a client meets it; null when all admit. */
 function overLimit(limits: Explanation['limits'], cache: Explanation['cache']): Explanation['refused'] {
-  const isMiss = cache?.outcome !== 'hit' && cache?.outcome !== 'stale'
   const [longest] = limits
-    .filter((limit) => refuses(limit) && (isMiss || limit.counts === 'requests'))
+    .filter((limit) => refuses(limit) && (isMiss(cache) || limit.counts === 'requests'))
     .toSorted((a, b) => (b.retry_after_s ?? Infinity) - (a.retry_after_s ?? Infinity))
   if (longest === undefined) return null
   const { policy, retry_after_s } = longest
   const until =
     retry_after_s === null ? 'the request costs more than it ever has' : `it admits again in ${retry_after_s} s`
-  const error = new GatewayError('quota_exceeded', `Policy ${policy} is used up; ${until}.`)
-  return { status: error.kind.status, code: error.code, detail: error.detail }
+  return toldOf(new GatewayError('quota_exceeded', `Policy ${policy} is used up; ${until}.`))
 }
+
+const isMiss = (cache: Explanation['cache']): boolean => cache?.outcome !== 'hit' && cache?.outcome !== 'stale'
+
+const toldOf = ({ kind, code, detail }: GatewayError): NonNullable<Explanation['refused']> => ({
+  status: kind.status,
+  code,
+  detail,
+})
 
 /** A request that nobody sent, and what a lane would refuse it for. */
 function imagine(request: ExplainRequest, defaultHost: string): { ctx: RequestContext; fault: GatewayError | null } {

@@ -6,7 +6,7 @@ import { formatDuration } from '../core/decode.ts'
 
 /** upstream, limits: what the route resolves to, defaults applied. */
 export function describeRoute(options: RouteOptions, upstream: string, limits: readonly string[]): RouteRow {
-  const { host = null, path, methods = null, cache } = options
+  const { host = null, path, methods = null, cache, websocket } = options
   return {
     // Unique, since two routes that share host, path and a method are refused at load.
     route: `${methods === null ? '' : `${methods.join(',')} `}${host ?? ''}${path}`,
@@ -16,6 +16,7 @@ export function describeRoute(options: RouteOptions, upstream: string, limits: r
     upstream,
     cache: cache === undefined ? null : describeCache(cache),
     limits,
+    websocket,
   }
 }
 

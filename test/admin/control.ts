@@ -6,6 +6,7 @@ export const HEALTH: HealthReport = {
   status: 'ok',
   redis: 'off',
   upstreams: { presentation: 'ok' },
+  overload: null,
   config: { loaded_at: '2026-01-01T00:00:00.000Z', error: null },
   version: '0.1.0',
   uptime_s: 5,
@@ -61,7 +62,16 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
     metrics: () => 'up 1\n',
     stats: () => STATS,
     routes: () => [
-      { route: '/a', host: null, path: '/a', methods: ['GET'], upstream: 'presentation', cache: 'ttl 1h', limits: [] },
+      {
+        route: '/a',
+        host: null,
+        path: '/a',
+        methods: ['GET'],
+        upstream: 'presentation',
+        cache: 'ttl 1h',
+        limits: [],
+        websocket: false,
+      },
     ],
     upstreams: () => [
       {

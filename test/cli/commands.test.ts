@@ -19,7 +19,7 @@ upstreams: {app: {targets: [http://127.0.0.1:1]}, ai: {targets: [http://127.0.0.
 limits: {per-client: {limit: 60, window: 1m}, per-key: {limit: 5, window: 1s, key: header:x-api-key}}
 defaults: {upstream: app, limits: [per-client]}
 routes:
-  - {path: /*}
+  - {path: /*, websocket: true}
   - {path: /api/:id, methods: [GET, HEAD], cache: {ttl: 1h}, rewrite: {strip: /api, prefix: /v2}}
   - {path: /api/ai, methods: [POST], upstream: ai, limits: [per-client, per-key]}
   - {path: /api/*, host: a.test, limits: []}
@@ -72,11 +72,11 @@ describe('weirgate check', () => {
     expect(text).toEqual({
       code: 0,
       stderr: '',
-      stdout: `ROUTE         METHODS   UPSTREAM  CACHE   LIMITS
-a.test/api/*  all       app       -       -
-/api/ai       POST      ai        -       per-client per-key
-/api/:id      GET HEAD  app       ttl 1h  per-client
-/*            all       app       -       per-client
+      stdout: `ROUTE         METHODS   UPSTREAM  CACHE   LIMITS              WEBSOCKET
+a.test/api/*  all       app       -       -                   -
+/api/ai       POST      ai        -       per-client per-key  -
+/api/:id      GET HEAD  app       ttl 1h  per-client          -
+/*            all       app       -       per-client          yes
 `,
     })
     expect(json.code).toBe(0)

@@ -6,12 +6,16 @@ import { type Load, Overload, processPulse } from '../../src/core/overload.ts'
 /** What is over after each load in turn, and what was told. */
 function judged(loads: readonly (readonly [lagMs: number, heapFill: number | null])[]) {
   const told: (string | null)[] = []
-  const overload = new Overload({ lag: 200, heap: 0.9 }, (why) => void told.push(why))
+  const full: boolean[] = []
+  const overload = new Overload(
+    { lag: 200, heap: 0.9, storing: 0.8 },
+    { over: (why) => void told.push(why), full: (isFull) => void full.push(isFull) },
+  )
   const states = loads.map(([lagMs, heapFill]) => {
     overload.judge({ lagMs, heapFill })
     return overload.isOver
   })
-  return { states, told, overload }
+  return { states, told, full, overload }
 }
 
 describe('an overload', () => {
@@ -45,10 +49,26 @@ describe('an overload', () => {
     expect(judged([[0, 0.99], ...quiet]).states).toEqual([true, true, true, true, true, false, false])
   })
 
+  it('by heap is preceded by a time without storing, which ends as it does', () => {
+    const { states, full, overload } = judged([
+      [0, 0.81],
+      [0, 0.95],
+      [0, 0.85],
+      [0, null],
+    ])
+    expect([states, full, overload.isFull]).toEqual([[false, true, false, false], [true], true])
+    overload.judge({ lagMs: 0, heapFill: 0.8 })
+    expect([full, overload.isFull]).toEqual([[true, false], false])
+    overload.judge({ lagMs: 0, heapFill: 0.81 })
+    for (let i = 0; i < 5; i++) overload.judge({ lagMs: 0, heapFill: null })
+    expect(overload.isFull).toBe(false)
+  })
+
   it('ends at once where it is switched off, and begins no more', () => {
     const { overload, told } = judged([[900, 0.99]])
+    expect([overload.why, overload.isFull]).toEqual(['lag', true])
     overload.configure(false)
-    expect(overload.isOver).toBe(false)
+    expect([overload.isOver, overload.why, overload.isFull]).toEqual([false, null, false])
     overload.judge({ lagMs: 900, heapFill: 0.99 })
     expect([overload.isOver, overload.lagMs]).toEqual([false, 900])
     expect(told).toEqual(['lag', null])
@@ -56,7 +76,7 @@ describe('an overload', () => {
 
   it('takes other lines with the next load', () => {
     const { overload } = judged([[300, null]])
-    overload.configure({ lag: 1000, heap: 0.9 })
+    overload.configure({ lag: 1000, heap: 0.9, storing: 0.8 })
     overload.judge({ lagMs: 450, heapFill: null })
     expect(overload.isOver).toBe(false)
   })

@@ -286,6 +286,7 @@ describe('/health on the public port', () => {
       status: 'ok',
       redis: 'off',
       upstreams: { app: 'ok', dead: 'ok' },
+      overload: null,
       config: { loaded_at: expect.stringMatching(/^\d{4}-.*Z$/), error: null },
       version: expect.stringMatching(/^\d+\.\d+\.\d+/),
       uptime_s: expect.any(Number),
@@ -393,7 +394,7 @@ limits: {a: {limit: 1, window: 1m}, b: {limit: 1, window: 1m}}
 routes:
   - {path: /*}
   - {path: /x/*, methods: [get], cache: {ttl: {200: 1h, 404: 30s}, scope: public}}
-  - {path: /x/:id, host: a.test, upstream: dead, limits: [a, b]}
+  - {path: /x/:id, host: a.test, upstream: dead, limits: [a, b], websocket: true}
 `)
     expect((await admin('/api/routes')).json).toEqual([
       {
@@ -404,6 +405,7 @@ routes:
         upstream: 'dead',
         cache: null,
         limits: ['a', 'b'],
+        websocket: true,
       },
       {
         route: 'GET /x/*',
@@ -413,8 +415,18 @@ routes:
         upstream: 'app',
         cache: 'ttl 200: 1h 404: 30s, public',
         limits: [],
+        websocket: false,
       },
-      { route: '/*', host: null, path: '/*', methods: null, upstream: 'app', cache: null, limits: [] },
+      {
+        route: '/*',
+        host: null,
+        path: '/*',
+        methods: null,
+        upstream: 'app',
+        cache: null,
+        limits: [],
+        websocket: false,
+      },
     ])
   })
 

@@ -25,6 +25,8 @@ async function start(options: EdgeOptions = {}) {
   return {
     ...edge,
     turn: (load: Load) => tell(load),
+    health: async () => JSON.parse((await request(`${edge.gateway.url}/health`)).text) as Record<string, unknown>,
+    explain: (path: string) => edge.gateway.gateway.explain({ method: 'GET', url: path, headers: [] }),
     isWatched: () => isWatched,
     get: (path = '/x', more: RequestOptions = {}) => request(edge.gateway.url + path, more),
     metric: (name: string) => Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(edge.gateway.gateway.metrics())?.[1]),
@@ -88,10 +90,17 @@ describe('an overloaded gateway', () => {
   it('answers with what is stale, and asks for it as soon as it can again', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2026, 10, 22, 12) })
     onTestFinished(() => void vi.useRealTimers())
-    const { get, turn } = await start({ routes: ['{path: /*, cache: {ttl: 1m, stale: {ifError: 1d}}}'] })
+    const { get, turn, explain } = await start({ routes: ['{path: /*, cache: {ttl: 1m, stale: {ifError: 1d}}}'] })
     await get()
     vi.setSystemTime(Date.now() + 90_000)
     turn(BUSY)
+    expect(explain('/x')).toMatchObject({
+      refused: null,
+      cache: {
+        outcome: 'stale',
+        reason: 'the gateway is overloaded, and what is stored answers in place of the upstream',
+      },
+    })
     for (let i = 0; i < 3; i++) {
       const { status, text, headers } = await get()
       expect([status, text, headers['x-cache']]).toEqual([200, 'answer 1', 'STALE'])
@@ -146,6 +155,24 @@ describe('an overloaded gateway', () => {
     ])
   })
 
+  it('says so on the health path and in what it explains', async () => {
+    const { get, turn, health, explain } = await start({ routes: ['{path: /*, cache: {ttl: 1h}}'] })
+    await get('/kept')
+    expect(await health()).toMatchObject({ status: 'ok', overload: null })
+    turn(BUSY)
+    expect(await health()).toMatchObject({ status: 'degraded', overload: 'lag' })
+    expect(explain('/other').refused).toMatchObject({ status: 503, code: 'overloaded' })
+    expect(explain('/kept')).toMatchObject({ refused: null, cache: { outcome: 'hit' } })
+    turn({ lagMs: 0, heapFill: 0.99 })
+    turn(CALM)
+    expect(await health()).toMatchObject({ status: 'degraded', overload: 'lag' })
+    turn({ lagMs: 0, heapFill: 0.1 })
+    expect(await health()).toMatchObject({ status: 'ok', overload: null })
+    expect(explain('/other').refused).toBe(null)
+    turn({ lagMs: 0, heapFill: 0.99 })
+    expect(await health()).toMatchObject({ status: 'degraded', overload: 'heap' })
+  })
+
   it('takes its lines from the route table, at a reload too, and none where it says false', async () => {
     const { gateway, get, turn, isWatched } = await start({ more: 'overload: {lag: 1s}' })
     turn(BUSY)
@@ -167,5 +194,86 @@ routes: [{path: /*, upstream: origin}]
     expect(isWatched()).toBe(true)
     await gateway.close()
     expect(isWatched()).toBe(false)
+  })
+})
+
+describe('a gateway whose heap fills up', () => {
+  const FULL: Load = { lagMs: 0, heapFill: 0.9 }
+  const ROUTES = ['{path: /*, cache: {ttl: 1h}}']
+
+  it('stores nothing new, answers hits, and asks upstreams', async () => {
+    const { origin, gateway, get, turn, health, metric } = await start({ routes: ROUTES })
+    origin.answer((incoming, response, count) => {
+      // Once with all at hand, once bit by bit.
+      if (incoming.url === '/streamed') {
+        response.write('answer ')
+        setImmediate(() => response.end(String(count)))
+      } else response.end(`answer ${count}`)
+    })
+    await get('/kept')
+    turn(FULL)
+    expect(await health()).toMatchObject({ status: 'degraded', overload: 'storing' })
+    expect(metric('weirgate_overload_not_storing')).toBe(1)
+    expect((await get('/kept')).headers['x-cache']).toBe('HIT')
+    for (const [path, first] of [
+      ['/plain', 2],
+      ['/streamed', 4],
+    ] as const) {
+      for (const count of [first, first + 1]) {
+        const { status, text, headers } = await get(path)
+        expect([status, text]).toEqual([200, `answer ${count}`])
+        expect(headers['cache-status']).toBe('weirgate; fwd=miss; detail=heap-full')
+      }
+    }
+    turn({ lagMs: 0, heapFill: 0.5 })
+    await get('/plain')
+    expect((await get('/plain')).headers['x-cache']).toBe('HIT')
+    const told = gateway.log.filter(({ message }) => String(message).includes('heap'))
+    expect(told).toMatchObject([
+      { level: 'WARNING', message: 'The heap fills up, nothing new is stored', heap_fill: 0.9 },
+      { level: 'INFO', message: 'The heap has room again' },
+    ])
+  })
+
+  it('still sends what is asked for at the same time to all who ask, by one fetch', async () => {
+    const { origin, gateway, get, turn } = await start({ routes: ROUTES })
+    const released = Promise.withResolvers<void>()
+    origin.answer((_request, response) => {
+      response.write('who')
+      void released.promise.then(() => response.end('le'))
+    })
+    turn(FULL)
+    const asked = [get('/slow'), get('/slow'), get('/slow')]
+    await arrived(gateway, 3)
+    released.resolve()
+    expect((await Promise.all(asked)).map(({ text }) => text)).toEqual(['whole', 'whole', 'whole'])
+    expect(origin.seen).toHaveLength(1)
+    await get('/slow')
+    expect(origin.seen).toHaveLength(2)
+  })
+
+  it('stores no part either', async () => {
+    const { origin, get, turn } = await start({ routes: ROUTES })
+    origin.answer((_request, response) => {
+      const fields = { ETag: '"a"', 'Content-Range': 'bytes 0-3/9', 'Content-Length': '4' }
+      response.writeHead(206, fields).end('part')
+    })
+    turn(FULL)
+    for (let i = 0; i < 2; i++) {
+      const { status, text, headers } = await get('/part', { headers: { Range: 'bytes=0-3' } })
+      expect([status, text, headers['cache-status']]).toEqual([206, 'part', 'weirgate; fwd=miss; detail=heap-full'])
+    }
+    expect(origin.seen).toHaveLength(2)
+  })
+
+  it('replaces what is stored and stale', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.UTC(2026, 10, 22, 12) })
+    onTestFinished(() => void vi.useRealTimers())
+    const { get, turn } = await start({ routes: ['{path: /*, cache: {ttl: 1m}}'] })
+    await get()
+    vi.setSystemTime(Date.now() + 90_000)
+    turn(FULL)
+    expect((await get()).text).toBe('answer 2')
+    expect([(await get()).text, (await get()).headers['x-cache']]).toEqual(['answer 2', 'HIT'])
   })
 })

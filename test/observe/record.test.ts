@@ -25,7 +25,7 @@ function recording(level: LogLevel = 'info') {
     cacheEntries: none,
     cacheBytes: none,
     cacheDisk: null,
-    overload: { isOver: false, lagMs: 0, refused: 0 },
+    overload: { isOver: false, isFull: false, lagMs: 0, refused: 0 },
     droppedLogLines: none,
     cacheTiers: () => [],
     redisUp: () => null,

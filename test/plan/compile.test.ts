@@ -26,7 +26,7 @@ const PARTS: Shared = {
   viaToken: 'weirgate-test',
   health: () => ({ status: 200, headers: [], body: null }),
   tellTarget: () => {},
-  overload: new Overload(false, () => {}),
+  overload: new Overload(false, { over: () => {}, full: () => {} }),
 }
 
 function planOf(yaml: string, parts: Partial<Shared> = {}, previous: GatewayPlan | null = null): GatewayPlan {
