@@ -4,6 +4,7 @@
 import type { FetchOrigin, OriginFetch, Reply, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
+import { readRetryAfter } from '../http/retry-after.ts'
 import type { Answers } from './answers.ts'
 import { sayMayVary } from './coding.ts'
 import type { StoredResponse } from './entry.ts'
@@ -17,7 +18,7 @@ import { type CachePolicy, asksForPart, varyNames } from './policy.ts'
 import { keptReply } from './post.ts'
 import type { Reason } from './reasons.ts'
 import { originReply } from './reply.ts'
-import { OF_THE_CLIENT, fetchIfChanged, isErrorStatus, isOutage, isOwnFailure, retryAfterMs } from './revalidate.ts'
+import { OF_THE_CLIENT, fetchIfChanged, isErrorStatus, isOutage, isOwnFailure } from './revalidate.ts'
 import type { Selection } from './select.ts'
 import type { SharedCache } from './shared.ts'
 import { type ForwardReason, forwardReason, sayForwarded } from './status.ts'
@@ -67,6 +68,7 @@ export function compileAsking(setup: AskingSetup): Asking {
     if (isWanted && unaskedReason(ctx, stored, sentAtMs) === 'backing-off') {
       return answers.stale(ctx, stored, sentAtMs, 'backing-off')
     }
+    ctx.hasStandIn = stored !== null && stored.staleIfErrorUntilMs > sentAtMs
     const memoryKey = places.memoryKey(ctx, key)
     const isHopeless = flights.unshareable.has(memoryKey, sentAtMs)
     const isPart = asksForPart(ctx.method, ctx.headers)
@@ -94,7 +96,8 @@ export function compileAsking(setup: AskingSetup): Asking {
     try {
       const answer = await originFetch.answer
       if (stored !== null && isErrorStatus(answer.status)) {
-        shared.failures.add(key, shared.now(), retryAfterMs(answer.headers, shared.now()))
+        const nowMs = shared.now()
+        shared.failures.add(key, nowMs, readRetryAfter(answer.headers, nowMs) ?? 0)
         const reply = answers.inPlaceOfError(ctx, key)
         if (reply !== null) {
           // Who waits finds the failure remembered, and what is stored.
@@ -156,6 +159,7 @@ export function compileAsking(setup: AskingSetup): Asking {
     const why = forwardReason(ctx)
     const sentAtMs = shared.now()
     const stored = find(ctx, key, sentAtMs)
+    ctx.hasStandIn = typeof stored === 'object' && stored.staleIfErrorUntilMs > sentAtMs
     const originFetch = fetch(ctx, NOTHING)
     ctx.whenAborted(() => originFetch.abort(GONE))
     try {

@@ -1,11 +1,10 @@
 // Asking the origin about what is stored (RFC 9111 §4.3), and when it may answer unasked (§4.2.4, RFC 5861): which answer
-// of an origin counts as none, and how long it then wants to be left alone.
+// of an origin counts as none.
 
-import { type FetchOrigin, type HeaderList, type OriginFetch, RequestContext } from '../core/context.ts'
+import { type FetchOrigin, type OriginFetch, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { CONDITIONAL_FIELDS, sameRepresentation, validatorsOf } from '../http/conditional.ts'
-import { parseHttpDate } from '../http/date.ts'
-import { getHeader, withoutHeaders } from '../http/headers.ts'
+import { withoutHeaders } from '../http/headers.ts'
 import type { StoredResponse } from './entry.ts'
 
 /** Asks whether `stored` is still good; a 304 that it answers is about just that. Where the origin's 304 is about
@@ -64,10 +63,3 @@ const SPARED: ReadonlySet<string> = new Set(['saturated', 'breaker_open', 'overl
 
 /** True when this failure says nothing of the upstream, so that it need not be left alone afterwards. */
 export const isOwnFailure = (error: unknown): boolean => error instanceof GatewayError && error.code === 'overloaded'
-
-/** How long the origin asks to be left alone (RFC 9110 §10.2.3), milliseconds from now; 0 where it does not. */
-export function retryAfterMs(headers: HeaderList, nowMs: number): number {
-  const value = getHeader(headers, 'retry-after') ?? ''
-  if (/^\d{1,10}$/.test(value)) return Number(value) * 1000
-  return Math.max(0, (parseHttpDate(value) ?? nowMs) - nowMs)
-}

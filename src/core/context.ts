@@ -177,6 +177,8 @@ export class RequestContext implements RequestFacts {
   cacheReason: string | null = null
   /** Tokens that the answer has used, where it says so; null where it does not. */
   tokensUsed: number | null = null
+  /** True where what is stored may answer in the place of an error, so that nobody need wait for an upstream to be well. */
+  hasStandIn = false
   /** True once an upstream was asked on behalf of this request. */
   wasForwarded = false
   /** Milliseconds from sending the request upstream to the head of its answer; null when no upstream was asked. */

@@ -234,12 +234,13 @@ function compileRoute(
   const limiter = limiterOf(options)
   const upstream = options.upstream ?? config.defaults.upstream ?? ''
   const pool = required(pools.get(upstream), `upstream ${upstream}`)
-  const { timeouts, retries, framing, balance } = required(config.upstreams[upstream], `upstream ${upstream}`)
+  const { timeouts, retries, refusals, framing, balance } = required(config.upstreams[upstream], `upstream ${upstream}`)
   const forwarder = compileForward({
     pool: pool.pool,
     balance,
     timeouts: resolveTimeouts(timeouts, options.timeouts),
     retries: options.retries ?? retries,
+    refusals,
     maxBodyBytes: options.maxBody,
     isLenient: framing === 'lenient',
     rewrite: options.rewrite,

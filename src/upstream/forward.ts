@@ -10,7 +10,14 @@ import { acceptsHandshake } from '../http/websocket.ts'
 import type { AttemptAnswer } from './fetch.ts'
 import { type HeadEdit, compileEdit, compileRewrite, requestHead, responseHead } from './head.ts'
 import { compileHashKey } from './hash-key.ts'
-import type { Balance, HeaderEditOptions, RewriteOptions, RouteTimeoutOptions, TimeoutOptions } from './options.ts'
+import type {
+  Balance,
+  HeaderEditOptions,
+  RefusalOptions,
+  RewriteOptions,
+  RouteTimeoutOptions,
+  TimeoutOptions,
+} from './options.ts'
 import { DEFAULT_TIMEOUTS, type Timeouts, type UpstreamPool } from './pool.ts'
 import { UpstreamFetch, type UpstreamRequest } from './retry.ts'
 
@@ -19,6 +26,7 @@ export interface ForwardOptions {
   readonly balance: Balance
   readonly timeouts: Timeouts
   readonly retries: number
+  readonly refusals: RefusalOptions
   readonly maxBodyBytes: number
   /** Answers that end with their connection count as whole. */
   readonly isLenient: boolean
@@ -48,8 +56,8 @@ const NOTHING: ReadonlySet<string> = new Set()
 export const CLIENT_GONE = new GatewayError('client_gone', 'The client has gone.')
 
 export function compileForward(options: ForwardOptions): Forwarder {
-  const { pool, timeouts, retries, maxBodyBytes, isLenient, replacedFields, viaToken, overload } = options
-  const patience = { timeouts, retries }
+  const { pool, timeouts, retries, refusals, maxBodyBytes, isLenient, replacedFields, viaToken, overload } = options
+  const patience = { timeouts, retries, refusals }
   const hashOf = options.balance.rule === 'hash' ? compileHashKey(options.balance.key) : null
   const rewritePath = compileRewrite(options.rewrite)
   const editAsTold = compileEdit(options.requestEdits ?? undefined)
@@ -83,6 +91,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
       isLenient,
       hash: hashOf === null ? null : hashOf(ctx),
       isHandshake,
+      hasStandIn: ctx.hasStandIn,
       onAttempts: (count: number) => sayAttempts(ctx, count),
       // A name that anybody can give would be as many turns as there are names.
       client: ctx.user?.isProved === true ? ctx.user.id : ctx.clientAddress,

@@ -140,6 +140,21 @@ export const concurrencyOptions = z.strictObject({
 
 export type ConcurrencyOptions = z.output<typeof concurrencyOptions>
 
+export const refusalOptions = z.strictObject({
+  wait: duration()
+    .prefault('10s')
+    .describe(
+      'longest time that the upstream may ask for: so long a refused request waits, within its total, and goes out again. Beyond it clients get the refusal with its Retry-After. 0s: no request waits',
+    ),
+  methods: word(['idempotent', 'all'])
+    .prefault('idempotent')
+    .describe(
+      'which requests go out again. all: POST and PATCH too; right only where the upstream has done nothing of what it refuses, which no answer proves',
+    ),
+})
+
+export type RefusalOptions = z.output<typeof refusalOptions>
+
 export const upstreamOptions = z.strictObject({
   targets: z.array(target).min(1).max(256).describe('the backends, all of which can answer every request'),
   primary: url()
@@ -160,7 +175,7 @@ export const upstreamOptions = z.strictObject({
   retries: count({ min: 0, max: 5 })
     .prefault(1)
     .describe(
-      'further attempts of a request where no work is done twice: no connection was made; a GET, HEAD or QUERY was cut off before any byte of an answer; or one target has answered by 502, 503 or 504, the method is idempotent, and another target is well. For that, bodies are kept up to 64KiB',
+      'further attempts of a request where no work is done twice: no connection was made; a GET, HEAD or QUERY was cut off before any byte of an answer; or one target has answered by 502, 503 or 504, the method is idempotent, and another target is well; or it was refused for a while (see refusals). For that, bodies are kept up to 64KiB',
     ),
   framing: word(['strict', 'lenient'])
     .prefault('strict')
@@ -175,6 +190,9 @@ export const upstreamOptions = z.strictObject({
     .describe(
       'one per target: while it is open, the target gets no requests; where all are open, clients get a 503 at once, or what is stored. Default: none',
     ),
+  refusals: refusalOptions
+    .prefault({})
+    .describe('what becomes of a 429 or 503 that says in Retry-After, or retry-after-ms, when to come again'),
   concurrency: concurrencyOptions
     .optional()
     .describe('how many requests the upstream bears at the same time; others wait in line. Default: as many as come'),

@@ -1,6 +1,7 @@
 // The targets of one upstream, the gate before them, and what they have in common.
 
 import type { UpstreamRow } from '../core/control.ts'
+import type { GatewayError } from '../core/errors.ts'
 import { compileChoice } from './choice.ts'
 import { Gate } from './gate.ts'
 import type { UpstreamOptions } from './options.ts'
@@ -46,6 +47,8 @@ export interface UpstreamPool extends TargetChoice {
   /** For requests that may change something, where those have a target of their own. */
   readonly writes: TargetChoice | null
   readonly budget: RetryBudget
+  /** Requests between two attempts, which hold nothing else of the pool. */
+  readonly pausing: Set<{ abort(reason: GatewayError): void }>
   /** Null: as many requests at the same time as come. */
   readonly gate: Gate | null
   /** A request goes out once more. */
@@ -71,10 +74,12 @@ export function createPool(setup: TargetSetup): UpstreamPool {
     concurrency === undefined
       ? null
       : new Gate({ max: concurrency.max, maxWaiting: concurrency.queue, waitMs: concurrency.wait })
+  const pausing: UpstreamPool['pausing'] = new Set()
   let retries = 0
   return {
     name,
     budget: new RetryBudget(),
+    pausing,
     gate,
     countRetry: () => void retries++,
     ...choiceOf(targets, options),
@@ -91,6 +96,7 @@ export function createPool(setup: TargetSetup): UpstreamPool {
     },
     async destroy() {
       gate?.close(DRAINING)
+      for (const request of pausing) request.abort(DRAINING)
       for (const target of all) target.destroy()
     },
   }

@@ -4,6 +4,12 @@
 //   cut off before any byte of an answer   GET, HEAD and QUERY go out again on a connection of their own, once more for
 //                                          each retry: a kept connection may be closed by its target at any time
 //   answered by 502, 503 or 504            idempotent requests go to another target that is well, after a short pause
+//   refused until a time: 429 or 503       the same; where no other target is well, when the time has come, unless that
+//   with Retry-After                       is too late, or something stored may answer meanwhile
+//
+// A POST that was refused stays refused: what a 503 comes after, nobody knows, and a proxy must not repeat such requests
+// by itself (§9.2.2). Where an upstream has promised to refuse before it does anything, `refusals.methods` says so.
+// Who waits until a time gives its place at the upstream away, and gets in line again.
 //
 // A body goes out again only where all of it is held. The budget of the upstream (retry-budget.ts) bounds what would
 // bring work to targets that fail already. All attempts share one deadline. Nothing else is retried: not after the first
@@ -14,8 +20,10 @@ import type { RequestBody } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { hasHeader } from '../http/headers.ts'
 import { isIdempotentMethod, isSafeMethod } from '../http/methods.ts'
+import { readRetryAfter } from '../http/retry-after.ts'
 import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure } from './fetch.ts'
 import type { Guest, Ticket } from './gate.ts'
+import type { RefusalOptions } from './options.ts'
 import type { TargetChoice, Timeouts, UpstreamPool } from './pool.ts'
 import { MAX_REPLAY_BYTES, Replay } from './replay.ts'
 import type { Target } from './target.ts'
@@ -33,6 +41,8 @@ export interface UpstreamRequest {
   readonly hash: number | null
   /** It offers to go on as a WebSocket. */
   readonly isHandshake: boolean
+  /** What is stored may answer it in the place of an error. */
+  readonly hasStandIn: boolean
   /** Called before the end of it is told, where it has taken more than one attempt. */
   readonly onAttempts: (count: number) => void
   /** Whose it is, where requests wait in line. */
@@ -43,6 +53,7 @@ export interface UpstreamRequest {
 export interface Patience {
   readonly timeouts: Timeouts
   readonly retries: number
+  readonly refusals: RefusalOptions
 }
 
 /** A request on its way upstream, sent to a target that the pool chooses. */
@@ -53,7 +64,6 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   readonly isLenient: boolean
   readonly isHandshake: boolean
   readonly client: string
-  readonly longestWaitMs: number
   readonly timeouts: Timeouts
   readonly startedAtMs = performance.now()
   /** Rejects with a GatewayError. */
@@ -66,6 +76,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   readonly #resolve: (answer: Answer) => void
   readonly #reject: (error: GatewayError) => void
   readonly #retries: number
+  readonly #refusals: RefusalOptions
   #attempts = 0
   /** Targets that have failed it, in order. */
   #tried: readonly Target[] = NONE
@@ -74,7 +85,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   #body: Readable | null = null
   /** Of a body that may have to go out again. */
   #replay: Replay | null = null
-  /** Until the next attempt. */
+  /** Until the next attempt, or the next time in line. */
   #pause: NodeJS.Timeout | null = null
   /** While it waits in line. */
   #ticket: Ticket | null = null
@@ -86,7 +97,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   constructor(
     pool: UpstreamPool,
     request: UpstreamRequest,
-    { timeouts, retries }: Patience,
+    { timeouts, retries, refusals }: Patience,
     read: (answer: AttemptAnswer) => Answer | GatewayError,
   ) {
     this.method = request.method
@@ -95,27 +106,30 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     this.isLenient = request.isLenient
     this.isHandshake = request.isHandshake
     this.client = request.client
-    this.longestWaitMs = timeouts.totalMs
     this.timeouts = timeouts
     this.#pool = pool
     this.#targets = pool.writes === null || isSafeMethod(request.method) ? pool : pool.writes
     this.#request = request
     this.#read = read
     this.#retries = retries
+    this.#refusals = refusals
     const { promise, resolve, reject } = Promise.withResolvers<Answer>()
     this.answer = promise
     this.#resolve = resolve
     this.#reject = reject
     pool.budget.note(this.startedAtMs)
-    if (pool.gate === null) this.#askNext(null, false)
-    else this.#ticket = pool.gate.enter(this)
+    this.#begin()
+  }
+
+  /** Of the time that there is for all of it. */
+  get longestWaitMs(): number {
+    return this.startedAtMs + this.timeouts.totalMs - performance.now()
   }
 
   /** Gives up, at any point of it; the upstream's connection is closed. */
   abort(reason: GatewayError): void {
     if (this.#pause === null && this.#ticket === null) return this.#current?.abort(reason)
-    if (this.#pause !== null) clearTimeout(this.#pause)
-    this.#pause = null
+    this.#endPause()
     this.#ticket?.leave()
     this.#fail(reason)
   }
@@ -144,7 +158,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     if (held !== null) return held
     if (this.#body !== null || body === null) return this.#body
     this.#body = body.open(maxBodyBytes)
-    if (this.#retries > 0 && mayReplay(this.#request)) this.#replay = new Replay(this.#body)
+    if (this.#retries > 0 && mayReplay(this.#request, this.#refusals)) this.#replay = new Replay(this.#body)
     // Who sends it listens only meanwhile; the client may go, or break its limits, at any time.
     this.#body.on('error', (error) => {
       if (error instanceof GatewayError) this.abort(error)
@@ -153,7 +167,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 
   onAnswer(answer: AttemptAnswer): void {
-    if (isFailing(answer.status) && this.#askAnother(answer.status)) return
+    if (this.#isAskedAgain(answer)) return
     const read = this.#read(answer)
     if (!(read instanceof GatewayError)) {
       this.#tellAttempts()
@@ -184,15 +198,21 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     return isHarmless && (wasKept || this.#pool.budget.take(performance.now())) ? 'fresh' : 'stop'
   }
 
-  /** Takes the place of a failing answer, where there is a target that may have a better one. */
-  #askAnother(status: number): boolean {
+  /** True where another attempt is to have a better answer. */
+  #isAskedAgain({ status, headers }: AttemptAnswer): boolean {
     const target = this.#target
-    if (target === null) return false
+    const mayRefuse = status === 503 || status === 429
+    if (target === null || this.#attempts > this.#retries || !(mayRefuse || isFailing(status))) return false
+    const retryAfterMs = mayRefuse ? readRetryAfter(headers, Date.now()) : null
+    if (retryAfterMs === null && status === 429) return false
+    const mayRepeat = isIdempotentMethod(this.method) || (retryAfterMs !== null && this.#refusals.methods === 'all')
+    if (!mayRepeat) return false
     const tried = [...this.#tried, target]
-    if (this.#attempts > this.#retries || !isIdempotentMethod(this.method) || !this.#targets.hasWell(tried))
-      return false
     // Not all at the same time; full jitter.
-    const pauseMs = Math.random() * FIRST_PAUSE_MS * 2 ** (this.#attempts - 1)
+    const spread = Math.random() * 2 ** (this.#attempts - 1)
+    const isElsewhere = this.#targets.hasWell(tried)
+    if (!isElsewhere && (retryAfterMs === null || !this.#mayWait(status, retryAfterMs))) return false
+    const pauseMs = isElsewhere ? spread * FIRST_PAUSE_MS : (retryAfterMs ?? 0) + spread * BACK_OFF_MS
     const nowMs = performance.now()
     const isInTime = nowMs + pauseMs < this.startedAtMs + this.timeouts.totalMs
     if (!isInTime || !this.#mayGoAgain() || !this.#pool.budget.take(nowMs)) return false
@@ -200,11 +220,33 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     target.answered(status)
     this.#current?.abort(ANOTHER)
     this.#dropBody()
+    if (!isElsewhere) this.#leavePlace()
+    this.#pool.pausing.add(this)
     this.#pause = setTimeout(() => {
-      this.#pause = null
-      this.#askNext(null, false)
+      this.#endPause()
+      if (isElsewhere) this.#askNext(null, false)
+      else this.#begin()
     }, pauseMs)
     return true
+  }
+
+  #mayWait(status: number, retryAfterMs: number): boolean {
+    const { wait } = this.#refusals
+    // What is stored never answers in the place of a 429.
+    return wait > 0 && retryAfterMs <= wait && !(this.#request.hasStandIn && status === 503)
+  }
+
+  #endPause(): void {
+    if (this.#pause === null) return
+    clearTimeout(this.#pause)
+    this.#pause = null
+    this.#pool.pausing.delete(this)
+  }
+
+  #begin(): void {
+    const { gate } = this.#pool
+    if (gate === null) this.#askNext(null, false)
+    else this.#ticket = gate.enter(this)
   }
 
   /** error: what it ends with where no target may be asked; null: that. */
@@ -264,6 +306,8 @@ const breakerOpen = (waitMs: number): GatewayError =>
 const NONE: readonly Target[] = []
 /** Doubled with each attempt; a pause is a random part of it. */
 const FIRST_PAUSE_MS = 25
+/** The same, beyond the time that an upstream has asked for. */
+const BACK_OFF_MS = 250
 const ANOTHER = new GatewayError('upstream_failing', 'Another target is asked.')
 
 /** Asked again after a cut: they change nothing. */
@@ -272,8 +316,10 @@ const isReadOnly = (method: string): boolean => method === 'GET' || method === '
 const isHeld = (body: RequestBody | null): boolean => body === null || body.mayReopen === true
 
 /** False where it is known beforehand that it will not be sent again, so that nothing need be kept. */
-function mayReplay({ method, body }: UpstreamRequest): boolean {
-  return isIdempotentMethod(method) && !isHeld(body) && (body?.declaredBytes ?? 0) <= MAX_REPLAY_BYTES
+function mayReplay({ method, body }: UpstreamRequest, { methods }: RefusalOptions): boolean {
+  return (
+    (isIdempotentMethod(method) || methods === 'all') && !isHeld(body) && (body?.declaredBytes ?? 0) <= MAX_REPLAY_BYTES
+  )
 }
 
 /** A target reached by https serves by name and certificate, and would not know our Host: it gets its own, unless the

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
 import { purge } from '../../src/cache/purge.ts'
-import { retryAfterMs } from '../../src/cache/revalidate.ts'
 import { BROKEN } from '../support/body.ts'
 import { type Asked, type Bench, createBench, settle } from '../support/cache.ts'
 
@@ -248,20 +247,6 @@ describe('a refresh in the background', () => {
     expect([await late.outcome(), await late.field('X-Cache')]).toEqual(['200 new', 'COLLAPSED'])
     expect(bench.asked).toHaveLength(2)
     expectReleased(bench)
-  })
-})
-
-describe('[RFC 9110 §10.2.3] Retry-After', () => {
-  const NOW_MS = Date.UTC(2026, 10, 22, 12)
-  it.each([
-    ['30', 30_000],
-    ['Sun, 22 Nov 2026 12:00:30 GMT', 30_000],
-    ['Sun, 22 Nov 2026 11:00:00 GMT', 0],
-    ['-5', 0],
-    ['soon', 0],
-    ['99999999999', 0],
-  ])('%s is %i ms', (value, expected) => {
-    expect(retryAfterMs(['Retry-After', value], NOW_MS)).toBe(expected)
   })
 })
 

@@ -103,12 +103,12 @@ describe('an answer by which a target says that it cannot', () => {
   })
 
   it('is passed on as it is where no other target is well', async () => {
-    const sick = closing(await startOrigin(failing(503, { 'Retry-After': '7' })))
+    const sick = closing(await startOrigin(failing(503, { 'Retry-After': '70' })))
     const alone = await gatewayTo([sick.url], 'retries: 3')
     const answer = await request(alone.url)
     expect([answer.status, answer.headers['retry-after'], answer.text, attemptsOf(answer)]).toEqual([
       503,
-      '7',
+      '70',
       'sick',
       undefined,
     ])

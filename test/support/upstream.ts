@@ -35,7 +35,12 @@ export function openPool(targets: readonly string[], options: Record<string, unk
       return pool.status().targets.reduce((sum, target) => sum + target.in_flight + target.queued, 0)
     },
     fetch: (request) =>
-      new UpstreamFetch(pool, { ...PLAIN, ...request }, { timeouts, retries: parsed.retries }, (answer) => answer),
+      new UpstreamFetch(
+        pool,
+        { ...PLAIN, ...request },
+        { timeouts, retries: parsed.retries, refusals: parsed.refusals },
+        (answer) => answer,
+      ),
     close: () => pool.destroy(),
   }
 }
@@ -50,6 +55,7 @@ const PLAIN: UpstreamRequest = {
   isLenient: false,
   hash: null,
   isHandshake: false,
+  hasStandIn: false,
   onAttempts: () => {},
   client: '192.0.2.1',
 }
