@@ -67,6 +67,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
     cacheBytes: none,
     cacheDisk: null,
     overload: { isOver: false, isFull: false, lagMs: 0, refused: 0 },
+    savings: () => [],
     droppedLogLines: none,
     cacheTiers: () => [],
     redisUp: () => null,

@@ -38,6 +38,7 @@ import type { PlannedPool } from './plan/pools.ts'
 import { countDecisions, createLimitDesk } from './plan/limits.ts'
 import { compilePurge, storedEntries } from './plan/purge.ts'
 import { openRedis } from './plan/redis.ts'
+import { callCosts } from './plan/table.ts'
 import { secretOf } from './plan/redis-secret.ts'
 import type { Lanes } from './server/connection.ts'
 import { type ListenerDoor, createListener } from './server/listener.ts'
@@ -123,6 +124,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     cacheDisk: disk,
     overload,
     droppedLogLines: () => log.droppedLines,
+    savings: () => statistics.savings(),
     cacheTiers: () => shared.cache.tiers.all,
     redisUp: () => redis?.up ?? null,
     upstreams: () => control.upstreams(),
@@ -139,7 +141,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     purgeLog: () => purgeLog?.status ?? null,
     fetchLeases: () => leases?.counts ?? null,
   })
-  const recorder = createRecorder({ log, metrics, statistics }, initial.log)
+  const recorder = createRecorder({ log, metrics, statistics }, recording(initial))
   const redis = openRedis(initial.redis, log)
   // In the order in which they are asked: the disk is nearer.
   const tiers = [
@@ -277,7 +279,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     store.resize(next.config.cache.memory)
     log.setLevel(next.config.log.level)
     overload.configure(next.config.overload)
-    recorder.configure(next.config.log)
+    recorder.configure(recording(next.config))
     recorder.keepRoutes(new Set(next.routes.map(({ row }) => row.route)))
     limits.decisions.keep(new Set(Object.keys(next.config.limits)))
     metrics.reloaded(true, loadedAt.getTime())
@@ -386,6 +388,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
     },
   }
 }
+
+const recording = ({ log, routes }: GatewayConfig) => ({ ...log, callCosts: callCosts(routes) })
 
 const formatIssues = (issues: readonly ConfigIssue[]): string => issues.map(formatIssue).join('\n')
 

@@ -1,8 +1,11 @@
 // What is stored, as an answer: fresh, stale, in place of an error, or a part of it. Says what it is (X-Cache,
-// Cache-Status, Age), and notes that it was of use.
+// Cache-Status, Age), and notes that it was of use, and the fetch that it has spared.
+//
+// A fetch is spared where the request would have gone out otherwise: not by what answers in the place of a refusal, or of
+// an error that the upstream has been asked for, nor by a stale answer for which it is asked all the same.
 
 import type { Reply, RequestContext } from '../core/context.ts'
-import type { StoredResponse } from './entry.ts'
+import type { CacheEntry, StoredResponse } from './entry.ts'
 import type { CachePolicy } from './policy.ts'
 import type { Reason } from './reasons.ts'
 import { answerParts, answerStored } from './reply.ts'
@@ -18,7 +21,14 @@ export interface Answers {
   readonly hitParts: (ctx: RequestContext, key: string, nowMs: number) => Reply | null
   /** Another instance has fetched it. */
   readonly collapsed: (ctx: RequestContext, entry: StoredResponse, nowMs: number) => Reply
-  readonly stale: (ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason) => Reply
+  /** isSpared: it is not fetched on this behalf. */
+  readonly stale: (
+    ctx: RequestContext,
+    entry: StoredResponse,
+    nowMs: number,
+    reason: Reason,
+    isSpared: boolean,
+  ) => Reply
   /** The stale entry that answers in place of an origin that has failed, if it may. */
   readonly inPlaceOfError: (ctx: RequestContext, key: string) => Reply | null
 }
@@ -40,7 +50,9 @@ export function compileAnswers(
   function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number, detail: string | null): Reply {
     store.touch(entry)
     sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, detail)
-    return answerStored(ctx, entry, compressor)
+    const reply = answerStored(ctx, entry, compressor)
+    if (detail !== LIMITED) ctx.sparedMs = sparedBy(ctx, reply, entry)
+    return reply
   }
 
   function hitParts(ctx: RequestContext, key: string, nowMs: number): Reply | null {
@@ -49,13 +61,16 @@ export function compileAnswers(
     if (entry === null || reply === null || unwantedReason(ctx, entry, nowMs) !== null) return null
     store.touch(entry)
     sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, null)
+    ctx.sparedMs = sparedBy(ctx, reply, entry)
     return reply
   }
 
-  function stale(ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason): Reply {
+  function stale(ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason, isSpared: boolean): Reply {
     store.touch(entry)
     sayStale(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, reason)
-    return answerStored(ctx, entry, compressor)
+    const reply = answerStored(ctx, entry, compressor)
+    if (isSpared) ctx.sparedMs = sparedBy(ctx, reply, entry)
+    return reply
   }
 
   function inPlaceOfError(ctx: RequestContext, key: string): Reply | null {
@@ -64,8 +79,14 @@ export function compileAnswers(
     if (typeof found !== 'object' || found.staleIfErrorUntilMs <= nowMs || isErrorStatus(found.status)) return null
     if (unwantedReason(ctx, found, nowMs) !== null) return null
     ctx.whenAborted(null)
-    return stale(ctx, found, nowMs, 'failed')
+    return stale(ctx, found, nowMs, 'failed', false)
   }
 
   return { hit, hitParts, collapsed, stale, inPlaceOfError }
 }
+
+const LIMITED: Reason = 'limited'
+
+/** How long the fetch of this answer would have taken; of a part of what was fetched whole, or a head alone, nobody knows. */
+const sparedBy = (ctx: RequestContext, reply: Reply, { body, costMs }: CacheEntry): number =>
+  ctx.method === 'HEAD' || (reply.status === 206 && body !== null) ? 0 : costMs

@@ -66,7 +66,7 @@ export function compileAsking(setup: AskingSetup): Asking {
     const sentAtMs = shared.now()
     const isWanted = stored !== null && unwantedReason(ctx, stored, sentAtMs) === null
     if (isWanted && unaskedReason(ctx, stored, sentAtMs) === 'backing-off') {
-      return answers.stale(ctx, stored, sentAtMs, 'backing-off')
+      return answers.stale(ctx, stored, sentAtMs, 'backing-off', false)
     }
     ctx.hasStandIn = stored !== null && stored.staleIfErrorUntilMs > sentAtMs
     const memoryKey = places.memoryKey(ctx, key)

@@ -124,8 +124,9 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     if (typeof found === 'object' && unwanted === null) {
       if (found.freshUntilMs > nowMs) return answers.hit(ctx, found, nowMs, read?.source ?? null)
       const unasked = unaskedReason(ctx, found, nowMs)
-      if (unasked === 'refreshing') refresh(ctx, found)
-      if (unasked !== null) return answers.stale(ctx, found, nowMs, unasked)
+      // An upstream that has just failed would not have been worth waiting for.
+      const isSpared = unasked === 'refreshing' ? !refresh(ctx, found) : unasked === 'client-max-stale'
+      if (unasked !== null) return answers.stale(ctx, found, nowMs, unasked, isSpared)
     }
     const isPart = asksForPart(ctx.method, ctx.headers)
     const parts = isPart ? answers.hitParts(ctx, key, nowMs) : null
@@ -246,31 +247,34 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const key = isKeyedByBody(ctx.method) ? ctx.cacheKey : setup.key.ofGet(ctx)
     const entry = key === null ? null : selection.findUnasked(ctx, key, nowMs)
     if (entry === null) return null
-    if (entry.freshUntilMs <= nowMs) return answers.stale(ctx, entry, nowMs, 'limited')
+    if (entry.freshUntilMs <= nowMs) return answers.stale(ctx, entry, nowMs, 'limited', false)
     ctx.cacheReason = 'limited' satisfies Reason
     return answers.hit(ctx, entry, nowMs, ctx.cacheReason)
   }
 
-  /** Fetches anew what is stale, for whoever comes later. One for each place, as with flights that are joined. */
-  function refresh(client: RequestContext, stale: StoredResponse): void {
-    if (fillRefusal(client.headers) !== null || wishOf(client)?.noStore === true) return
+  /** Fetches anew what is stale, for whoever comes later. One for each place, as with flights that are joined. Answers
+   *  whether the upstream is asked on this behalf, as far as that is known now. */
+  function refresh(client: RequestContext, stale: StoredResponse): boolean {
+    if (fillRefusal(client.headers) !== null || wishOf(client)?.noStore === true) return false
     const ctx = refreshing(client)
     const { key } = stale
-    const ask = (entry: StoredResponse) => {
-      if (flights.at(places.ofRefresh(ctx, key)) !== undefined) return
+    const ask = (entry: StoredResponse): boolean => {
+      if (flights.at(places.ofRefresh(ctx, key)) !== undefined) return false
       // What it failed by is remembered, and answered to whoever has to wait for it the next time.
       lead(ctx, key, entry, true).catch(() => {})
+      return true
     }
-    const askInTurn = (entry: StoredResponse) => {
+    const askInTurn = (entry: StoredResponse): boolean => {
       if (oneFetch === null || !places.mayWait(ctx, key, shared.now())) return ask(entry)
       const place = bidPlace(ctx, key)
-      if (bids.at(place) !== null) return
+      if (bids.at(place) !== null) return false
       const bid = bids.open(place)
       void oneFetch.turnOrNothing(ctx, key).then((turn) => {
         if (turn !== null) ask(entry)
         turn?.begin(flights.at(places.ofRefresh(ctx, key)) ?? null)
         bid.end()
       })
+      return true
     }
     const reading = readThrough(ctx, key, stale, null)
     if (reading === null) return askInTurn(stale)
@@ -280,6 +284,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       const found = find(ctx, key, nowMs)
       if (typeof found === 'object' && found.freshUntilMs <= nowMs) askInTurn(found)
     })
+    return true
   }
 
   // ---- sharing ----

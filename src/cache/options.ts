@@ -1,7 +1,7 @@
 // What YAML may say of the cache: one memory for the whole gateway, and per route what may be kept and for how long.
 
 import { z } from 'zod'
-import { data, decoded, duration, flag, flagOr, later, size, text, word } from '../core/decode.ts'
+import { amount, data, decoded, duration, flag, flagOr, later, size, text, word } from '../core/decode.ts'
 import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
 import { WELL_KNOWN } from '../http/credentials.ts'
 import { UNTRUSTED_FIELDS } from '../http/forwarded.ts'
@@ -265,6 +265,11 @@ export const routeCacheOptions = z.strictObject({
     .prefault('ignore')
     .describe(
       'ignore: no-cache and max-age=0 in the answer to a POST leave it to `ttl` how long it is fresh (never no-store or private, nor what a targeted field says); honor: they count, as they do for every other method',
+    ),
+  callCost: amount()
+    .optional()
+    .describe(
+      'what one call of the upstream costs, in a unit of your own that is the same on all routes; /api/stats and /metrics tell what the cache has saved of it',
     ),
   replay: later(),
   terminal: later(),

@@ -2,6 +2,7 @@
 
 import { Command } from 'commander'
 import type { Stats, StatsRow } from '../core/control.ts'
+import { formatDuration } from '../core/decode.ts'
 import { askAdmin } from './admin-client.ts'
 import { configOf, configOption, jsonOption } from './files.ts'
 import { formatTable } from './table.ts'
@@ -17,6 +18,7 @@ export const statsCommand = () =>
     })
 
 function formatStats({ since_start: { total, routes }, cache }: Stats): string {
+  const hasCost = total.saved.cost > 0 || total.saved.collapsed_cost > 0
   const row = (name: string, r: StatsRow): string[] => [
     name,
     String(r.requests),
@@ -25,10 +27,20 @@ function formatStats({ since_start: { total, routes }, cache }: Stats): string {
     r.hit_rate === null ? '-' : `${(100 * r.hit_rate).toFixed(1)} %`,
     r.latency_ms.p50.toFixed(2),
     r.latency_ms.p99.toFixed(2),
+    r.saved.seconds === 0 ? '-' : formatSeconds(r.saved.seconds),
+    ...(hasCost ? [formatCost(r.saved.cost + r.saved.collapsed_cost)] : []),
   ]
   const table = formatTable(
-    ['ROUTE', 'REQUESTS', 'ERRORS', 'LIMITED', 'HITS', 'P50 MS', 'P99 MS'],
+    [...HEADINGS, ...(hasCost ? ['SAVED COST'] : [])],
     [row('total', total), ...Object.entries(routes).map(([name, r]) => row(name, r))],
   )
   return `${table}\n\ncache: ${cache.entries} entries, ${cache.bytes} of ${cache.max_bytes} bytes`
 }
+
+const HEADINGS = ['ROUTE', 'REQUESTS', 'ERRORS', 'LIMITED', 'HITS', 'P50 MS', 'P99 MS', 'SAVED']
+
+/** Time that the upstreams did not have to take, in whole units. */
+const formatSeconds = (seconds: number): string =>
+  seconds < 60 ? `${seconds.toFixed(1)}s` : formatDuration(Math.round(seconds) * 1000)
+
+const formatCost = (cost: number): string => (cost === 0 ? '-' : cost.toFixed(2))

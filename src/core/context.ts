@@ -175,6 +175,9 @@ export class RequestContext implements RequestFacts {
   cacheKey: string | null = null
   /** Why it was not a hit, from the closed set in cache/reasons.ts. */
   cacheReason: string | null = null
+  /** What the cache's answer has made needless: a fetch, which had taken this many milliseconds; 0: that is not known.
+   *  null: the upstream was asked, or would not have been. */
+  sparedMs: number | null = null
   /** Tokens that the answer has used, where it says so; null where it does not. */
   tokensUsed: number | null = null
   /** True where what is stored may answer in the place of an error, so that nobody need wait for an upstream to be well. */

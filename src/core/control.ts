@@ -177,6 +177,7 @@ export interface StatsRow {
   /** Hits per request that consulted the cache; null where none did. */
   readonly hit_rate: number | null
   readonly bytes: number
+  readonly saved: Savings
   readonly latency_ms: {
     readonly mean: number
     readonly p50: number
@@ -184,6 +185,19 @@ export interface StatsRow {
     readonly p99: number
     readonly max: number
   }
+}
+
+/** What the cache has made needless, of requests that would have gone to the upstream. Costs are those of the routes'
+ *  `cache.callCost`, 0 without. */
+export interface Savings {
+  /** Fetches that what is stored has spared. */
+  readonly fetches: number
+  /** What those fetches would have taken, as long as the stored one had, less what the answers from the cache took. */
+  readonly seconds: number
+  readonly cost: number
+  /** Requests that shared another one's fetch; they have waited for it. Not among the above. */
+  readonly collapsed_fetches: number
+  readonly collapsed_cost: number
 }
 
 export interface Stats {

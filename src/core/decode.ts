@@ -128,6 +128,21 @@ export function count(range: { min: number; max: number }) {
   })
 }
 
+/** How much of something that has its own unit: any number above 0. */
+export function amount() {
+  const max = 1e9
+  const json = {
+    anyOf: [
+      { type: 'number', exclusiveMinimum: 0, maximum: max },
+      { type: 'string', pattern: String.raw`^(\d+(\.\d+)?|\.\d+)$|${ENV}` },
+    ],
+  }
+  return scalar('a number above 0, such as 0.02', json, (value) => {
+    const number = typeof value === 'string' && /^(?:\d+(?:\.\d+)?|\.\d+)$/.test(value) ? Number(value) : value
+    return typeof number === 'number' && number > 0 && number <= max ? number : refuse()
+  })
+}
+
 /** A part of a whole: above 0, up to 1. */
 export function fraction() {
   const json = {

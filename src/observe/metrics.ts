@@ -5,6 +5,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { getHeapStatistics } from 'node:v8'
 import type { BucketHistogram } from '../core/bucket-histogram.ts'
 import type { CacheOutcome, RequestContext } from '../core/context.ts'
+import type { Savings } from '../core/control.ts'
 import { type LimitSources, addLimitMetrics } from './limit-metrics.ts'
 import { Counter, type Family, Registry } from './registry.ts'
 import { type SharingSources, addSharingMetrics } from './sharing-metrics.ts'
@@ -33,6 +34,8 @@ export interface MetricSources extends LimitSources, SharingSources, UpstreamSou
     readonly refused: number
   }
   readonly droppedLogLines: () => number
+  /** What the cache has saved, by route. */
+  readonly savings: () => readonly (readonly [route: string, saved: Savings])[]
   /** What the cache's tiers have done since the start. */
   readonly cacheTiers: () => readonly {
     readonly name: string
@@ -114,6 +117,7 @@ export function createMetrics(sources: MetricSources): Metrics {
     ['tier', 'result'],
     perTier({ written: 'written', dropped: 'dropped' }),
   )
+  addSavingMetrics(registry, sources.savings)
   addSharingMetrics(registry, sources)
   addLimitMetrics(registry, sources)
   addUpstreamMetrics(registry, sources)
@@ -220,6 +224,36 @@ export function createMetrics(sources: MetricSources): Metrics {
     },
     close: () => void loopDelay.disable(),
   }
+}
+
+/** Of requests that would have gone to the upstream. */
+function addSavingMetrics(registry: Registry, savings: MetricSources['savings']): void {
+  const perWay = (ofHits: keyof Savings, ofCollapsed: keyof Savings) => () =>
+    savings().flatMap(([route, saved]) => [
+      [[route, 'hit'], saved[ofHits]] as const,
+      [[route, 'collapsed'], saved[ofCollapsed]] as const,
+    ])
+  registry.readings(
+    'counter',
+    'weirgate_saved_fetches_total',
+    'Fetches from upstreams that were not needed: for what is stored, or since another request had sent one.',
+    ['route', 'by'],
+    perWay('fetches', 'collapsed_fetches'),
+  )
+  registry.readings(
+    'counter',
+    'weirgate_saved_seconds_total',
+    'What those for what is stored would have taken, as long as it took to fetch, less what the answers took.',
+    ['route'],
+    () => savings().map(([route, { seconds }]) => [[route], seconds]),
+  )
+  registry.readings(
+    'counter',
+    'weirgate_saved_cost_total',
+    'What the fetches that were not needed would have cost, in the unit of callCost.',
+    ['route', 'by'],
+    perWay('cost', 'collapsed_cost'),
+  )
 }
 
 interface Families {

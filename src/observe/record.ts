@@ -13,7 +13,10 @@ import { NO_ROUTE, finalStatus, latencyMs } from './verdict.ts'
 /** As many as metrics and statistics tell apart. */
 const MAX_ROUTES = 20_000
 
-export type RecordOptions = Pick<LogOptions, 'slow' | 'redactQuery' | 'userId'>
+export type RecordOptions = Pick<LogOptions, 'slow' | 'redactQuery' | 'userId'> & {
+  /** What one fetch of a route costs, by its name; absent: 0 each. */
+  readonly callCosts?: ReadonlyMap<string, number>
+}
 
 export interface Recorder {
   /** Counts and logs a request that has ended, well or not. Call it once per request. */
@@ -38,13 +41,14 @@ export function createRecorder(
   const { log, metrics, statistics } = sinks
   let slowMs = options.slow
   let lineOf = compileLines(options)
+  let { callCosts } = options
   const routes = new Map<string | null, RouteRecord>()
 
   const resolve = (route: string | null): RouteRecord => {
     const name = route ?? NO_ROUTE
     const resolved = {
       metrics: metrics.ofRoute(name),
-      statistics: statistics.ofRoute(name),
+      statistics: statistics.ofRoute(name, callCosts?.get(name)),
       formatRest: lineOf(route),
     }
     if (routes.size < MAX_ROUTES) routes.set(route, resolved)
@@ -68,6 +72,7 @@ export function createRecorder(
     configure(next) {
       slowMs = next.slow
       lineOf = compileLines(next)
+      callCosts = next.callCosts
       routes.clear()
     },
     keepRoutes(live) {

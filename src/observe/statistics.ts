@@ -8,7 +8,7 @@
 // route costs is counted as `(none)`. About 2 KiB a route and table (see histogram.ts).
 
 import type { CacheOutcome, RequestContext } from '../core/context.ts'
-import type { Stats, StatsRow } from '../core/control.ts'
+import type { Savings, Stats, StatsRow } from '../core/control.ts'
 import { Histogram } from './histogram.ts'
 import { NO_ROUTE, OTHER, isFault, latencyMs } from './verdict.ts'
 
@@ -16,10 +16,13 @@ const SLICE_MS = 5000
 const SLICES = 12
 
 export interface Statistics {
-  /** Where the requests of one route are counted; keep it until keepRoutes. */
-  ofRoute(route: string): RouteStatistics
+  /** Where the requests of one route are counted; keep it until keepRoutes. callCost: what one of its fetches costs, in the
+   *  user's own unit. */
+  ofRoute(route: string, callCost?: number): RouteStatistics
   /** nowMs: performance.now(). The gateway adds the numbers of the cache and of the limits. */
   snapshot(nowMs: number): Omit<Stats, 'cache' | 'limits'>
+  /** What the cache has saved since start, by route, where it has saved anything. */
+  savings(): readonly (readonly [route: string, saved: Savings])[]
   /** Forgets all routes but these; for a reload. What they had counted stays in the totals. */
   keepRoutes(live: ReadonlySet<string>): void
 }
@@ -35,7 +38,7 @@ export function createStatistics(startedAtMs: number, maxRoutes = 20_000): Stati
   const ring = new Ring(maxRoutes)
 
   return {
-    ofRoute: (route) => new RouteTallies(route, sinceStart.of(route), ring),
+    ofRoute: (route, callCost = 0) => new RouteTallies(route, callCost, sinceStart.of(route), ring),
     snapshot(nowMs) {
       return {
         uptime_s: Math.round((nowMs - startedAtMs) / 1000),
@@ -43,6 +46,7 @@ export function createStatistics(startedAtMs: number, maxRoutes = 20_000): Stati
         last_minute: ring.lastMinute(nowMs).rows(),
       }
     },
+    savings: () => sinceStart.savings(),
     keepRoutes(live) {
       sinceStart.keep(live)
     },
@@ -52,13 +56,15 @@ export function createStatistics(startedAtMs: number, maxRoutes = 20_000): Stati
 /** What one route adds to: two tallies, which change with the slice. */
 class RouteTallies implements RouteStatistics {
   readonly #route: string
+  readonly #callCost: number
   readonly #sinceStart: Tally
   readonly #ring: Ring
   #number = -1
   #slice: Tally | null = null
 
-  constructor(route: string, sinceStart: Tally, ring: Ring) {
+  constructor(route: string, callCost: number, sinceStart: Tally, ring: Ring) {
     this.#route = route
+    this.#callCost = callCost
     this.#sinceStart = sinceStart
     this.#ring = ring
   }
@@ -69,8 +75,8 @@ class RouteTallies implements RouteStatistics {
       this.#number = number
       this.#slice = this.#ring.slice(number)?.of(this.#route) ?? null
     }
-    this.#sinceStart.add(ctx, status)
-    this.#slice?.add(ctx, status)
+    this.#sinceStart.add(ctx, status, this.#callCost)
+    this.#slice?.add(ctx, status, this.#callCost)
   }
 }
 
@@ -137,6 +143,10 @@ class Table {
     }
   }
 
+  savings(): (readonly [string, Savings])[] {
+    return [...this.#routes].filter(([, tally]) => tally.hasSaved).map(([route, tally]) => [route, tally.savings()])
+  }
+
   rows(): Stats['since_start'] {
     const total = new Tally()
     total.merge(this.#forgotten)
@@ -153,16 +163,26 @@ class Tally {
   #errors = 0
   #limited = 0
   #bytes = 0
+  #sparedFetches = 0
+  #sparedMs = 0
+  #sparedCost = 0
+  #collapsedCost = 0
   readonly #cache: Record<CacheOutcome, number> = noOutcomes()
   readonly #latency = new Histogram()
 
-  add(ctx: RequestContext, status: number): void {
+  add(ctx: RequestContext, status: number, callCost: number): void {
+    const waitedMs = latencyMs(ctx, status)
     this.#requests++
     if (isFault(ctx, status)) this.#errors++
     if (ctx.quota !== null && !ctx.quota.admitted) this.#limited++
     if (ctx.cache !== null) this.#cache[ctx.cache]++
     this.#bytes += ctx.bytesSent
-    this.#latency.observe(latencyMs(ctx, status))
+    if (ctx.sparedMs !== null) {
+      this.#sparedFetches++
+      if (ctx.sparedMs > waitedMs) this.#sparedMs += ctx.sparedMs - waitedMs
+      this.#sparedCost += callCost
+    } else if (ctx.cache === 'collapsed') this.#collapsedCost += callCost
+    this.#latency.observe(waitedMs)
   }
 
   merge(other: Tally): void {
@@ -171,7 +191,26 @@ class Tally {
     this.#limited += other.#limited
     for (const outcome of OUTCOMES) this.#cache[outcome] += other.#cache[outcome]
     this.#bytes += other.#bytes
+    this.#sparedFetches += other.#sparedFetches
+    this.#sparedMs += other.#sparedMs
+    this.#sparedCost += other.#sparedCost
+    this.#collapsedCost += other.#collapsedCost
     this.#latency.merge(other.#latency)
+  }
+
+  get hasSaved(): boolean {
+    return this.#sparedFetches > 0 || this.#cache.collapsed > 0
+  }
+
+  savings(): Savings {
+    return {
+      fetches: this.#sparedFetches,
+      seconds: rounded(this.#sparedMs / 1000, 3),
+      // Sums of what is written in decimals are no decimals.
+      cost: rounded(this.#sparedCost, 6),
+      collapsed_fetches: this.#cache.collapsed,
+      collapsed_cost: rounded(this.#collapsedCost, 6),
+    }
   }
 
   row(): StatsRow {
@@ -185,6 +224,7 @@ class Tally {
       cache: { ...this.#cache },
       hit_rate: consulted === 0 ? null : rounded((hit + stale) / consulted, 4),
       bytes: this.#bytes,
+      saved: this.savings(),
       latency_ms: {
         mean: rounded(this.#latency.meanMs, 3),
         p50: rounded(this.#latency.quantileMs(0.5), 3),

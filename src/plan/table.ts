@@ -8,8 +8,7 @@ import { formatDuration } from '../core/decode.ts'
 export function describeRoute(options: RouteOptions, upstream: string, limits: readonly string[]): RouteRow {
   const { host = null, path, methods = null, cache, websocket } = options
   return {
-    // Unique, since two routes that share host, path and a method are refused at load.
-    route: `${methods === null ? '' : `${methods.join(',')} `}${host ?? ''}${path}`,
+    route: routeName(options),
     host,
     path,
     methods,
@@ -19,6 +18,16 @@ export function describeRoute(options: RouteOptions, upstream: string, limits: r
     websocket,
   }
 }
+
+/** Unique, since two routes that share host, path and a method are refused at load. */
+const routeName = ({ host = '', path, methods }: Pick<RouteOptions, 'host' | 'path' | 'methods'>): string =>
+  `${methods === undefined ? '' : `${methods.join(',')} `}${host}${path}`
+
+/** What one fetch of a route costs, by its name, where the file says so. */
+export const callCosts = (routes: readonly RouteOptions[]): ReadonlyMap<string, number> =>
+  new Map(
+    routes.flatMap((route) => (route.cache?.callCost === undefined ? [] : [[routeName(route), route.cache.callCost]])),
+  )
 
 function describeCache({
   ttl,

@@ -19,6 +19,7 @@ const ROW: StatsRow = {
   cache: { hit: 1, miss: 1 },
   hit_rate: 0.5,
   bytes: 100,
+  saved: { fetches: 1, seconds: 2, cost: 0, collapsed_fetches: 0, collapsed_cost: 0 },
   latency_ms: { mean: 1, p50: 1, p95: 2, p99: 2, max: 2 },
 }
 

@@ -208,7 +208,9 @@ routes: [{path: /cached, upstream: app, cache: {ttl: 1h}}, {path: /limited, upst
     }
     expect([bad.code, bad.stdout]).toEqual([1, ''])
     expect(bad.stderr).toMatch(/^The gateway answered 400: "\/%zz" cannot be purged: /)
-    expect(table.stdout).toMatch(/^ROUTE +REQUESTS +ERRORS +LIMITED +HITS +P50 MS +P99 MS\ntotal +4 +0 +0 +50\.0 % /)
+    expect(table.stdout).toMatch(
+      /^ROUTE +REQUESTS +ERRORS +LIMITED +HITS +P50 MS +P99 MS +SAVED\ntotal +4 +0 +0 +50\.0 % /,
+    )
     expect(table.stdout).toMatch(/^\/cached +2 +0 +0 +50\.0 % /m)
     expect(table.stdout).toMatch(/\ncache: \d+ entries, \d+ of 268435456 bytes\n$/)
     expect(JSON.parse(json.stdout)).toMatchObject({ since_start: { routes: { '/limited': { requests: 2 } } } })

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import {
   NOT_SUPPORTED_YET,
+  amount,
   count,
   decoded,
   duration,
@@ -152,6 +153,26 @@ describe('fractions', () => {
   it('is refused as a percentage, with what to write', () => {
     expect(decode(fraction(), '25%')).toMatchObject({ cure: 'write 0.25' })
   })
+})
+
+describe('amounts', () => {
+  it.each([
+    [0.02, 0.02],
+    [3, 3],
+    [1e-5, 0.00001],
+    ['0.5', 0.5],
+    ['.25', 0.25],
+    ['12', 12],
+  ])('%j is %d', (value, number) => {
+    expect(decode(amount(), value)).toBe(number)
+  })
+
+  it.each([0, -1, 2e9, '1e3', '0', '', 'two', Number.NaN, Number.POSITIVE_INFINITY, null, true])(
+    '%j is refused',
+    (value) => {
+      expect(decode(amount(), value)).toEqual({ expected: 'a number above 0, such as 0.02', cure: null })
+    },
+  )
 })
 
 describe('flags', () => {

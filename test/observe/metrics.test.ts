@@ -23,6 +23,8 @@ const sources = {
   cacheDisk: { isUp: true, bytes: 4096 },
   overload: { isOver: true, isFull: true, lagMs: 350, refused: 6 },
   droppedLogLines: () => 5,
+  savings: () =>
+    [['/a', { fetches: 3, seconds: 28.5, cost: 0.06, collapsed_fetches: 2, collapsed_cost: 0.04 }]] as const,
   cacheTiers: () => [{ name: 'redis', counts: { hits: 4, misses: 3, bad: 2, failed: 1, written: 6, dropped: 0 } }],
   redisUp: () => 0,
   upstreams: () => [
@@ -85,6 +87,7 @@ const alone = {
   limitDecisions: () => [],
   cacheDisk: null,
   cacheTiers: () => [],
+  savings: () => [],
   redisUp: () => null,
   upstreams: () => [],
   limitStores: () => ({ subjects: 11, overflowed: 0, shared: null, leases: null }),

@@ -26,6 +26,7 @@ function recording(level: LogLevel = 'info') {
     cacheBytes: none,
     cacheDisk: null,
     overload: { isOver: false, isFull: false, lagMs: 0, refused: 0 },
+    savings: () => [],
     droppedLogLines: none,
     cacheTiers: () => [],
     redisUp: () => null,

@@ -9,6 +9,7 @@ type Finished = Partial<
     | 'quota'
     | 'cache'
     | 'cacheReason'
+    | 'sparedMs'
     | 'upstreamMs'
     | 'error'
     | 'status'

@@ -62,6 +62,45 @@ describe('a row', () => {
   })
 })
 
+describe('saved', () => {
+  const ofTotal = (statistics: Statistics) => statistics.snapshot(SECOND).since_start.total.saved
+  const nothing = { fetches: 0, seconds: 0, cost: 0, collapsed_fetches: 0, collapsed_cost: 0 }
+
+  it('is what spared fetches had taken, less what their answers took, and what they cost', () => {
+    const statistics = createStatistics(0)
+    const route = statistics.ofRoute('/a', 0.02)
+    for (let i = 0; i < 3; i++) route.record(finished({ cache: 'hit', sparedMs: 10_000, durationMs: 4 }), 200)
+    const saved = { fetches: 3, seconds: 29.988, cost: 0.06, collapsed_fetches: 0, collapsed_cost: 0 }
+    expect(ofTotal(statistics)).toEqual(saved)
+    expect(statistics.snapshot(SECOND).last_minute.routes['/a']?.saved).toEqual(saved)
+    expect(statistics.savings()).toEqual([['/a', saved]])
+  })
+
+  it.each([
+    ['a fetch that was sent', { cache: 'miss', sparedMs: null }, nothing],
+    ['a spared fetch of unknown length', { cache: 'hit', sparedMs: 0 }, { ...nothing, fetches: 1, cost: 2 }],
+    [
+      'an answer slower than the fetch',
+      { cache: 'hit', sparedMs: 3, durationMs: 9 },
+      { ...nothing, fetches: 1, cost: 2 },
+    ],
+    ['one that waited for another', { cache: 'collapsed' }, { ...nothing, collapsed_fetches: 1, collapsed_cost: 2 }],
+  ] as const)('of %s', (_what, how, saved) => {
+    const statistics = createStatistics(0)
+    statistics.ofRoute('/a', 2).record(finished(how), 200)
+    expect(ofTotal(statistics)).toEqual(saved)
+  })
+
+  it('keeps what was saved at the price of its time, and of routes that are gone', () => {
+    const statistics = createStatistics(0)
+    statistics.ofRoute('/a', 1).record(finished({ cache: 'hit', sparedMs: 1000, durationMs: 0 }), 200)
+    statistics.ofRoute('/a', 5).record(finished({ cache: 'hit', sparedMs: 1000, durationMs: 0 }), 200)
+    statistics.keepRoutes(new Set())
+    expect(ofTotal(statistics)).toMatchObject({ fetches: 2, seconds: 2, cost: 6 })
+    expect(statistics.savings()).toEqual([])
+  })
+})
+
 describe('hit_rate', () => {
   it('is null where no request consulted the cache', () => {
     const statistics = createStatistics(0)

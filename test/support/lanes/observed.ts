@@ -129,7 +129,7 @@ export interface Counts {
 /** Series that are about time, about the process (a connection lingers for a while after its end), or about what goes on
  *  behind answers, at its own pace. */
 const OF_TIME =
-  /^(?:process_|nodejs_|weirgate_cache_(?:tier|disk)_|weirgate_upstream_(?:connections|requests_)|weirgate_purge_log_age_seconds|weirgate_(?:request_duration|limit_wait)_seconds_(?:sum|bucket\{.*le="(?!\+Inf)))/
+  /^(?:process_|nodejs_|weirgate_cache_(?:tier|disk)_|weirgate_upstream_(?:connections|requests_)|weirgate_purge_log_age_seconds|weirgate_saved_seconds_total|weirgate_(?:request_duration|limit_wait)_seconds_(?:sum|bucket\{.*le="(?!\+Inf)))/
 
 /** The samples of a metrics text that do not depend on the machine. ofLanes: the series that tells the lanes apart. */
 export const countedSamples = (text: string, ofLanes: string): string[] =>
@@ -141,6 +141,6 @@ export const countedSamples = (text: string, ofLanes: string): string[] =>
 
 /** The numbers of /api/stats that do not depend on the machine: times go, at any depth. */
 export function countedStats(stats: unknown): unknown {
-  const isOfTime = (name: string) => name === 'latency_ms' || name === 'uptime_s' || name === 'last_minute'
+  const isOfTime = (name: string) => ['latency_ms', 'uptime_s', 'last_minute', 'seconds'].includes(name)
   return JSON.parse(JSON.stringify(stats, (name, value: unknown) => (isOfTime(name) ? undefined : value))) as unknown
 }
