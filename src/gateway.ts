@@ -16,7 +16,7 @@ import { type ConfigIssue, formatIssue } from './config/issues.ts'
 import type { LoadResult } from './config/load.ts'
 import type { GatewayConfig } from './config/schema.ts'
 import type { Reply } from './core/context.ts'
-import type { Control, HealthReport, ReloadResult, UpstreamRow } from './core/control.ts'
+import type { Control, HealthReport, ReloadResult, RouteRow, UpstreamRow } from './core/control.ts'
 import { GatewayError } from './core/errors.ts'
 import { Overload, type Pulse, processPulse } from './core/overload.ts'
 import { VERSION } from './core/version.ts'
@@ -32,6 +32,7 @@ import { type LogDestination, createLog } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
 import { createRecorder } from './observe/record.ts'
 import { createStatistics } from './observe/statistics.ts'
+import { canaryName } from './observe/verdict.ts'
 import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
 import type { PlannedPool } from './plan/pools.ts'
@@ -280,7 +281,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     log.setLevel(next.config.log.level)
     overload.configure(next.config.overload)
     recorder.configure(recording(next.config))
-    recorder.keepRoutes(new Set(next.routes.map(({ row }) => row.route)))
+    recorder.keepRoutes(new Set(next.routes.flatMap(({ row }) => recordedAs(row))))
     limits.decisions.keep(new Set(Object.keys(next.config.limits)))
     metrics.reloaded(true, loadedAt.getTime())
     for (const [name, pool] of previous.pools) if (next.pools.get(name) !== pool) retire(name, pool)
@@ -410,6 +411,10 @@ const UNSURE = new GatewayError(
   'internal',
   'Purged in memory, but cache.disk has not confirmed it: what is in its file may come back with the next start. The log says why; ask again, or remove the file.',
 )
+
+/** All names under which the requests of a route are recorded. */
+const recordedAs = ({ route, canary }: RouteRow): readonly string[] =>
+  canary === null ? [route] : [route, canaryName(route)]
 
 /** The report for everybody: that a reload was refused, but not the text, which quotes the file. */
 function healthReply(report: HealthReport): Reply {

@@ -4,6 +4,7 @@
 //   http://a.test/x?b=1                                the URL alone, where the route says no more
 //   http://a.test/x?b=1 LF with:DIGEST user:DIGEST     fields and cookies that the key names, and who asks
 //   http://a.test/x LF POST body:DIGEST                a method with a body
+//   http://a.test/x LF canary                          what the route's canary answers, another upstream
 //
 // Keys are read by operators, so what is secret or long is in them as a digest (digest.ts). What the upstream is asked
 // for is never changed.
@@ -55,17 +56,19 @@ export interface KeySetup {
   readonly bypassIf?: readonly Condition[]
   /** What digests in keys are made with; by default nothing. */
   readonly secret?: string | null
+  /** All keys say that they are of the canary. */
+  readonly isCanary?: boolean
 }
 
 /** isPerUser: each user has keys of their own. */
 export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setup: KeySetup = {}): KeyRule {
   const { query, headers = [], cookies = [] } = options
-  const { credentials = WELL_KNOWN, bypassIf = [], secret = null } = setup
+  const { credentials = WELL_KNOWN, bypassIf = [], secret = null, isCanary = false } = setup
   const digest = digestWith(secret)
   const id = digestOf([JSON.stringify(options), String(isPerUser)]).slice(0, 16)
   const queryRule = query === undefined ? null : compileQueryRule(query)
   const bodyPart = compileBodyKey(options.body ?? 'raw', bypassIf)
-  const isPlain = headers.length === 0 && cookies.length === 0 && !isPerUser
+  const isPlain = headers.length === 0 && cookies.length === 0 && !isPerUser && !isCanary
   const url = (request: Asking): string =>
     queryRule === null ? urlOf(request) : urlOf(request, queryRule(request.query))
 
@@ -78,6 +81,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
       if (user === null) return null
       words.push(`user:${user}`)
     }
+    if (isCanary) words.push('canary')
     return `${url(request)}\n${words.join(' ')}`
   }
 
@@ -96,6 +100,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
         parts.push([`cookie ${name}`, values.length === 0 ? null : values.join('; ')])
       }
       if (isPerUser) parts.push(['user', userOf(request, credentials, digest)])
+      if (isCanary) parts.push(['upstream', 'canary'])
       if (body !== null) parts.push(['body', shownBody(options.body ?? 'raw', body)])
       return parts
     },

@@ -22,10 +22,10 @@ export const checkCommand = () =>
 const formatRoutes = (rows: readonly RouteRow[]): string =>
   formatTable(
     ['ROUTE', 'METHODS', 'UPSTREAM', 'CACHE', 'LIMITS', 'WEBSOCKET'],
-    rows.map(({ host, path, methods, upstream, cache, limits, websocket }) => [
+    rows.map(({ host, path, methods, upstream, canary, cache, limits, websocket }) => [
       `${host ?? ''}${path}`,
       methods?.join(' ') ?? 'all',
-      upstream,
+      canary === null ? upstream : `${upstream}; ${canary}`,
       cache ?? '-',
       limits.join(' ') || '-',
       websocket ? 'yes' : '-',

@@ -5,6 +5,7 @@
 import { METHODS } from '../http/methods.ts'
 import { parseAddress } from '../server/options.ts'
 import { checkCaching } from './check-cache.ts'
+import { checkCanary } from './check-canary.ts'
 import { checkIdentity } from './check-identity.ts'
 import { checkLimits } from './check-limits.ts'
 import { checkUpstreams } from './check-upstreams.ts'
@@ -32,6 +33,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...routes.flatMap(checkRewrite),
     ...routes.flatMap(checkFallback),
     ...routes.flatMap(checkWebSocket),
+    ...routes.flatMap((route) => checkCanary(raw, route)),
     ...checkCaching(raw, routes),
   ]
 }
@@ -68,6 +70,7 @@ function checkNames(raw: unknown, routes: readonly RawRoute[]): Finding[] {
       findings.push({ path: [...path, 'upstream'], at: 'value', expected: 'the name of an upstream', got: null, cure })
     }
     checkLimits([...path, 'limits'])
+    checkUpstream([...path, 'canary', 'upstream'])
   }
   return findings
 }

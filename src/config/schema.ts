@@ -20,6 +20,7 @@ import {
 } from '../upstream/options.ts'
 import { METHODS } from '../http/methods.ts'
 import { parseCidr } from '../http/forwarded.ts'
+import { isToken } from '../http/headers.ts'
 import { normalizeTarget } from '../http/target.ts'
 
 const name = (what: string) =>
@@ -78,6 +79,21 @@ const overloadOptions = z.strictObject({
   storing: fraction().prefault(0.85).describe('of the same: more, and nothing new is stored; hits go on'),
 })
 
+const canaryOptions = z.strictObject({
+  upstream: name('an upstream').describe('where the requests of the canary go'),
+  percent: count({ min: 0, max: 100 }).prefault(0).describe('how many of a hundred'),
+  by: word(['client', 'request'])
+    .prefault('client')
+    .describe(
+      'of what: client, so that a user, or an address where nobody is known, always goes the same way; or request',
+    ),
+  header: text('a header field name', (value) => (isToken(value) ? null : 'letters, digits and dashes'))
+    .optional()
+    .describe(
+      'a request field that decides for its request: always or never; with any other value percent does. Any client may send it',
+    ),
+})
+
 const routeOptions = z.strictObject({
   path: text('a path pattern', checkPattern).describe(
     '/x matches exactly; /x/* matches /x, /x/ and all below; :name matches one segment',
@@ -89,6 +105,11 @@ const routeOptions = z.strictObject({
     .describe('only requests for this host; default any'),
   methods: z.array(method()).min(1).optional().describe('only these methods; default all'),
   upstream: name('an upstream').optional().describe('where requests go; default defaults.upstream'),
+  canary: canaryOptions
+    .optional()
+    .describe(
+      'some of the requests go to another upstream. Its answers are stored apart, and purged with the others; in log, metrics and statistics its requests have a route of their own, with `(canary)` behind the name',
+    ),
   rewrite: rewriteOptions.optional().describe('changes the path on its way upstream'),
   headers: z
     .strictObject({

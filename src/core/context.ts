@@ -167,6 +167,8 @@ export class RequestContext implements RequestFacts {
   /** Values of `:name` segments, by name. */
   params: ReadonlyMap<string, string> | null = null
   user: User | null = null
+  /** Whether it goes to the canary of its route; null while that is open, and where there is none. */
+  isCanary: boolean | null = null
   quota: QuotaDecision | null = null
   /** The policy that would have refused it, if it did not only watch. */
   shadowedBy: string | null = null

@@ -8,7 +8,7 @@ import type { Metrics, RouteMetrics } from './metrics.ts'
 import type { LogOptions } from './options.ts'
 import { COMPLETED, type FormatRest, SLOW, compileLines } from './request-line.ts'
 import type { RouteStatistics, Statistics } from './statistics.ts'
-import { NO_ROUTE, finalStatus, latencyMs } from './verdict.ts'
+import { NO_ROUTE, canaryName, finalStatus, latencyMs } from './verdict.ts'
 
 /** As many as metrics and statistics tell apart. */
 const MAX_ROUTES = 20_000
@@ -44,11 +44,12 @@ export function createRecorder(
   let { callCosts } = options
   const routes = new Map<string | null, RouteRecord>()
 
-  const resolve = (route: string | null): RouteRecord => {
+  /** of: the route itself, where it is recorded under another name. */
+  const resolve = (route: string | null, of: string | null): RouteRecord => {
     const name = route ?? NO_ROUTE
     const resolved = {
       metrics: metrics.ofRoute(name),
-      statistics: statistics.ofRoute(name, callCosts?.get(name)),
+      statistics: statistics.ofRoute(name, callCosts?.get(of ?? NO_ROUTE)),
       formatRest: lineOf(route),
     }
     if (routes.size < MAX_ROUTES) routes.set(route, resolved)
@@ -58,7 +59,8 @@ export function createRecorder(
   return {
     record(ctx) {
       const status = finalStatus(ctx)
-      const route = routes.get(ctx.route) ?? resolve(ctx.route)
+      const name = ctx.isCanary === true && ctx.route !== null ? canaryName(ctx.route) : ctx.route
+      const route = routes.get(name) ?? resolve(name, ctx.route)
       route.metrics.record(ctx, status)
       route.statistics.record(ctx, status)
 

@@ -2,11 +2,9 @@
 // compiles a new plan and swaps it in; a request ends under the plan it began with. What must survive a reload comes in
 // from outside (Shared): the store, the counters, and pools whose options are unchanged.
 
-import { hash } from 'node:crypto'
-import { compileCache, type RouteCache } from '../cache/cache.ts'
-import { compileKeyRule } from '../cache/key-rule.ts'
+import type { RouteCache } from '../cache/cache.ts'
 import { cachedMethods } from '../cache/options.ts'
-import { compilePolicy, mayCompress } from '../cache/policy.ts'
+import { mayCompress } from '../cache/policy.ts'
 import { invalidation } from '../cache/purge.ts'
 import type { Purger } from '../cache/purger.ts'
 import { type QueryRule, compileQueryRule } from '../cache/query-key.ts'
@@ -18,19 +16,19 @@ import type { RouteRow } from '../core/control.ts'
 import { GatewayError, asGatewayError } from '../core/errors.ts'
 import type { Overload } from '../core/overload.ts'
 import { compileTrust, resolveClient } from '../http/forwarded.ts'
-import { type CredentialFields, credentialFields } from '../http/credentials.ts'
+import { credentialFields } from '../http/credentials.ts'
 import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
 import { isHandshake } from '../http/websocket.ts'
-import { type Identity, compileIdentity, identifyingFields, meaningOfIds } from '../identity/user.ts'
+import { type Identity, compileIdentity, identifyingFields } from '../identity/user.ts'
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
-import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
 import type { TargetNews } from '../upstream/target.ts'
+import { type Backing, type BackingParts, compileBacking, required } from './backing.ts'
+import { withCanary } from './canary.ts'
 import { type Fallback, compileFallback } from './fallback.ts'
 import { type AnswerNow, type Pipeline, compileAnswerNow, compileHandshake, compilePipeline } from './pipeline.ts'
-import { type PlannedPool, type PlannedPools, compilePools } from './pools.ts'
-import { keySecretOf } from './redis-secret.ts'
+import { type PlannedPools, compilePools } from './pools.ts'
 import { type RouteMatch, bySpecificity, compileRouter } from './router.ts'
 import { describeRoute } from './table.ts'
 
@@ -54,7 +52,8 @@ export interface Shared {
 
 export interface RoutePlan {
   readonly row: RouteRow
-  readonly pool: PlannedPool
+  readonly pool: Backing['pool']
+  readonly upstreamOf: Backing['upstreamOf']
   readonly pipeline: Pipeline
   /** For WebSocket handshakes; null: they are requests like others. */
   readonly handshake: Pipeline | null
@@ -64,7 +63,7 @@ export interface RoutePlan {
   readonly cache: RouteCache | null
   /** What is stored answers in the place of a refusal by the limits. */
   readonly answersLimited: boolean
-  readonly forwarder: Forwarder
+  readonly forwarder: Backing['forwarder']
   readonly fallback: Fallback | null
 }
 
@@ -214,69 +213,34 @@ function failed(ctx: RequestContext, cause: unknown, fallback: Fallback | null =
 }
 
 /** What the routes of a plan are made with. */
-interface PlanParts {
-  readonly config: GatewayConfig
+interface PlanParts extends BackingParts {
   readonly shared: Shared
-  readonly pools: PlannedPools
   readonly identity: Identity | null
-  /** The request fields that say who asks. */
-  readonly credentials: CredentialFields
   readonly queries: readonly QueryRule[]
   /** null: it has no limits. */
   readonly limiterOf: (route: RouteOptions) => Limiter | null
-  readonly weakensTags: boolean
 }
 
-function compileRoute(
-  options: RouteOptions,
-  { config, shared, pools, identity, queries, credentials, limiterOf, weakensTags }: PlanParts,
-): RoutePlan {
+function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
+  const { config, shared, identity, queries, limiterOf } = parts
   const limiter = limiterOf(options)
   const upstream = options.upstream ?? config.defaults.upstream ?? ''
-  const pool = required(pools.get(upstream), `upstream ${upstream}`)
-  const { timeouts, retries, refusals, framing, balance } = required(config.upstreams[upstream], `upstream ${upstream}`)
-  const forwarder = compileForward({
-    pool: pool.pool,
-    balance,
-    timeouts: resolveTimeouts(timeouts, options.timeouts),
-    retries: options.retries ?? retries,
-    refusals,
-    maxBodyBytes: options.maxBody,
-    isLenient: framing === 'lenient',
-    rewrite: options.rewrite,
-    requestEdits: options.headers?.request ?? null,
-    responseEdits: options.headers?.response ?? null,
-    weakensTags,
-    replacedFields: limiter?.isEnforced === true ? SINGLE_FIELDS : NONE,
-    viaToken: shared.viaToken,
-    overload: shared.overload,
-  })
   const methods =
     options.cache === undefined
       ? NONE
       : cachedMethods(options.cache.methods ?? null, options.methods ?? null, options.cache.key?.body !== undefined)
-  const cache =
-    options.cache === undefined
-      ? null
-      : compileCache({
-          shared: shared.cache,
-          policy: compilePolicy(options.cache, {
-            maxObjectBytes: config.cache.maxObject,
-            targeted: config.cache.targeted,
-            random: shared.random,
-            methods,
-            credentials,
-          }),
-          key: compileKeyRule(options.cache.key ?? {}, options.cache.scope === 'user', {
-            credentials,
-            bypassIf: options.cache.bypassIf ?? [],
-            secret: keySecretOf(config.redis),
-          }),
-          collapse: options.cache.collapse,
-          maxBodyBytes: options.maxBody,
-          epoch: epochOf(options, upstream, config),
-          fetch: forwarder.fetch,
-        })
+  const replacedFields = limiter?.isEnforced === true ? SINGLE_FIELDS : NONE
+  const stable = compileBacking({ options, upstream, isCanary: false, methods, replacedFields }, parts)
+  const { canary } = options
+  const backing =
+    canary === undefined
+      ? stable
+      : withCanary(
+          canary,
+          stable,
+          compileBacking({ options, upstream: canary.upstream, isCanary: true, methods, replacedFields }, parts),
+        )
+  const { cache, forwarder } = backing
   const purges = compileTags(options.purges)
   const entrance = {
     identity: identity?.stage(options.auth === 'required') ?? null,
@@ -300,7 +264,8 @@ function compileRoute(
   })
   return {
     row: describeRoute(options, upstream, limitsOf(options, config)),
-    pool,
+    pool: backing.pool,
+    upstreamOf: backing.upstreamOf,
     pipeline,
     handshake: options.websocket ? compileHandshake({ ...entrance, misses, onAnswer }, forwarder.handshake) : null,
     answerNow: cache === null ? null : compileAnswerNow(entrance, cache),
@@ -336,23 +301,3 @@ function limitersOf(config: GatewayConfig, { limits, now }: Shared): PlanParts['
 }
 
 const NONE: ReadonlySet<string> = new Set()
-
-/** Stands for all that decides what a URL of this route is answered by the upstream, what that is tagged with, and whose it
- *  is. */
-function epochOf(options: RouteOptions, upstream: string, config: GatewayConfig): string {
-  // A purge by a new tag must find all that would carry it now.
-  const tags = options.cache?.tags
-  // However requests are spread, all targets give the same answers.
-  const { targets = [], primary } = config.upstreams[upstream] ?? {}
-  const origins = [...targets.map(({ url }) => ({ url })), ...(primary === undefined ? [] : [{ primary }])]
-  const forwarded = [upstream, origins, options.rewrite, options.headers, tags]
-  const { identity } = config
-  const users = options.cache?.scope === 'user' && identity !== undefined ? [meaningOfIds(identity)] : []
-  return hash('sha256', JSON.stringify([...forwarded, ...users])).slice(0, 16)
-}
-
-/** config/references.ts has checked it; this tells the compiler, and whoever breaks that. */
-function required<T>(value: T | undefined, what: string): T {
-  if (value === undefined) throw new Error(`The configuration was compiled unchecked: there is no ${what}.`)
-  return value
-}

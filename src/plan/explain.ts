@@ -46,7 +46,7 @@ export function explainRequest(
       ...nothing,
       client_ip: ctx.clientAddress,
       route: route.row.route,
-      upstream: route.row.upstream,
+      upstream: route.upstreamOf(ctx),
       upstream_target: route.forwarder.rewritePath(ctx.path) + ctx.query,
       limits,
       cache: inItsPlace === null || overLimits !== null ? (inItsPlace ?? cache) : { ...inItsPlace, reason: INSTEAD },

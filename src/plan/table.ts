@@ -13,6 +13,7 @@ export function describeRoute(options: RouteOptions, upstream: string, limits: r
     path,
     methods,
     upstream,
+    canary: options.canary === undefined ? null : describeCanary(options.canary),
     cache: cache === undefined ? null : describeCache(cache),
     limits,
     websocket,
@@ -28,6 +29,13 @@ export const callCosts = (routes: readonly RouteOptions[]): ReadonlyMap<string, 
   new Map(
     routes.flatMap((route) => (route.cache?.callCost === undefined ? [] : [[routeName(route), route.cache.callCost]])),
   )
+
+function describeCanary({ upstream, percent, header, by }: NonNullable<RouteOptions['canary']>): string {
+  const ways: string[] = []
+  if (percent > 0) ways.push(`${percent} % of ${by}s`)
+  if (header !== undefined) ways.push(`by ${header}`)
+  return `${ways.join(', or ')} to ${upstream}`
+}
 
 function describeCache({
   ttl,

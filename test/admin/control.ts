@@ -69,6 +69,7 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
         path: '/a',
         methods: ['GET'],
         upstream: 'presentation',
+        canary: null,
         cache: 'ttl 1h',
         limits: [],
         websocket: false,
