@@ -3,6 +3,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { cpus } from 'node:os'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -26,8 +27,8 @@ export interface Place {
   /** For its files; there, and its own. */
   readonly folder: string
   readonly originPort: number
-  /** Its core. */
-  readonly core: number
+  /** Its core; null: any, as they come. */
+  readonly core: number | null
 }
 
 export interface Server {
@@ -47,7 +48,7 @@ export interface Launch {
   readonly stdout?: string
 }
 
-/** A process on the core of the place. */
+/** A process, on the core of the place where that names one. */
 export interface Launched {
   readonly command: string
   readonly pid: number
@@ -61,7 +62,9 @@ export function launch({ command, env = {}, stdout }: Launch, { folder, core }: 
   mkdirSync(folder, { recursive: true })
   const errors = join(folder, `${command[0].split('/').at(-1)}.stderr`)
   const files = [openSync(stdout ?? '/dev/null', 'a'), openSync(errors, 'a')]
-  const child = spawn('taskset', ['-c', String(core), ...command], {
+  // Else it would have the cores of its parent.
+  const cores = core === null ? `0-${cpus().length - 1}` : String(core)
+  const child = spawn('taskset', ['-c', cores, ...command], {
     cwd: folder,
     env: { PATH: process.env['PATH'], NODE_ENV: 'production', ...env },
     stdio: ['ignore', ...files],
