@@ -34,6 +34,7 @@ export const ERRORS = {
   expectation_failed: kind(417, 'Expectation Failed', 'client', true),
   unknown_host: kind(421, 'Misdirected Request', 'client'),
   quota_exceeded: kind(429, 'Quota Exceeded', 'client'),
+  share_exceeded: kind(429, 'Too Many Requests of One Client in Line', 'client'),
   head_too_large: kind(431, 'Request Head Too Large', 'client', true),
   client_gone: kind(499, 'Client Closed Request', 'client', true),
   internal: kind(500, 'Internal Error', 'gateway'),

@@ -356,7 +356,8 @@ function isOfTarget(code: ErrorCode, phase: AttemptFailure['phase'], connection:
   return code !== 'upstream_reset' || connection?.wasUsed === false
 }
 
-const timeout = (code: ErrorCode, what: string, limitMs: number): GatewayError =>
+/** What a timer says that has fired. */
+export const timeout = (code: ErrorCode, what: string, limitMs: number): GatewayError =>
   new GatewayError(code, `${what} within ${limitMs} ms.`)
 
 /** True for types that are sent for as long as there is something to tell. */

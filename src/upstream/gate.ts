@@ -2,7 +2,8 @@
 //
 // The line is bounded in length and in time, and fair: clients take turns, however many requests each has in it. Where it
 // is full, a client that has fewer in it than another takes the place of that one's last: whoever asks for everything at
-// once keeps nobody out.
+// once keeps nobody out. Who would wait for too long, as places have come free of late, is not let into it: it is told at
+// once when to come again. Of those, a client that has more than its share of the line is told that it is its own doing.
 
 import { type Alarm, Alarms } from '../core/alarms.ts'
 import { GatewayError } from '../core/errors.ts'
@@ -21,6 +22,8 @@ export interface Guest {
   readonly longestWaitMs: number
   onPlace(): void
   onRefused(error: GatewayError): void
+  /** That time is over. */
+  onTooLate(): void
 }
 
 /** It stands in line. */
@@ -29,24 +32,30 @@ export interface Ticket {
   leave(): void
 }
 
-/** Longest Retry-After that is made of the pace, in seconds. */
 const MAX_RETRY_AFTER_SECONDS = 60
-/** Weight of the last interval between two places that came free. */
-const PACE_WEIGHT = 0.2
+/** Weight of the last time for which a place was held. An upstream that is well again is believed sooner: who is refused
+ *  for nothing has lost more than who waits in vain. */
+const LONGER_WEIGHT = 0.1
+const SHORTER_WEIGHT = 0.3
 
 class Waiting implements Alarm, Ticket {
   dueMs = 0
   place = -1
   readonly guest: Guest
   readonly #gate: Gate
+  /** Its own time ends before it has waited for as long as it might. */
+  readonly #isShort: boolean
 
-  constructor(gate: Gate, guest: Guest) {
+  constructor(gate: Gate, guest: Guest, isShort: boolean) {
     this.#gate = gate
     this.guest = guest
+    this.#isShort = isShort
   }
 
   ring(): void {
-    this.#gate.refuse(this)
+    if (!this.#isShort) return this.#gate.refuse(this)
+    this.#gate.forget(this)
+    this.guest.onTooLate()
   }
 
   leave(): void {
@@ -61,9 +70,8 @@ export class Gate {
   readonly #lines = new Map<string, Set<Waiting>>()
   #taken = 0
   #waiting = 0
-  /** Between two places that come free while somebody waits, milliseconds, on average. */
-  #paceMs = 0
-  #freedAtMs = 0
+  /** For which a place was held of late, milliseconds, on average; null: none has come free. */
+  #heldMs: number | null = null
   /** Requests that were refused for want of a place. */
   refused = 0
 
@@ -86,31 +94,30 @@ export class Gate {
       guest.onPlace()
       return null
     }
-    if (this.#waiting >= this.#rules.maxWaiting && !this.#makeRoom(guest.client)) {
+    const { client, longestWaitMs } = guest
+    const { maxWaiting, waitMs } = this.#rules
+    const patienceMs = Math.min(waitMs, longestWaitMs)
+    const mayWait = this.#mayComeInTime(client, patienceMs)
+    if (!mayWait || (this.#waiting >= maxWaiting && !this.#makeRoom(client))) {
       this.refused++
-      guest.onRefused(this.#saturated())
+      guest.onRefused(this.#refusal(client, mayWait ? maxWaiting : patienceMs / this.#paceMs))
       return null
     }
-    const ticket = new Waiting(this, guest)
-    const line = this.#lines.get(guest.client)
-    if (line === undefined) this.#lines.set(guest.client, new Set([ticket]))
+    const ticket = new Waiting(this, guest, longestWaitMs < waitMs)
+    const line = this.#lines.get(client)
+    if (line === undefined) this.#lines.set(client, new Set([ticket]))
     else line.add(ticket)
     this.#waiting++
-    this.#alarms.set(ticket, performance.now() + Math.min(this.#rules.waitMs, guest.longestWaitMs))
+    this.#alarms.set(ticket, performance.now() + patienceMs)
     return ticket
   }
 
-  /** A place is free again. */
-  leave(): void {
+  /** A place is free again. heldMs: for so long it was not. */
+  leave(heldMs: number): void {
     this.#taken--
-    const nowMs = performance.now()
-    if (this.#waiting > 0) {
-      const sinceMs = nowMs - this.#freedAtMs
-      this.#paceMs = this.#paceMs === 0 ? sinceMs : this.#paceMs + PACE_WEIGHT * (sinceMs - this.#paceMs)
-      // Not at once: who leaves may be in the middle of reading its answer.
-      queueMicrotask(() => this.#admit())
-    }
-    this.#freedAtMs = nowMs
+    this.#learn(heldMs)
+    // Not at once: who leaves may be in the middle of reading its answer.
+    if (this.#waiting > 0) queueMicrotask(() => this.#admit())
   }
 
   /** Nobody is let in any more. */
@@ -154,6 +161,31 @@ export class Gate {
     }
   }
 
+  #learn(heldMs: number): void {
+    const usualMs = this.#heldMs
+    if (usualMs === null) this.#heldMs = heldMs
+    else this.#heldMs = usualMs + (heldMs > usualMs ? LONGER_WEIGHT : SHORTER_WEIGHT) * (heldMs - usualMs)
+  }
+
+  /** Between two places that come free while all are taken, milliseconds, as far as one can tell. */
+  get #paceMs(): number {
+    return (this.#heldMs ?? 0) / this.#rules.max
+  }
+
+  #mayComeInTime(client: string, patienceMs: number): boolean {
+    const paceMs = this.#paceMs
+    // What it costs to know its turn is only spent where that matters.
+    return (this.#waiting + 1) * paceMs <= patienceMs || this.#turnOf(client) * paceMs <= patienceMs
+  }
+
+  /** How many places come free until the next of this client has one, if nobody else comes. */
+  #turnOf(client: string): number {
+    const own = this.#lines.get(client)?.size ?? 0
+    let turn = 1
+    for (const [other, line] of this.#lines) turn += other === client ? own : Math.min(line.size, own + 1)
+    return turn
+  }
+
   /** Takes the last of whoever has the most in line, if that is more than this client would have. */
   #makeRoom(client: string): boolean {
     let longest: Set<Waiting> | null = null
@@ -161,14 +193,37 @@ export class Gate {
     const own = this.#lines.get(client)?.size ?? 0
     if (longest === null || longest.size <= own + 1) return false
     const last = [...longest].at(-1)
-    if (last !== undefined) this.refuse(last)
+    if (last === undefined) return false
+    const error = this.#refusal(last.guest.client, this.#rules.maxWaiting, own === 0 ? 1 : 0)
+    this.forget(last)
+    this.refused++
+    last.guest.onRefused(error)
     return true
   }
 
+  /** room: how many may be in line. comers: clients that get in line just now. */
+  #refusal(client: string, room: number, comers = 0): GatewayError {
+    const own = this.#lines.get(client)?.size ?? 0
+    const clients = this.#lines.size + comers
+    // Alone in line it has taken nothing from anybody.
+    if (clients > 1 && own * clients > room) {
+      return new GatewayError(
+        'share_exceeded',
+        `This client has ${own} requests in line for the upstream, which is more than its share among ${clients} clients. Try again when some of them are answered.`,
+        { retryAfterSeconds: this.#secondsFor(this.#turnOf(client)) },
+      )
+    }
+    return this.#saturated()
+  }
+
   #saturated(): GatewayError {
-    const waitSeconds = Math.ceil((this.#paceMs * (this.#waiting + 1)) / 1000)
     return new GatewayError('saturated', 'The upstream has as many requests as it may have. Try again later.', {
-      retryAfterSeconds: Math.min(Math.max(1, waitSeconds), MAX_RETRY_AFTER_SECONDS),
+      retryAfterSeconds: this.#secondsFor(this.#waiting + 1),
     })
+  }
+
+  /** Until so many places have come free. */
+  #secondsFor(places: number): number {
+    return Math.min(Math.max(1, Math.ceil((this.#paceMs * places) / 1000)), MAX_RETRY_AFTER_SECONDS)
   }
 }

@@ -135,7 +135,11 @@ export const concurrencyOptions = z.strictObject({
   queue: count({ min: 0, max: 100_000 })
     .prefault(128)
     .describe('requests that may wait for a place; clients take turns, however many of these each has'),
-  wait: duration({ minMs: 1 }).prefault('10s').describe('longest time in that line; beyond it is a 503'),
+  wait: duration({ minMs: 1 })
+    .prefault('10s')
+    .describe(
+      'longest time in that line; who would wait for longer, as requests have been answered of late, gets a 503 with Retry-After at once, or a 429 where it has more than its share of the line',
+    ),
 })
 
 export type ConcurrencyOptions = z.output<typeof concurrencyOptions>

@@ -21,7 +21,7 @@ import { GatewayError } from '../core/errors.ts'
 import { hasHeader } from '../http/headers.ts'
 import { isIdempotentMethod, isSafeMethod } from '../http/methods.ts'
 import { readRetryAfter } from '../http/retry-after.ts'
-import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure } from './fetch.ts'
+import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure, timeout } from './fetch.ts'
 import type { Guest, Ticket } from './gate.ts'
 import type { RefusalOptions } from './options.ts'
 import type { TargetChoice, Timeouts, UpstreamPool } from './pool.ts'
@@ -89,7 +89,8 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   #pause: NodeJS.Timeout | null = null
   /** While it waits in line. */
   #ticket: Ticket | null = null
-  #hasPlace = false
+  /** Since when it has a place; null: it has none. */
+  #placedAtMs: number | null = null
   #isAtTarget = false
   #isAnswered = false
 
@@ -136,13 +137,17 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
 
   onPlace(): void {
     this.#ticket = null
-    this.#hasPlace = true
+    this.#placedAtMs = performance.now()
     this.#askNext(null, false)
   }
 
   onRefused(error: GatewayError): void {
     this.#ticket = null
     this.#fail(error)
+  }
+
+  onTooLate(): void {
+    this.onRefused(timeout('timeout_total', 'The exchange was not finished', this.timeouts.totalMs))
   }
 
   /** The place is kept through all attempts, and to the end of the answer. */
@@ -278,9 +283,10 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 
   #leavePlace(): void {
-    if (!this.#hasPlace) return
-    this.#hasPlace = false
-    this.#pool.gate?.leave()
+    const placedAtMs = this.#placedAtMs
+    if (placedAtMs === null) return
+    this.#placedAtMs = null
+    this.#pool.gate?.leave(performance.now() - placedAtMs)
   }
 
   #tellAttempts(): void {

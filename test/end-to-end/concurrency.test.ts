@@ -2,7 +2,7 @@
 
 import http from 'node:http'
 import { describe, expect, it } from 'vitest'
-import { type RequestOptions, request } from '../support/client.ts'
+import { type Answer, type RequestOptions, request } from '../support/client.ts'
 import { closeAfterEach } from '../support/closing.ts'
 import { type TestGateway, startGateway, until } from '../support/gateway.ts'
 import { type Origin, closedPort, startOrigin } from '../support/origin.ts'
@@ -92,6 +92,56 @@ describe('an upstream that may have so many requests', () => {
     origin.held[0]?.end('ok')
     expect((await first).text).toBe('ok')
     expect(origin.seen).toHaveLength(1)
+  })
+
+  it('refuses at once who would wait for longer than it has time', async () => {
+    const origin = await heldOrigin()
+    const gateway = closing(
+      await startGateway(`
+upstreams: {app: {targets: ["${origin.url}"], concurrency: {max: 1}}}
+defaults: {upstream: app}
+routes: [{path: /*}, {path: /short, timeouts: {total: 250ms}}]
+`),
+    )
+    const first = request(gateway.url)
+    await until(() => origin.held.length === 1, 'the first at the origin')
+    setTimeout(() => origin.held[0]?.end(), 300)
+    await first
+    const second = request(gateway.url)
+    await until(() => origin.held.length === 2, 'the second at the origin')
+    // Had it been in line, this were a 504.
+    const refused = await request(`${gateway.url}/short`, { method: 'POST', body: 'x' })
+    expect([refused.status, refused.headers['retry-after'], JSON.parse(refused.text)]).toMatchObject([
+      503,
+      '1',
+      { code: 'saturated' },
+    ])
+    origin.held[1]?.end()
+    expect((await second).status).toBe(200)
+    expect(origin.seen).toHaveLength(2)
+  })
+
+  it('tells a client that it has more than its share of the line', async () => {
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([origin.url], 'max: 1, queue: 3', 'cache: {ttl: 1h}')
+    const answers = [request(`${gateway.url}/0`, of(9))]
+    await until(() => origin.held.length === 1, 'the first at the origin')
+    for (let i = 1; i < 4; i++) {
+      answers.push(request(`${gateway.url}/${i}`, of(1)))
+      await until(() => row(gateway)?.waiting === i, 'it to be in line')
+    }
+    answers.push(request(`${gateway.url}/4`, of(2)))
+    const last = await (answers[3] as Promise<Answer>)
+    expect([last.status, last.headers['retry-after'], JSON.parse(last.text)]).toMatchObject([
+      429,
+      '1',
+      { code: 'share_exceeded' },
+    ])
+    for (let i = 0; i < 4; i++) {
+      await until(() => origin.held.length === i + 1, 'the next at the origin')
+      origin.held[i]?.end()
+    }
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([200, 200, 200, 429, 200])
   })
 
   it('lets a client that asks for little in before one that asks for much', async () => {

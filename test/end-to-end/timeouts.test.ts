@@ -383,6 +383,43 @@ describe('total', () => {
     await until(() => inFlight(gateway) === 0, 'the connection to be given up')
   })
 
+  it('counts the time in line for a place at the upstream', async () => {
+    const { origin, gateway } = await setUp(() => {}, {
+      timeouts: OTHERS_LONG,
+      upstream: 'concurrency: {max: 1, wait: 9s}',
+      route: 'timeouts: {total: 300ms}',
+    })
+    const answers = [timedOut(request(gateway.url))]
+    await until(() => origin.seen.length === 1, 'the first request at the origin')
+    const { code, afterMs } = await timedOut(request(gateway.url, { method: 'POST', body: 'x' }))
+    expect([code, (await answers[0])?.code]).toEqual(['timeout_total', 'timeout_total'])
+    expect(afterMs).toBeGreaterThanOrEqual(295)
+  })
+
+  const refuseOnce: Script = (_message, response, count) => {
+    if (count === 1) response.writeHead(503, { 'Retry-After-Ms': '150' }).end()
+  }
+
+  it('counts the time until a refused request may come again', async () => {
+    const { origin, gateway } = await setUp(refuseOnce, {
+      // Where the total began again, the first byte would be late before it.
+      timeouts: 'connect: 9s, queue: 9s, firstByte: 500ms, idle: 9s, total: 600ms',
+    })
+    const { code, afterMs } = await timedOut(request(gateway.url))
+    expect([code, origin.seen.length]).toEqual(['timeout_total', 2])
+    expect(afterMs).toBeGreaterThanOrEqual(595)
+  })
+
+  it('leaves the other timers what they are: each attempt has its own', async () => {
+    const { origin, gateway } = await setUp(refuseOnce, {
+      timeouts: 'connect: 9s, queue: 9s, firstByte: 300ms, idle: 9s, total: 9s',
+      upstream: 'concurrency: {max: 1}',
+    })
+    const { code, afterMs } = await timedOut(request(gateway.url))
+    expect([code, origin.seen.length]).toEqual(['timeout_first_byte', 2])
+    expect(afterMs).toBeGreaterThanOrEqual(445)
+  })
+
   it('counts all attempts together', async () => {
     const ports = [(await deafServer()).port, (await deafServer()).port, (await deafServer()).port]
     const gateway = await gatewayTo(

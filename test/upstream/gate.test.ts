@@ -9,7 +9,7 @@ import { until } from '../support/gateway.ts'
 const rules = { max: 1, maxWaiting: 10, waitMs: 3_600_000 }
 const settle = () => new Promise<void>((resolve) => void setImmediate(resolve))
 
-/** A gate, and what has happened before it: `a1` is let in, `-a1` is refused. */
+/** A gate, and what has happened before it: `a1` is let in, `-a1` is refused, `~a1` has no more time. */
 function gateOf({ longestWaitMs = Infinity, ...over }: Partial<typeof rules & { longestWaitMs: number }> = {}) {
   const gate = new Gate({ ...rules, ...over })
   const events: string[] = []
@@ -23,10 +23,11 @@ function gateOf({ longestWaitMs = Infinity, ...over }: Partial<typeof rules & { 
         events.push(`-${name}`)
         errors.push(error)
       },
+      onTooLate: () => void events.push(`~${name}`),
     })
-  const leave = async (times = 1): Promise<void> => {
+  const leave = async (times = 1, heldMs = 0): Promise<void> => {
     for (let i = 0; i < times; i++) {
-      gate.leave()
+      gate.leave(heldMs)
       await settle()
     }
   }
@@ -45,10 +46,10 @@ describe('places', () => {
     const { gate, events, enter } = gateOf()
     enter('a1')
     enter('b1')
-    gate.leave()
+    gate.leave(0)
     enter('c1')
     await settle()
-    gate.leave()
+    gate.leave(0)
     await settle()
     expect(events).toEqual(['a1', 'b1', 'c1'])
   })
@@ -96,13 +97,17 @@ describe('the line', () => {
   })
 
   it.each([
-    ['told', { waitMs: 10 }],
-    ['there is time for an answer', { longestWaitMs: 10 }],
-  ])('lets nobody wait longer than %s', async (_what, over) => {
+    ['told', { waitMs: 10 }, '-', 2],
+    ['there is time for an answer', { longestWaitMs: 10 }, '~', 0],
+  ])('lets nobody wait longer than %s', async (_what, over, sign, refused) => {
     const { gate, events, enter } = gateOf(over)
     for (const name of ['x0', 'a1', 'b1']) enter(name)
-    await until(() => events.length === 3, 'both to be refused')
-    expect([events.toSorted(), gate.waiting, gate.refused]).toEqual([['-a1', '-b1', 'x0'], 0, 2])
+    await until(() => events.length === 3, 'both to be told')
+    expect([events.toSorted(), gate.waiting, gate.refused]).toEqual([
+      [`${sign}a1`, `${sign}b1`, 'x0'].toSorted(),
+      0,
+      refused,
+    ])
   })
 
   it('ends with the gate', () => {
@@ -111,6 +116,91 @@ describe('the line', () => {
     gate.close(new GatewayError('draining', ''))
     expect([events, gate.waiting]).toEqual([['x0', '-a1', '-a2', '-b1'], 0])
     expect(errors.map(({ code }) => code)).toEqual(['draining', 'draining', 'draining'])
+  })
+})
+
+describe('who would wait for too long', () => {
+  /** Two places, which were held for 4 s of late, are taken. */
+  async function busy(over: Parameters<typeof gateOf>[0] = {}) {
+    const bench = gateOf({ max: 2, waitMs: 10_000, ...over })
+    for (const name of ['x1', 'x2']) bench.enter(name)
+    for (let i = 0; i < 2; i++) {
+      await bench.leave(1, 4000)
+      bench.enter(`x${i + 3}`)
+    }
+    bench.events.length = 0
+    return bench
+  }
+
+  it('is not let into the line, and is told when to come again', async () => {
+    const { events, errors, enter, gate } = await busy()
+    // One comes free every 2 s.
+    for (const name of ['a1', 'b1', 'c1', 'd1', 'e1', 'f1']) enter(name)
+    expect([events, gate.waiting, gate.refused]).toEqual([['-f1'], 5, 1])
+    expect(errors[0]).toMatchObject({ code: 'saturated', retryAfterSeconds: 12 })
+  })
+
+  it('is judged by its turn, not by how many there are', async () => {
+    const { events, enter } = await busy()
+    for (const name of ['a1', 'a2', 'a3', 'a4', 'a5', 'b1', 'b2', 'c1']) enter(name)
+    // b2 is the fourth, c1 the third.
+    expect(events).toEqual([])
+  })
+
+  it('is judged by the time that it has left, too', async () => {
+    const { events, errors, enter } = await busy({ longestWaitMs: 3000 })
+    for (const name of ['a1', 'b1']) enter(name)
+    expect([events, errors[0]?.code]).toEqual([['-b1'], 'saturated'])
+  })
+
+  it('is a client with more than its share: then it is told so', async () => {
+    const { events, errors, enter } = await busy()
+    for (const name of ['b1', 'a1', 'a2', 'a3', 'a4', 'a5', 'c1']) enter(name)
+    expect(events).toEqual(['-a5'])
+    expect(errors[0]).toMatchObject({ code: 'share_exceeded', retryAfterSeconds: 12 })
+    expect(errors[0]?.kind.status).toBe(429)
+  })
+
+  it('may wait again soon after the upstream has become fast', async () => {
+    const { events, enter, gate } = await busy({ waitMs: 1000 })
+    enter('a1')
+    expect(events).toEqual(['-a1'])
+    for (let i = 0; i < 5; i++) {
+      gate.leave(10)
+      enter(`y${i}`)
+    }
+    enter('a2')
+    expect([events.includes('-a2'), gate.waiting]).toEqual([false, 1])
+  })
+
+  it('is let in where nobody knows yet', () => {
+    const { gate, enter } = gateOf({ waitMs: 1, maxWaiting: 3 })
+    for (const name of ['x0', 'a1', 'a2', 'b1']) enter(name)
+    expect([gate.waiting, gate.refused]).toEqual([3, 0])
+  })
+})
+
+describe('a line that is full', () => {
+  it('is the doing of who has more than its share of it, beside others', () => {
+    const { events, errors, enter } = gateOf({ maxWaiting: 4 })
+    for (const name of ['x0', 'a1', 'a2', 'a3', 'b1', 'a4']) enter(name)
+    expect([events, errors[0]?.code]).toEqual([['x0', '-a4'], 'share_exceeded'])
+  })
+
+  it.each([
+    ['alone in it', ['a1', 'a2', 'a3', 'a4', 'a5']],
+    ['not in it', ['a1', 'b1', 'c1', 'd1', 'e1']],
+    ['in it with as many as the others', ['a1', 'a2', 'b1', 'b2', 'b3']],
+  ])('is not that of who is %s', (_who, names) => {
+    const { errors, enter } = gateOf({ maxWaiting: 4 })
+    for (const name of ['x0', ...names]) enter(name)
+    expect(errors.map(({ code }) => code)).toEqual(['saturated'])
+  })
+
+  it('tells who has to make room for another why', () => {
+    const { events, errors, enter } = gateOf({ maxWaiting: 4 })
+    for (const name of ['x0', 'a1', 'a2', 'a3', 'a4', 'b1']) enter(name)
+    expect([events, errors[0]?.code]).toEqual([['x0', '-a4'], 'share_exceeded'])
   })
 })
 
@@ -139,11 +229,12 @@ it('loses nobody and lets in no more than it may, whatever comes in which order'
               inside++
             },
             onRefused: tell,
+            onTooLate: tell,
           })
           if (ticket !== null) tickets.set(id, ticket)
         } else if (act === 2 && inside > 0) {
           inside--
-          gate.leave()
+          gate.leave(0)
         } else if (act === 3) {
           const [waiting] = tickets
           waiting?.[1].leave()
