@@ -35,7 +35,7 @@ function checkNumbers(limits: readonly (readonly [name: string, limit: unknown])
   })
 }
 
-const NOT_OF_SLOTS = ['window', 'burst', 'align', 'count', 'unit', 'reserve', 'cost', 'costField', 'lease']
+const NOT_OF_SLOTS = ['window', 'burst', 'align', 'count', 'unit', 'reserve', 'usage', 'cost', 'costField', 'lease']
 
 function checkLimit(path: Path, limit: Record<string, unknown>, knowsUsers: boolean): Finding[] {
   const findings: Finding[] = []
@@ -86,8 +86,9 @@ function checkCost(path: Path, limit: Record<string, unknown>): Finding[] {
   if (isTokens && limit['cost'] !== undefined) {
     return [complaint([...path, 'cost'], 'is of requests, and tokens are counted', 'write reserve, or remove it')]
   }
-  if (!isTokens && limit['reserve'] !== undefined) {
-    return [complaint([...path, 'reserve'], 'is of tokens, and requests are counted', 'add unit: tokens, or remove it')]
+  const ofTokens = isTokens ? undefined : ['reserve', 'usage'].find((key) => limit[key] !== undefined)
+  if (ofTokens !== undefined) {
+    return [complaint([...path, ofTokens], 'is of tokens, and requests are counted', 'add unit: tokens, or remove it')]
   }
   if (isMapping(limit['cost']) || limit['cost'] === undefined) return []
   const [cost, most] = [Number(limit['cost']), Number(limit['burst'] ?? limit['limit'])]

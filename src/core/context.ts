@@ -92,6 +92,8 @@ export interface OriginFetch {
   readonly answer: Promise<OriginAnswer>
   /** Gives up, at any point of it. */
   abort(reason: GatewayError): void
+  /** Once there is no answer: false where nobody has worked on it. Absent where that is not known. */
+  readonly wasSent?: boolean
 }
 
 /** Asks the route's upstream. drop: lower-case names of request fields to leave out; add: fields to send in their place,
@@ -180,8 +182,6 @@ export class RequestContext implements RequestFacts {
   /** What the cache's answer has made needless: a fetch, which had taken this many milliseconds; 0: that is not known.
    *  null: the upstream was asked, or would not have been. */
   sparedMs: number | null = null
-  /** Tokens that the answer has used, where it says so; null where it does not. */
-  tokensUsed: number | null = null
   /** True where what is stored may answer in the place of an error, so that nobody need wait for an upstream to be well. */
   hasStandIn = false
   /** True once an upstream was asked on behalf of this request. */

@@ -3,6 +3,7 @@
 
 import type { RequestContext } from '../core/context.ts'
 import { blankStanding, type Standing } from './algorithm.ts'
+import type { Meter } from './meter.ts'
 import type { Policy } from './policy.ts'
 import type { Demand, Quota } from './quota.ts'
 import type { Slot } from './slots.ts'
@@ -23,6 +24,8 @@ export interface Draft extends Demand {
   readonly slots: Slot[]
   /** What the answer says that the request has cost; null: nothing. */
   readonly told: (number | null)[]
+  /** Of what goes to the upstream; null where no policy asks what that uses. */
+  meter: Meter | null
   /** Texts of ctx.fields that tell of the limits: from where, and how many; the second check says them anew. */
   saidAt: number
   said: number
@@ -40,6 +43,7 @@ export const createDraft = (policies: readonly Policy[]): Draft => ({
   taken: policies.map(() => 0),
   slots: [],
   told: policies.map(() => null),
+  meter: null,
   saidAt: 0,
   said: 0,
 })

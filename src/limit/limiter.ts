@@ -3,12 +3,13 @@
 //
 //   check        policies that count every request, or what it turns out to be (a success, a failure)
 //   checkMiss    policies that count what goes to the upstream, and then the slots; only for requests that do
-//   at the end   what a request turned out to have cost, where that is not what was charged
+//   at the end   what a request turned out to have cost, where that is not what was charged. Of tokens, when what it has
+//                asked the upstream for has come to its end, be that for others: whoever leads a fetch pays for it
 //
 // Runs on every request: what a plan can know is built once, and where nothing is left to be done after the check, a
 // request makes no object. Where the store decides here, so does the stage, without waiting.
 
-import type { HeaderList, RequestContext, Reply, Stage } from '../core/context.ts'
+import type { FetchOrigin, HeaderList, RequestContext, Reply, Stage } from '../core/context.ts'
 import type { ExplainedLimit } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
 import { getHeader } from '../http/headers.ts'
@@ -17,9 +18,11 @@ import type { DecisionSource, Standing } from './algorithm.ts'
 import type { Decisions, Tally } from './decisions.ts'
 import { type Draft, createDraft, fillIn, turnTo } from './draft.ts'
 import { wholeSeconds } from './fields.ts'
+import { Meter, metered } from './meter.ts'
 import { type NamedLimit, type Policy, compilePolicy } from './policy.ts'
 import type { Quota, QuotaStore } from './quota.ts'
 import type { Slot, SlotStore } from './slots.ts'
+import { compileUsage } from './usage.ts'
 import { compileVerdict, waitOf } from './verdict.ts'
 
 export interface Limiter {
@@ -31,6 +34,8 @@ export interface Limiter {
   readonly checkMiss: Stage | null
   /** Reads from an answer what it has cost; null where no policy wants to know. */
   readonly onAnswer: ((ctx: RequestContext, headers: HeaderList) => void) | null
+  /** The same fetch, with what its answers use read for the policies that charge that; null where no policy does. */
+  readonly metered: ((fetch: FetchOrigin) => FetchOrigin) | null
   /** What the checks would say now, policy by policy; charges nothing. Policies that do not apply are left out. */
   explain(ctx: RequestContext): ExplainedLimit[]
 }
@@ -64,6 +69,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   const verdict = compileVerdict(policies, random)
   const tallies = policies.map(({ name }) => decisions.of(name))
   const now = () => Math.floor(clock())
+  const usage = compileUsage(policies.flatMap(({ usage }) => usage ?? []))
 
   // One suffices while nothing is left to be done for a request after its check; others have their own.
   let spare: Draft | null = null
@@ -129,6 +135,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
     noteDecisions(ctx, draft, admitted)
     if (!admitted) return refuseMiss(ctx, draft)
     noteTaken(draft)
+    if (usage.count > 0) draft.meter ??= new Meter(usage)
     // A client that has gone in the meantime has been settled for without this.
     ctx.whenEnded(settle)
     return takeSlots(ctx, draft, slotsAt)
@@ -190,13 +197,24 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   function settle(ctx: RequestContext): void {
     const draft = drafts.get(ctx)
     if (draft === undefined) return
+    const { meter } = draft
+    if (meter === null || meter.isIdle) return settleAll(ctx, draft)
     const nowMs = now()
-    for (let i = 0; i < slotsAt; i++) {
-      const { finalCostOf } = policies[i] as Policy
-      const taken = draft.taken[i] as number
-      if (finalCostOf === null || taken === 0) continue
-      correct(draft, i, finalCostOf(ctx, taken, draft.told[i] as number | null), nowMs)
-    }
+    for (let i = 0; i < slotsAt; i++) if ((policies[i] as Policy).usage === null) settleOne(ctx, draft, i, nowMs)
+    meter.whenIdle(() => settleAll(ctx, draft))
+  }
+
+  function settleAll(ctx: RequestContext, draft: Draft): void {
+    const nowMs = now()
+    for (let i = 0; i < slotsAt; i++) settleOne(ctx, draft, i, nowMs)
+  }
+
+  function settleOne(ctx: RequestContext, draft: Draft, i: number, nowMs: number): void {
+    const { finalCostOf, usage: rule } = policies[i] as Policy
+    const taken = draft.taken[i] as number
+    if (finalCostOf === null || taken === 0) return
+    const spent = rule === null ? null : (draft.meter?.spent(usage.numberOf(rule)) ?? null)
+    correct(draft, i, finalCostOf(ctx, taken, draft.told[i] as number | null, spent), nowMs)
   }
 
   /** Makes `cost` of what was charged, once: nothing is left to be corrected afterwards. */
@@ -274,6 +292,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
     check,
     checkMiss: missesAt === policies.length ? null : checkMiss,
     onAnswer: policies.some(({ costField }) => costField !== null) ? onAnswer : null,
+    metered: usage.count === 0 ? null : (fetch) => metered(fetch, (ctx) => drafts.get(ctx)?.meter ?? null),
     explain,
   }
 }

@@ -5,8 +5,10 @@ import { z } from 'zod'
 import { count, decoded, duration, text, word } from '../core/decode.ts'
 import { parseCidr } from '../http/forwarded.ts'
 import { isToken } from '../http/headers.ts'
+import { parseField } from '../http/json.ts'
 import { isKnownMethod } from '../http/methods.ts'
 import { MONTH_MS, isTimeZone } from './calendar.ts'
+import { USAGE_FORMATS } from './usage.ts'
 
 /** One part of the subject that a budget belongs to. */
 export type KeyPart =
@@ -52,6 +54,28 @@ const members = () =>
 
 const units = () => count({ min: 0, max: 1_000_000 })
 
+/** Where a number is in the answer: one field, or several of which the largest counts. */
+const numberField = () => {
+  const field = () =>
+    decoded('a field of the JSON answer, as tokens or /usage/prompt_tokens', 'names through objects only', parseField)
+  return z.union([field().transform((one) => [one]), z.array(field()).min(1).max(8)])
+}
+
+const usage = () =>
+  z
+    .union([
+      word(USAGE_FORMATS),
+      z.strictObject({
+        input: numberField().describe('tokens of the request'),
+        output: numberField().describe('tokens of the answer'),
+        cached: numberField().optional().describe('of `input`, what the service had in its own cache'),
+      }),
+    ])
+    .optional()
+    .describe(
+      'where an answer, JSON or a stream of events, says how many tokens it has used: as services of these kinds say it, any of them by default, or in fields of your own. Where it does not, and where it is broken off, they are estimated by its length. The upstream is asked for answers without compression',
+    )
+
 const method = () =>
   text('a method such as POST', (name) => (isKnownMethod(name.toUpperCase()) ? null : 'names are those of RFC 9110'))
 
@@ -90,6 +114,7 @@ export const limitOptions = z.strictObject({
   reserve: count({ min: 1, max: 2 ** 31 })
     .prefault(1000)
     .describe('tokens charged before the answer is known'),
+  usage: usage(),
   cost: z
     .union([
       units().transform((every) => ({ every, byMethod: null })),

@@ -4,11 +4,14 @@
 import type { RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { compileTrust } from '../http/forwarded.ts'
+import type { Rate } from './algorithm.ts'
 import { MONTH_MS } from './calendar.ts'
 import { CONCURRENT, formatPolicy, quotedString } from './fields.ts'
 import { compileKey, compileKeyText } from './key.ts'
+import type { Spent } from './meter.ts'
 import type { LimitOptions, Member } from './options.ts'
 import { type Quota, compileQuota } from './quota.ts'
+import { type UsageRule, usageRule } from './usage.ts'
 
 export interface NamedLimit {
   readonly name: string
@@ -33,10 +36,12 @@ export interface Policy {
   readonly bars: ((ctx: RequestContext) => boolean) | null
   readonly costOf: (ctx: RequestContext) => number
   /** What a request that was charged `cost` has really cost, asked when it is over; null where that is the same. told:
-   *  what its answer says in `costField`. */
-  readonly finalCostOf: ((ctx: RequestContext, cost: number, told: number | null) => number) | null
+   *  what its answer says in `costField`. spent: by `usage`; null where nothing was asked that could be read. */
+  readonly finalCostOf: ((ctx: RequestContext, cost: number, told: number | null, spent: Spent | null) => number) | null
   /** The response field that tells the cost, in lower case. */
   readonly costField: string | null
+  /** Where an answer says what it used; null where that is not charged. */
+  readonly usage: UsageRule | null
   readonly quotedName: string
   /** null: the window is too short for the two fields of the draft, or nobody is to know of the policy. */
   readonly policyItem: string | null
@@ -61,8 +66,9 @@ export function compilePolicy({ name, options }: NamedLimit): Policy {
     keyTextOf: compileKeyText(key, onMissing),
     bars: compileBar(options, keyOf, isAllowed),
     costOf: compileCost(options, quota),
-    finalCostOf: compileFinalCost(options),
+    finalCostOf: compileFinalCost(options, quota),
     costField: options.costField ?? null,
+    usage: usageOf(options),
     quotedName: quotedString(name),
     policyItem: isEnforced ? formatPolicy(name, quota.rate, { burst: burst ?? null, unit: unitOf(options) }) : null,
     refusal: new GatewayError('quota_exceeded', describe(name, options)),
@@ -139,14 +145,36 @@ function compileCost({ unit, reserve, cost }: LimitOptions, { rate }: Quota): (c
   return byMethod === null ? () => every : ({ method }) => byMethod.get(method) ?? every
 }
 
-function compileFinalCost({ count, unit, costField }: LimitOptions): Policy['finalCostOf'] {
-  const isCounted = COUNTS[unit === 'tokens' && count === 'all' ? 'miss' : count]
+function compileFinalCost({ count, unit, costField }: LimitOptions, { rate }: Quota): Policy['finalCostOf'] {
+  if (unit === 'tokens') return compileUsedTokens(count, rate)
+  const isCounted = COUNTS[count]
   if (isCounted === null && costField === undefined) return null
-  const readsTokens = unit === 'tokens'
-  return (ctx, cost, told) => {
+  return (ctx, cost, told) => (isCounted?.(ctx) === false ? 0 : (told ?? cost))
+}
+
+/** What a call has used beyond all that there is at once is owed, up to as much again: no single one locks its client out
+ *  for longer than that takes. */
+function compileUsedTokens(count: LimitOptions['count'], { burst }: Rate): Policy['finalCostOf'] {
+  const isCounted = count === 'success' || count === 'failure' ? COUNTS[count] : null
+  const isMiss = COUNTS.miss
+  return (ctx, cost, told, spent) => {
     if (isCounted?.(ctx) === false) return 0
-    return told ?? (readsTokens ? ctx.tokensUsed : null) ?? cost
+    if (told !== null) return Math.min(told, 2 * burst)
+    // A WebSocket, or what a policy charges by the request.
+    if (spent === null) return isMiss?.(ctx) === false ? 0 : cost
+    return Math.min(unitsOf(spent, cost), 2 * burst)
   }
+}
+
+/** Nothing that has been worked on is free. reserved: units that stand for what nobody could estimate. */
+function unitsOf({ input, output, isEstimated, isPart }: Spent, reserved: number): number {
+  return Math.max(input + output, isPart ? reserved : isEstimated ? 1 : 0)
+}
+
+/** By default whatever an answer says, unless a field says it. */
+function usageOf({ unit, usage, costField }: LimitOptions): UsageRule | null {
+  if (unit !== 'tokens') return null
+  return usage === undefined && costField !== undefined ? null : usageRule(usage ?? 'auto')
 }
 
 const COUNTS: Readonly<Record<LimitOptions['count'], ((ctx: RequestContext) => boolean) | null>> = {

@@ -7,7 +7,7 @@ import { compileKeyRule } from '../cache/key-rule.ts'
 import { compilePolicy } from '../cache/policy.ts'
 import type { SharedCache } from '../cache/shared.ts'
 import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
-import type { RequestContext } from '../core/context.ts'
+import type { FetchOrigin, RequestContext } from '../core/context.ts'
 import type { Overload } from '../core/overload.ts'
 import type { CredentialFields } from '../http/credentials.ts'
 import { meaningOfIds } from '../identity/user.ts'
@@ -49,10 +49,12 @@ export interface BackingSetup {
   readonly methods: ReadonlySet<string>
   /** Lower-case names of answer fields that the gateway writes itself. */
   readonly replacedFields: ReadonlySet<string>
+  /** Has the limits know what its answers use; null where they do not ask. */
+  readonly metered: ((fetch: FetchOrigin) => FetchOrigin) | null
 }
 
 export function compileBacking(setup: BackingSetup, parts: BackingParts): Backing {
-  const { options, upstream, isCanary, methods, replacedFields } = setup
+  const { options, upstream, isCanary, methods, replacedFields, metered } = setup
   const { config, shared, pools, credentials, weakensTags } = parts
   const pool = required(pools.get(upstream), `upstream ${upstream}`)
   const { timeouts, retries, refusals, framing, balance } = required(config.upstreams[upstream], `upstream ${upstream}`)
@@ -69,6 +71,7 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
     responseEdits: options.headers?.response ?? null,
     weakensTags,
     replacedFields,
+    metered,
     viaToken: shared.viaToken,
     overload: shared.overload,
   })

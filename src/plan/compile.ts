@@ -230,7 +230,8 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
       ? NONE
       : cachedMethods(options.cache.methods ?? null, options.methods ?? null, options.cache.key?.body !== undefined)
   const replacedFields = limiter?.isEnforced === true ? SINGLE_FIELDS : NONE
-  const stable = compileBacking({ options, upstream, isCanary: false, methods, replacedFields }, parts)
+  const metered = limiter?.metered ?? null
+  const stable = compileBacking({ options, upstream, isCanary: false, methods, replacedFields, metered }, parts)
   const { canary } = options
   const backing =
     canary === undefined
@@ -238,7 +239,10 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
       : withCanary(
           canary,
           stable,
-          compileBacking({ options, upstream: canary.upstream, isCanary: true, methods, replacedFields }, parts),
+          compileBacking(
+            { options, upstream: canary.upstream, isCanary: true, methods, replacedFields, metered },
+            parts,
+          ),
         )
   const { cache, forwarder } = backing
   const purges = compileTags(options.purges)

@@ -39,6 +39,8 @@ export interface ForwardOptions {
   readonly replacedFields: ReadonlySet<string>
   /** How this instance signs the Via field of requests. */
   readonly viaToken: string
+  /** What else is to be known of the answers; null: nothing. */
+  readonly metered: ((fetch: FetchOrigin) => FetchOrigin) | null
   /** While there is one, nothing is sent. */
   readonly overload: Overload
 }
@@ -64,7 +66,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
   const editRequest: HeadEdit = options.weakensTags ? (head) => editAsTold(withStrongIfMatch(head)) : editAsTold
   const editResponse = compileEdit(options.responseEdits ?? undefined)
 
-  const fetch: FetchOrigin = (ctx, drop, add) => {
+  const ask: FetchOrigin = (ctx, drop, add) => {
     const declaredBytes = ctx.body?.declaredBytes ?? 0
     if (declaredBytes > maxBodyBytes) {
       throw new GatewayError(
@@ -102,8 +104,8 @@ export function compileForward(options: ForwardOptions): Forwarder {
     ctx: RequestContext,
     request: UpstreamRequest,
     read: (raw: AttemptAnswer) => Answer | GatewayError,
-  ): Pick<UpstreamFetch<Answer>, 'answer' | 'abort'> {
-    if (overload.isOver) return { answer: Promise.reject(overload.refuse()), abort: () => {} }
+  ): Pick<UpstreamFetch<Answer>, 'answer' | 'abort' | 'wasSent'> {
+    if (overload.isOver) return { answer: Promise.reject(overload.refuse()), abort: () => {}, wasSent: false }
     ctx.wasForwarded = true
     const sentAtMs = performance.now()
     return new UpstreamFetch(pool, request, patience, (raw) => {
@@ -128,6 +130,8 @@ export function compileForward(options: ForwardOptions): Forwarder {
       return new GatewayError('upstream_invalid', 'The upstream sent a header field that is not valid.')
     return { status, headers, framed, tags: readTags(raw.headers), takeBody: () => raw.takeBody() }
   }
+
+  const fetch = options.metered?.(ask) ?? ask
 
   const stage: Stage = (ctx) => {
     const origin = fetch(ctx, NOTHING)

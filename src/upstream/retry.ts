@@ -93,6 +93,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   #placedAtMs: number | null = null
   #isAtTarget = false
   #isAnswered = false
+  #wasSent = false
 
   /** read: makes of an answer what is wanted; with an error the exchange ends there. */
   constructor(
@@ -125,6 +126,11 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   /** Of the time that there is for all of it. */
   get longestWaitMs(): number {
     return this.startedAtMs + this.timeouts.totalMs - performance.now()
+  }
+
+  /** True once a target may have worked on it: it has gone there, and was not turned away. */
+  get wasSent(): boolean {
+    return this.#wasSent
   }
 
   /** Gives up, at any point of it; the upstream's connection is closed. */
@@ -172,6 +178,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 
   onAnswer(answer: AttemptAnswer): void {
+    if (answer.status !== 429 && answer.status !== 503) this.#wasSent = true
     if (this.#isAskedAgain(answer)) return
     const read = this.#read(answer)
     if (!(read instanceof GatewayError)) {
@@ -185,6 +192,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 
   onFailed(failure: AttemptFailure): void {
+    if (failure.phase !== 'not_sent') this.#wasSent = true
     this.#tried = [...this.#tried, failure.target]
     const next = this.#attempts > this.#retries ? 'stop' : this.#nextAfter(failure)
     if (next !== 'pooled') this.#dropBody()

@@ -536,29 +536,3 @@ describe('what is taken is given back once, whatever happens', () => {
     expect(ctx.fields).toEqual([])
   })
 })
-
-describe('limits in tokens', () => {
-  const tokens = policy('tpm', { unit: 'tokens', limit: 1000, window: '1m', reserve: 100 })
-
-  it.each([
-    ['what the answer has used', { forwarded: true, used: 30 }, 970],
-    ['what was reserved, where it does not say', { forwarded: true, used: null }, 900],
-    ['nothing, where nobody was asked', { forwarded: false, used: null }, 1000],
-    ['more than there is, as a debt', { forwarded: true, used: 5000 }, 0],
-  ])('charge %s', (_what, { forwarded, used }, remaining) => {
-    const { limiter } = limiterOf([tokens])
-    const ctx = request()
-    expect([limiter.check(ctx), limiter.checkMiss?.(ctx)]).toEqual([null, null])
-    expect(field(ctx.fields, 'RateLimit-Policy')).toBe('"tpm";q=1000;w=60;gw-unit="tokens"')
-    expect(field(ctx.fields, 'RateLimit')).toMatch(/^"tpm";r=900;/)
-    Object.assign(ctx, { wasForwarded: forwarded, tokensUsed: used })
-    ctx.end()
-    expect(limiter.explain(request())).toMatchObject([{ remaining }])
-  })
-
-  it('reserve no more than there is at once, or nobody would ever be let in', () => {
-    const { limiter } = limiterOf([policy('tpm', { unit: 'tokens', limit: 50, window: '1m', reserve: 100 })])
-    const ctx = request()
-    expect([limiter.check(ctx), limiter.checkMiss?.(ctx)]).toEqual([null, null])
-  })
-})

@@ -1,0 +1,216 @@
+// Budgets in tokens over real sockets: an AI service that says what it used, clients that wait, share, hang up, and what
+// is charged for it.
+
+import type { ServerResponse } from 'node:http'
+import { brotliCompressSync, gzipSync } from 'node:zlib'
+import { describe, expect, it } from 'vitest'
+import { converse, request } from '../support/client.ts'
+import { arrived, startEdge } from '../support/edge.ts'
+import type { Script } from '../support/origin.ts'
+import { until } from '../support/gateway.ts'
+
+const LIMIT = 10_000
+
+interface World {
+  readonly script?: Script
+  readonly route?: string
+  readonly limit?: string
+}
+
+async function start({ script = answering(10, 20), route = '', limit = '' }: World = {}) {
+  const edge = await startEdge({
+    routes: [`{path: /*, limits: [tpm], ${route}}`],
+    more: `limits:\n  tpm: {unit: tokens, limit: ${LIMIT}, window: 1h, reserve: 1000, ${limit}}`,
+    script,
+  })
+  const used = async (): Promise<number> => {
+    const { remaining } = await edge.gateway.gateway.limitStanding('tpm', { ip: '127.0.0.1' })
+    return LIMIT - remaining
+  }
+  const settles = async (tokens: number): Promise<void> => {
+    let seen = -1
+    await until(() => {
+      void used().then((now) => (seen = now))
+      return seen === tokens
+    }, `${tokens} tokens used`)
+  }
+  const post = (path: string, body: object, headers = {}) =>
+    request(edge.gateway.url + path, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+    })
+  return { ...edge, used, settles, post }
+}
+
+const usage = (input: number, output: number) => ({ usage: { prompt_tokens: input, completion_tokens: output } })
+
+const answering =
+  (input: number, output: number): Script =>
+  (_request, response) => {
+    response.setHeader('Content-Type', 'application/json')
+    response.end(JSON.stringify({ choices: [], ...usage(input, output) }))
+  }
+
+/** Answers as a stream that the test writes. */
+function streaming() {
+  const open: ServerResponse[] = []
+  const script: Script = (_request, response) => {
+    response.writeHead(200, { 'Content-Type': 'text/event-stream' })
+    open.push(response)
+  }
+  const say = (...events: object[]) => {
+    for (const event of events) open[0]?.write(`data: ${JSON.stringify(event)}\n\n`)
+  }
+  return { script, open, say }
+}
+
+const word = (content: string) => ({ id: 'x', object: 'chunk', choices: [{ index: 0, delta: { content } }] })
+
+describe('a budget in tokens', () => {
+  it('is charged what the answer says', async () => {
+    const { post, settles } = await start()
+    const { status, text } = await post('/chat', { prompt: 'x' })
+    expect([status, JSON.parse(text)]).toMatchObject([200, usage(10, 20)])
+    await settles(30)
+  })
+
+  it('refuses who has spent it, and says when there is more', async () => {
+    const { post, settles } = await start({ script: answering(4000, 8000) })
+    expect((await post('/chat', {})).status).toBe(200)
+    await settles(LIMIT)
+    const { status, headers } = await post('/chat', {})
+    expect([status, headers['x-ratelimit-remaining']]).toEqual([429, '0'])
+    expect(Number(headers['retry-after'])).toBeGreaterThan(3000)
+  })
+
+  it('is charged what a stream says, which passes as it comes', async () => {
+    const { script, open, say } = streaming()
+    const { gateway, settles, used } = await start({ script })
+    const client = await converse(gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
+    await until(() => open.length === 1, 'the stream')
+    say(word('Hel'))
+    await client.expect('Hel')
+    say(word('lo'))
+    await client.expect('lo')
+    expect(await used()).toBe(1000)
+    say({ ...usage(100, 200), choices: [] })
+    open[0]?.end()
+    await client.expect('\r\n0\r\n\r\n')
+    await settles(300)
+  })
+
+  it('is charged for what had come when its client hangs up', async () => {
+    const { script, open, say } = streaming()
+    const { gateway, used, origin } = await start({ script })
+    const client = await converse(gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
+    await until(() => open.length === 1, 'the stream')
+    say(...Array.from({ length: 2000 }, (_, i) => word(`w${i}`)))
+    await client.expect('w1999')
+    client.reset()
+    await until(() => origin.aborted === 1, 'the end of the call')
+    let tokens = 0
+    await until(() => {
+      void used().then((now) => (tokens = now))
+      return tokens > 1000
+    }, 'the call to be charged')
+    expect(tokens).toBeGreaterThanOrEqual(2000)
+    expect(tokens).toBeLessThan(2100)
+  })
+
+  it('is charged for nothing that nobody has worked on', async () => {
+    const { post, settles, origin, used } = await start()
+    await origin.close()
+    expect((await post('/chat', { prompt: 'x'.repeat(400) })).status).toBe(502)
+    await settles(0)
+    expect(await used()).toBe(0)
+  })
+
+  it('is charged for nothing that the service refuses', async () => {
+    const { post, settles, used } = await start({
+      script: (_request, response) => response.writeHead(429, { 'Retry-After': '5' }).end('{}'),
+    })
+    expect((await post('/chat', {})).status).toBe(429)
+    await settles(0)
+    expect(await used()).toBe(0)
+  })
+
+  it('is charged for the request where the service fails it', async () => {
+    const { post, settles } = await start({
+      script: (_request, response) =>
+        response.writeHead(500, { 'Content-Type': 'application/json' }).end('{"error":1}'),
+    })
+    expect((await post('/chat', { prompt: 'x'.repeat(400 - 13) })).status).toBe(500)
+    await settles(100)
+  })
+
+  it('is charged for the request where its answer does not come', async () => {
+    const { post, settles } = await start({ script: () => {}, route: 'timeouts: {firstByte: 50ms}' })
+    expect((await post('/chat', { prompt: 'x'.repeat(400 - 13) })).status).toBe(504)
+    await settles(100)
+  })
+})
+
+describe('a budget in tokens before a cache', () => {
+  const route = 'methods: [POST], cache: {ttl: 1h, scope: public, key: {body: canonical}}'
+
+  it('is charged for what is fetched, and for no hit', async () => {
+    const { post, settles, origin } = await start({ route })
+    const caches = []
+    for (const prompt of ['a', 'a', 'a', 'b']) caches.push((await post('/chat', { prompt })).headers['x-cache'])
+    expect(caches).toEqual(['MISS', 'HIT', 'HIT', 'MISS'])
+    await settles(60)
+    expect(origin.seen).toHaveLength(2)
+  })
+
+  it('is charged once for all who wait for the same answer', async () => {
+    const waiting: ServerResponse[] = []
+    const { post, settles, used, gateway } = await start({
+      route,
+      script: (_request, response) => waiting.push(response),
+    })
+    const asked = [1, 2, 3, 4].map(() => post('/chat', { prompt: 'a' }))
+    await until(() => waiting.length === 1, 'the call')
+    await arrived(gateway, 4)
+    expect(await used()).toBe(1000)
+    waiting[0]?.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(usage(10, 20)))
+    expect((await Promise.all(asked)).map(({ status }) => status)).toEqual([200, 200, 200, 200])
+    await settles(30)
+  })
+
+  it('still serves what is stored when it is spent', async () => {
+    const { post, settles } = await start({ route, script: answering(6000, 6000) })
+    await post('/chat', { prompt: 'a' })
+    await settles(LIMIT)
+    expect((await post('/chat', { prompt: 'b' })).status).toBe(429)
+    expect((await post('/chat', { prompt: 'a' })).status).toBe(200)
+  })
+})
+
+describe('an answer under a budget in tokens', () => {
+  it('is asked for without compression, and is charged as reserved where it comes with one all the same', async () => {
+    const { post, settles, origin } = await start({
+      script: (incoming, response) => {
+        const text = JSON.stringify(usage(10, 20))
+        const isGzip = incoming.url === '/gzip'
+        response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': isGzip ? 'gzip' : 'br' })
+        response.end(isGzip ? gzipSync(text) : brotliCompressSync(text))
+      },
+    })
+    const { headers } = await post('/gzip', {}, { 'Accept-Encoding': 'gzip, br' })
+    expect(headers['content-encoding']).toBe('gzip')
+    expect(origin.seen[0]?.headers['accept-encoding']).toBe('identity')
+    await settles(1000)
+    await post('/br', {})
+    await settles(2000)
+  })
+
+  it('of a route that counts no tokens is asked for as the client asks', async () => {
+    const edge = await startEdge({
+      more: 'limits:\n  every: {limit: 10, window: 1h}',
+      routes: ['{path: /*, limits: [every]}'],
+    })
+    await request(`${edge.gateway.url}/x`, { headers: { 'Accept-Encoding': 'gzip, br' } })
+    expect(edge.origin.seen[0]?.headers['accept-encoding']).toBe('gzip, br')
+  })
+})

@@ -1,0 +1,280 @@
+// Limits in tokens, over an upstream driven by hand: what is charged for each way in which a call can end, and when.
+
+import { describe, expect, it } from 'vitest'
+import type {
+  BodySink,
+  BodyStream,
+  HeaderList,
+  ReplyBody,
+  RequestBody,
+  RequestContext,
+} from '../../src/core/context.ts'
+import { GatewayError } from '../../src/core/errors.ts'
+import { Decisions } from '../../src/limit/decisions.ts'
+import { compileLimiter } from '../../src/limit/limiter.ts'
+import { limitOptions } from '../../src/limit/options.ts'
+import { createMemorySlots } from '../../src/limit/slots.ts'
+import { createMemoryStore } from '../../src/limit/stores/memory.ts'
+import { field, request } from './request.ts'
+
+const NO_NAMES: ReadonlySet<string> = new Set()
+const JSON_TYPE = ['Content-Type', 'application/json']
+const EVENTS = ['Content-Type', 'text/event-stream']
+const GONE = new GatewayError('client_gone', 'gone')
+
+/** A body that the test sends. */
+class Sent implements BodyStream {
+  sink: BodySink | null = null
+  isCancelled = false
+  pipeTo(sink: BodySink): void {
+    this.sink = sink
+  }
+  resume(): void {}
+  cancel(): void {
+    this.isCancelled = true
+  }
+}
+
+const unread = (declaredBytes: number | null): RequestBody => ({
+  declaredBytes,
+  open() {
+    throw new Error('The limits read no body.')
+  },
+})
+
+const ignoring = (): BodySink & { chunks: string[] } => {
+  const chunks: string[] = []
+  return { chunks, write: (chunk) => chunks.push(chunk.toString()) > 0, end() {}, fail() {} }
+}
+
+function start(...yaml: readonly object[]) {
+  const policies = yaml.map((each, i) => ({ name: `tpm${i}`, options: limitOptions.parse(each) }))
+  const limiter = compileLimiter(policies, {
+    quotas: createMemoryStore(),
+    slots: createMemorySlots(),
+    decisions: new Decisions(),
+    clock: () => 1_795_341_600_000,
+    random: () => 0,
+  })
+  const asked: { drop: ReadonlySet<string>; add: HeaderList }[] = []
+  const used = () => limiter.explain(request()).map(({ limit, remaining }) => limit - remaining)
+
+  /** A request of so many bytes that is let in. */
+  const enter = (bytes: number | null = null): RequestContext => {
+    const ctx = request()
+    if (bytes !== null) ctx.body = unread(bytes)
+    expect([limiter.check(ctx), limiter.checkMiss?.(ctx)]).toEqual([null, null])
+    return ctx
+  }
+
+  /** Asks the upstream, which has that answer. */
+  const call = async (ctx: RequestContext, status: number, headers: HeaderList, body: ReplyBody) => {
+    ctx.wasForwarded = true
+    const fetch = limiter.metered?.((_ctx, drop, add = []) => {
+      asked.push({ drop, add })
+      return { answer: Promise.resolve({ status, headers, framed: true, takeBody: () => body }), abort() {} }
+    })
+    const sent = fetch?.(ctx, NO_NAMES)
+    if (sent === undefined) throw new Error('Nothing is metered.')
+    return { abort: () => sent.abort(GONE), answer: await sent.answer }
+  }
+
+  const fail = async (ctx: RequestContext, wasSent?: boolean) => {
+    ctx.wasForwarded = true
+    const known = wasSent === undefined ? {} : { wasSent }
+    const fetch = limiter.metered?.(() => ({ answer: Promise.reject(GONE), abort() {}, ...known }))
+    await expect(fetch?.(ctx, NO_NAMES).answer).rejects.toBe(GONE)
+  }
+
+  return { limiter, asked, used, enter, call, fail }
+}
+
+const tokens = { unit: 'tokens', limit: 10_000, window: '1m', reserve: 1000 }
+const usage = (input: number, output: number, cached = 0): Buffer =>
+  Buffer.from(
+    JSON.stringify({
+      choices: [],
+      usage: { prompt_tokens: input, completion_tokens: output, prompt_tokens_details: { cached_tokens: cached } },
+    }),
+  )
+
+describe('a limit in tokens', () => {
+  it('reserves beforehand, and says that it counts tokens', () => {
+    const { enter, used } = start(tokens)
+    const ctx = enter()
+    expect(used()).toEqual([1000])
+    expect(field(ctx.fields, 'RateLimit-Policy')).toBe('"tpm0";q=10000;w=60;gw-unit="tokens"')
+    expect(field(ctx.fields, 'RateLimit')).toMatch(/^"tpm0";r=9000;/)
+  })
+
+  it('reserves no more than there is at once, or nobody would ever be let in', () => {
+    const { enter, used } = start({ ...tokens, limit: 50, reserve: 100 })
+    enter()
+    expect(used()).toEqual([50])
+  })
+
+  it.each([
+    ['what the answer says', 200, JSON_TYPE, usage(100, 200), 300],
+    ['nothing for what its service had in its own cache', 200, JSON_TYPE, usage(100, 200, 80), 220],
+    ['more than was reserved', 200, JSON_TYPE, usage(1000, 4000), 5000],
+    [
+      'the request and the answer by their length, where it does not say',
+      200,
+      JSON_TYPE,
+      Buffer.from('"1234567"'),
+      103,
+    ],
+    [
+      'what was reserved at least, where nothing can be said',
+      200,
+      ['Content-Type', 'image/png'],
+      Buffer.from('x'),
+      1000,
+    ],
+    ['the request for an error', 500, JSON_TYPE, Buffer.from('{"error":"some text that costs nothing"}'), 100],
+    ['an error that says what it used', 500, JSON_TYPE, usage(7, 5), 12],
+    ['nothing for a refusal', 429, JSON_TYPE, Buffer.from('{"error":"rate"}'), 0],
+    ['nothing for an overload', 503, JSON_TYPE, Buffer.from('{"error":"busy"}'), 0],
+    ['the request for what has not changed', 304, [], null, 100],
+  ])('charges %s', async (_what, status, headers, body, charged) => {
+    const { enter, call, used } = start(tokens)
+    const ctx = enter(400)
+    const { answer } = await call(ctx, status, headers, body)
+    expect(answer.takeBody()).toBe(body)
+    ctx.end()
+    expect(used()).toEqual([charged])
+  })
+
+  it.each([
+    ['nothing where the request was not sent', false, 400, 0],
+    ['the request where it was', true, 400, 100],
+    ['the request where nobody knows', undefined, 400, 100],
+    ['something where it was and has no body', true, null, 1],
+  ])('charges %s', async (_what, wasSent, bytes, charged) => {
+    const { enter, fail, used } = start(tokens)
+    const ctx = enter(bytes)
+    await fail(ctx, wasSent)
+    ctx.end()
+    expect(used()).toEqual([charged])
+  })
+
+  it('charges nothing where nobody was asked', () => {
+    const { enter, used } = start(tokens)
+    enter().end()
+    expect(used()).toEqual([0])
+  })
+
+  it('charges what was reserved for a WebSocket', () => {
+    const { enter, used } = start(tokens)
+    const ctx = enter()
+    ctx.wasForwarded = true
+    ctx.end()
+    expect(used()).toEqual([1000])
+  })
+
+  it('charges what was reserved where the length of the request is not known either', async () => {
+    const { enter, call, limiter, used } = start(tokens)
+    const ctx = enter()
+    ctx.body = unread(null)
+    ;(await call(ctx, 500, JSON_TYPE, null)).answer.takeBody()
+    ctx.end()
+    expect([used(), limiter.isEnforced]).toEqual([[1000], true])
+  })
+
+  it('has as much again as a debt at most, so that no call locks its client out for long', async () => {
+    const { enter, call, used, limiter } = start({ ...tokens, burst: 10_000 })
+    const ctx = enter()
+    ;(await call(ctx, 200, JSON_TYPE, usage(0, 900_000))).answer.takeBody()
+    ctx.end()
+    expect(used()).toEqual([10_000])
+    expect(limiter.explain(request())).toMatchObject([{ admitted: false, retry_after_s: 66 }])
+  })
+
+  it('is not charged twice by two policies that read the same', async () => {
+    const { enter, call, used } = start(tokens, { ...tokens, usage: 'openai', limit: 5000 })
+    const ctx = enter()
+    ;(await call(ctx, 200, JSON_TYPE, usage(10, 20))).answer.takeBody()
+    ctx.end()
+    expect(used()).toEqual([30, 30])
+  })
+
+  it('reads fields of your own, each policy its own', async () => {
+    const own = { input: '/meta/in', output: ['/meta/out', 'generated'] }
+    const { enter, call, used } = start({ ...tokens, usage: own }, tokens)
+    const ctx = enter()
+    const body = Buffer.from('{"meta":{"in":3},"generated":4,"usage":{"prompt_tokens":50}}')
+    ;(await call(ctx, 200, JSON_TYPE, body)).answer.takeBody()
+    ctx.end()
+    expect(used()).toEqual([7, 50])
+  })
+
+  it('asks for an answer that can be read', async () => {
+    const { enter, call, asked } = start(tokens)
+    await call(enter(), 200, JSON_TYPE, null)
+    expect(asked).toEqual([{ drop: new Set(['accept-encoding']), add: ['Accept-Encoding', 'identity'] }])
+  })
+})
+
+describe('a stream under a limit in tokens', () => {
+  const event = (data: object | string): Buffer =>
+    Buffer.from(`data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`)
+  const word = (content: string) => event({ choices: [{ delta: { content } }] })
+
+  async function streaming() {
+    const world = start(tokens)
+    const ctx = world.enter(400)
+    const sent = new Sent()
+    const { answer, abort } = await world.call(ctx, 200, EVENTS, sent)
+    const body = answer.takeBody() as BodyStream
+    const sink = ignoring()
+    body.pipeTo(sink)
+    return { ...world, ctx, body, sink, abort, sent: sent.sink as BodySink, upstream: sent }
+  }
+
+  it('is charged by what its events say, after its end', async () => {
+    const { ctx, sent, sink, used } = await streaming()
+    for (const chunk of [word('a'), event({ usage: { prompt_tokens: 30, completion_tokens: 40 } })]) sent.write(chunk)
+    sent.end()
+    expect(used()).toEqual([1000])
+    ctx.end()
+    expect(used()).toEqual([70])
+    expect(sink.chunks).toHaveLength(2)
+  })
+
+  it('that its client has left is charged by what had come, with the request', async () => {
+    const { ctx, sent, body, upstream, used } = await streaming()
+    for (let i = 0; i < 50; i++) sent.write(word(`w${i}`))
+    body.cancel()
+    ctx.end()
+    const [charged = 0] = used()
+    expect(charged).toBeGreaterThanOrEqual(150)
+    expect(charged).toBeLessThanOrEqual(175)
+    expect(upstream.isCancelled).toBe(true)
+  })
+
+  it('that broke off is charged by what it had said, where that is more', async () => {
+    const { ctx, sent, used } = await streaming()
+    sent.write(event({ message: { usage: { input_tokens: 30, output_tokens: 500 } } }))
+    sent.fail(GONE)
+    ctx.end()
+    expect(used()).toEqual([530])
+  })
+
+  it('that goes on for others is charged when it is over', async () => {
+    const { ctx, sent, used } = await streaming()
+    ctx.abort()
+    ctx.end()
+    expect(used()).toEqual([1000])
+    sent.write(event({ usage: { prompt_tokens: 30, completion_tokens: 4000 } }))
+    sent.end()
+    expect(used()).toEqual([4030])
+  })
+
+  it('that nobody has begun to read is charged when its request is over', async () => {
+    const world = start(tokens)
+    const ctx = world.enter(400)
+    await world.call(ctx, 200, EVENTS, new Sent())
+    ctx.end()
+    expect(world.used()).toEqual([100])
+  })
+})
