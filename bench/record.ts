@@ -71,6 +71,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
     droppedLogLines: none,
     cacheTiers: () => [],
     redisUp: () => null,
+    mirrored: () => new Map(),
     upstreams: () => [],
     limitDecisions: () => [],
     limitStores: () => ({ subjects: 0, overflowed: 0, shared: null, leases: null }),

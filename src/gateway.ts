@@ -32,6 +32,7 @@ import { type LogDestination, createLog } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
 import { createRecorder } from './observe/record.ts'
 import { createStatistics } from './observe/statistics.ts'
+import { Mirrors } from './upstream/mirror.ts'
 import { canaryName } from './observe/verdict.ts'
 import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
@@ -129,6 +130,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     cacheTiers: () => shared.cache.tiers.all,
     redisUp: () => redis?.up ?? null,
     upstreams: () => control.upstreams(),
+    mirrored: () => mirrors.counts,
     limitDecisions: () => limits.decisions.counts(),
     limitStores: () => ({
       subjects: countedQuotas.subjects,
@@ -152,6 +154,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const { namespace, deadline: deadlineMs } = initial.redis
   const leases = redis && createLeases({ link: redis.purges, subscribe: redis.subscribe, namespace })
   const cache = createSharedCache(store, Date.now, tiers, leases, overload)
+  const mirrors = new Mirrors()
   const token = randomBytes(4).toString('hex')
   const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`
   const counted = redis && {
@@ -204,6 +207,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
       log[isBad ? 'warn' : 'info']({ ...named, reason }, TARGET_NEWS[event])
     },
     overload,
+    mirrors,
   }
 
   const desk = createLimitDesk(limits, Date.now)
@@ -282,6 +286,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     overload.configure(next.config.overload)
     recorder.configure(recording(next.config))
     recorder.keepRoutes(new Set(next.routes.flatMap(({ row }) => recordedAs(row))))
+    mirrors.keep(new Set(Object.keys(next.config.upstreams)))
     limits.decisions.keep(new Set(Object.keys(next.config.limits)))
     metrics.reloaded(true, loadedAt.getTime())
     for (const [name, pool] of previous.pools) if (next.pools.get(name) !== pool) retire(name, pool)
@@ -347,6 +352,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
    *  still be told: 503 where an answer has not begun, a visible break where it has. */
   async function finish(deadlineMs: number): Promise<void> {
     draining = true
+    mirrors.close()
     const lastWordsMs = Math.min(MAX_LAST_WORDS_MS, deadlineMs / 10)
     const timer = setTimeout(() => void destroyPools(), deadlineMs - lastWordsMs)
     await listener.drain(deadlineMs)

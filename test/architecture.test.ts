@@ -35,7 +35,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   plan: ['core', 'http', 'identity', 'limit', 'cache', 'upstream', 'config'],
   demo: [],
-  'gateway.ts': ['core', 'http', 'limit', 'cache', 'config', 'plan', 'server', 'observe', 'admin'],
+  'gateway.ts': ['core', 'http', 'limit', 'cache', 'upstream', 'config', 'plan', 'server', 'observe', 'admin'],
   cli: ['core', 'config', 'admin/options', 'server/options', 'gateway.ts', 'demo'],
   'main.ts': ['core', 'cli', 'gateway.ts'],
 }

@@ -22,10 +22,10 @@ export const checkCommand = () =>
 const formatRoutes = (rows: readonly RouteRow[]): string =>
   formatTable(
     ['ROUTE', 'METHODS', 'UPSTREAM', 'CACHE', 'LIMITS', 'WEBSOCKET'],
-    rows.map(({ host, path, methods, upstream, canary, cache, limits, websocket }) => [
+    rows.map(({ host, path, methods, upstream, canary, mirror, cache, limits, websocket }) => [
       `${host ?? ''}${path}`,
       methods?.join(' ') ?? 'all',
-      canary === null ? upstream : `${upstream}; ${canary}`,
+      [upstream, canary, mirror === null ? null : `copies: ${mirror}`].filter((text) => text !== null).join('; '),
       cache ?? '-',
       limits.join(' ') || '-',
       websocket ? 'yes' : '-',

@@ -18,3 +18,12 @@ export function checkCanary(raw: unknown, route: RawRoute): Finding[] {
   if (hasShare || canary['header'] !== undefined) return []
   return [complaint([...path, 'canary'], 'gets no request', 'add percent or header, or remove it')]
 }
+
+/** Who answers a request need not get a copy of it. */
+export function checkMirror(raw: unknown, route: RawRoute): Finding[] {
+  const { path, fields } = route
+  const upstream = valueAt(fields, ['mirror', 'upstream'])
+  const asked = [upstreamOf(raw, route), valueAt(fields, ['canary', 'upstream'])]
+  if (typeof upstream !== 'string' || !asked.includes(upstream)) return []
+  return [complaint([...path, 'mirror', 'upstream'], 'gets the requests of the route already', 'name another')]
+}

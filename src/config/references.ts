@@ -5,7 +5,7 @@
 import { METHODS } from '../http/methods.ts'
 import { parseAddress } from '../server/options.ts'
 import { checkCaching } from './check-cache.ts'
-import { checkCanary } from './check-canary.ts'
+import { checkCanary, checkMirror } from './check-canary.ts'
 import { checkIdentity } from './check-identity.ts'
 import { checkLimits } from './check-limits.ts'
 import { checkUpstreams } from './check-upstreams.ts'
@@ -33,7 +33,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...routes.flatMap(checkRewrite),
     ...routes.flatMap(checkFallback),
     ...routes.flatMap(checkWebSocket),
-    ...routes.flatMap((route) => checkCanary(raw, route)),
+    ...routes.flatMap((route) => [...checkCanary(raw, route), ...checkMirror(raw, route)]),
     ...checkCaching(raw, routes),
   ]
 }
@@ -71,6 +71,7 @@ function checkNames(raw: unknown, routes: readonly RawRoute[]): Finding[] {
     }
     checkLimits([...path, 'limits'])
     checkUpstream([...path, 'canary', 'upstream'])
+    checkUpstream([...path, 'mirror', 'upstream'])
   }
   return findings
 }

@@ -14,6 +14,7 @@ import { listenOptions } from '../server/options.ts'
 import {
   fallbackOptions,
   headerEditOptions,
+  mirrorOptions,
   rewriteOptions,
   routeTimeoutOptions,
   upstreamOptions,
@@ -109,6 +110,11 @@ const routeOptions = z.strictObject({
     .optional()
     .describe(
       'some of the requests go to another upstream. Its answers are stored apart, and purged with the others; in log, metrics and statistics its requests have a route of their own, with `(canary)` behind the name',
+    ),
+  mirror: mirrorOptions
+    .optional()
+    .describe(
+      'copies of requests that go to the upstream (no hits, no WebSockets) go to another one as well, whose answers are dropped. As they are, Authorization and Cookie too, with X-Weirgate-Mirror: 1; never twice, and none with a body above 64KiB. A copied POST does what a POST does: name the methods of the route where that must not be',
     ),
   rewrite: rewriteOptions.optional().describe('changes the path on its way upstream'),
   headers: z

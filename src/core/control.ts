@@ -24,6 +24,8 @@ export interface RouteRow {
   readonly upstream: string
   /** Which requests go to which other upstream, in words: `5 % of clients to next`; null where none do. */
   readonly canary: string | null
+  /** Copies of how many of its requests go where; null where none do. */
+  readonly mirror: string | null
   /** How the route caches, in words: `ttl 1h, public`; null when it does not. */
   readonly cache: string | null
   /** Names of the limits, in the order in which they are charged. */

@@ -5,11 +5,13 @@ import type { Registry } from './registry.ts'
 
 export interface UpstreamSources {
   readonly upstreams: () => readonly UpstreamRow[]
+  /** What became of copies of requests, by upstream. */
+  readonly mirrored: () => ReadonlyMap<string, Readonly<Record<string, number>>>
 }
 
 type Target = UpstreamRow['targets'][number]
 
-export function addUpstreamMetrics(registry: Registry, { upstreams }: UpstreamSources): void {
+export function addUpstreamMetrics(registry: Registry, { upstreams, mirrored }: UpstreamSources): void {
   const perTarget = (type: 'gauge' | 'counter', name: string, help: string, read: (target: Target) => number): void =>
     registry.readings(type, name, help, ['upstream', 'target'], () =>
       upstreams().flatMap(({ upstream, targets }) =>
@@ -79,6 +81,18 @@ export function addUpstreamMetrics(registry: Registry, { upstreams }: UpstreamSo
     'Requests refused because an upstream had as many as it may have.',
     ({ refused }) => refused,
   )
+  registry.readings(
+    'counter',
+    'weirgate_mirrored_requests_total',
+    'Copies of requests, by what became of them. dropped: too many at the same time; too_long: the body was.',
+    ['upstream', 'result'],
+    () =>
+      upstreams().flatMap(({ upstream }) =>
+        MIRROR_RESULTS.map((result) => [[upstream, result], mirrored().get(upstream)?.[result] ?? 0] as const),
+      ),
+  )
 }
+
+const MIRROR_RESULTS = ['answered', 'failed', 'dropped', 'too_long'] as const
 
 const OPEN = { closed: 0, 'half-open': 0.5, open: 1 } as const

@@ -12,6 +12,7 @@ import type { Overload } from '../core/overload.ts'
 import type { CredentialFields } from '../http/credentials.ts'
 import { meaningOfIds } from '../identity/user.ts'
 import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/forward.ts'
+import { type Mirror, type Mirrors, compileMirror } from '../upstream/mirror.ts'
 import type { PlannedPool, PlannedPools } from './pools.ts'
 import { keySecretOf } from './redis-secret.ts'
 
@@ -32,6 +33,7 @@ export interface BackingParts {
     readonly random: () => number
     readonly viaToken: string
     readonly overload: Overload
+    readonly mirrors: Mirrors
   }
   readonly pools: PlannedPools
   /** The request fields that say who asks. */
@@ -73,6 +75,7 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
     replacedFields,
     metered,
     viaToken: shared.viaToken,
+    mirror: mirrorOf(options, parts),
     overload: shared.overload,
   })
   const cache =
@@ -99,6 +102,20 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
           fetch: forwarder.fetch,
         })
   return { pool, forwarder, cache, upstreamOf: () => upstream }
+}
+
+function mirrorOf({ mirror }: RouteOptions, { config, shared, pools }: BackingParts): Mirror | null {
+  if (mirror === undefined) return null
+  const { upstream } = mirror
+  const { timeouts, framing } = required(config.upstreams[upstream], `upstream ${upstream}`)
+  return compileMirror({
+    options: mirror,
+    pool: required(pools.get(upstream), `upstream ${upstream}`).pool,
+    timeouts: resolveTimeouts(timeouts),
+    isLenient: framing === 'lenient',
+    mirrors: shared.mirrors,
+    random: shared.random,
+  })
 }
 
 /** Stands for all that decides what a URL of this route is answered by the upstream, what that is tagged with, and whose it

@@ -24,6 +24,7 @@ import { type Identity, compileIdentity, identifyingFields } from '../identity/u
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import type { TargetNews } from '../upstream/target.ts'
+import type { Mirrors } from '../upstream/mirror.ts'
 import { type Backing, type BackingParts, compileBacking, required } from './backing.ts'
 import { withCanary } from './canary.ts'
 import { type Fallback, compileFallback } from './fallback.ts'
@@ -48,6 +49,8 @@ export interface Shared {
   /** Hears of targets that go out and come back. */
   readonly tellTarget: (news: TargetNews) => void
   readonly overload: Overload
+  /** The copies of requests. */
+  readonly mirrors: Mirrors
 }
 
 export interface RoutePlan {

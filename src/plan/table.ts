@@ -14,6 +14,7 @@ export function describeRoute(options: RouteOptions, upstream: string, limits: r
     methods,
     upstream,
     canary: options.canary === undefined ? null : describeCanary(options.canary),
+    mirror: options.mirror === undefined ? null : `${options.mirror.percent} % to ${options.mirror.upstream}`,
     cache: cache === undefined ? null : describeCache(cache),
     limits,
     websocket,

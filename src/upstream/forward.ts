@@ -18,6 +18,7 @@ import type {
   RouteTimeoutOptions,
   TimeoutOptions,
 } from './options.ts'
+import type { Mirror } from './mirror.ts'
 import { DEFAULT_TIMEOUTS, type Timeouts, type UpstreamPool } from './pool.ts'
 import { UpstreamFetch, type UpstreamRequest } from './retry.ts'
 
@@ -41,6 +42,8 @@ export interface ForwardOptions {
   readonly viaToken: string
   /** What else is to be known of the answers; null: nothing. */
   readonly metered: ((fetch: FetchOrigin) => FetchOrigin) | null
+  /** Copies some of the requests to another upstream; null: none. */
+  readonly mirror: Mirror | null
   /** While there is one, nothing is sent. */
   readonly overload: Overload
 }
@@ -58,7 +61,8 @@ const NOTHING: ReadonlySet<string> = new Set()
 export const CLIENT_GONE = new GatewayError('client_gone', 'The client has gone.')
 
 export function compileForward(options: ForwardOptions): Forwarder {
-  const { pool, timeouts, retries, refusals, maxBodyBytes, isLenient, replacedFields, viaToken, overload } = options
+  const { pool, timeouts, retries, refusals, maxBodyBytes, isLenient, replacedFields, viaToken, mirror, overload } =
+    options
   const patience = { timeouts, retries, refusals }
   const hashOf = options.balance.rule === 'hash' ? compileHashKey(options.balance.key) : null
   const rewritePath = compileRewrite(options.rewrite)
@@ -74,7 +78,8 @@ export function compileForward(options: ForwardOptions): Forwarder {
         `The body may have ${maxBodyBytes} bytes, this one has ${declaredBytes}.`,
       )
     }
-    return send(ctx, requestOf(ctx, drop, add, false), clean)
+    const request = requestOf(ctx, drop, add, false)
+    return send(ctx, mirror === null ? request : mirror(request), clean)
   }
 
   function requestOf(
@@ -94,6 +99,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
       hash: hashOf === null ? null : hashOf(ctx),
       isHandshake,
       hasStandIn: ctx.hasStandIn,
+      onSent: null,
       onAttempts: (count: number) => sayAttempts(ctx, count),
       // A name that anybody can give would be as many turns as there are names.
       client: ctx.user?.isProved === true ? ctx.user.id : ctx.clientAddress,

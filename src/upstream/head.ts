@@ -9,13 +9,15 @@ import { HOP_BY_HOP, connectionNames, isFieldValue, withoutHeaders } from '../ht
 import { TAG_FIELDS } from '../http/tags.ts'
 import type { HeaderEditOptions, RewriteOptions } from './options.ts'
 
-/** Framing is computed anew, Expect is answered by the gateway (RFC 9110 §10.1.1), Host and the id are written first. */
+/** Framing is computed anew, Expect is answered by the gateway (RFC 9110 §10.1.1), Host and the id are written first. That
+ *  a request is a copy, the gateway says itself. */
 const REQUEST_ENDS_HERE: ReadonlySet<string> = new Set([
   ...HOP_BY_HOP,
   ...FORWARDING_FIELDS,
   'host',
   'expect',
   'x-request-id',
+  'x-weirgate-mirror',
 ])
 
 /** Fields that Connection may not name: it would strip what frames, routes or authorises the request. */

@@ -204,6 +204,16 @@ export const upstreamOptions = z.strictObject({
 
 export type UpstreamOptions = z.output<typeof upstreamOptions>
 
+export const mirrorOptions = z.strictObject({
+  upstream: text('a name for an upstream').describe('where the copies go'),
+  percent: count({ min: 1, max: 100 }).prefault(100).describe('how many of a hundred requests are copied'),
+  concurrency: count({ min: 1, max: 10_000 })
+    .prefault(32)
+    .describe('copies under way at the same time; further ones are left out'),
+})
+
+export type MirrorOptions = z.output<typeof mirrorOptions>
+
 /** These frame messages or concern one connection; an edit of them would break every request. */
 const isFraming = (lowerName: string): boolean =>
   HOP_BY_HOP.has(lowerName) || lowerName === 'content-length' || lowerName === 'expect'

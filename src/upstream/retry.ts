@@ -43,6 +43,8 @@ export interface UpstreamRequest {
   readonly isHandshake: boolean
   /** What is stored may answer it in the place of an error. */
   readonly hasStandIn: boolean
+  /** Called when it has gone to a target for the first time; null: nobody wants to know. */
+  readonly onSent: (() => void) | null
   /** Called before the end of it is told, where it has taken more than one attempt. */
   readonly onAttempts: (count: number) => void
   /** Whose it is, where requests wait in line. */
@@ -281,6 +283,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     this.#current = attempt
     this.#isAtTarget = true
     attempt.start()
+    if (this.#attempts === 1) this.#request.onSent?.()
   }
 
   #fail(error: GatewayError): void {

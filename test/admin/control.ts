@@ -70,6 +70,7 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
         methods: ['GET'],
         upstream: 'presentation',
         canary: null,
+        mirror: null,
         cache: 'ttl 1h',
         limits: [],
         websocket: false,

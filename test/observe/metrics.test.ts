@@ -27,6 +27,7 @@ const sources = {
     [['/a', { fetches: 3, seconds: 28.5, cost: 0.06, collapsed_fetches: 2, collapsed_cost: 0.04 }]] as const,
   cacheTiers: () => [{ name: 'redis', counts: { hits: 4, misses: 3, bad: 2, failed: 1, written: 6, dropped: 0 } }],
   redisUp: () => 0,
+  mirrored: () => new Map(),
   upstreams: () => [
     {
       upstream: 'app',
@@ -89,6 +90,7 @@ const alone = {
   cacheTiers: () => [],
   savings: () => [],
   redisUp: () => null,
+  mirrored: () => new Map(),
   upstreams: () => [],
   limitStores: () => ({ subjects: 11, overflowed: 0, shared: null, leases: null }),
   purgeLog: () => null,

@@ -30,6 +30,7 @@ function recording(level: LogLevel = 'info') {
     droppedLogLines: none,
     cacheTiers: () => [],
     redisUp: () => null,
+    mirrored: () => new Map(),
     upstreams: () => [],
     limitDecisions: () => [],
     limitStores: () => ({ subjects: 0, overflowed: 0, shared: null, leases: null }),

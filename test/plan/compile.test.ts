@@ -13,6 +13,7 @@ import type { QuotaStore } from '../../src/limit/quota.ts'
 import { createMemorySlots } from '../../src/limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from '../../src/limit/stores/memory.ts'
 import { Overload } from '../../src/core/overload.ts'
+import { Mirrors } from '../../src/upstream/mirror.ts'
 import { type GatewayPlan, type Shared, compilePlan } from '../../src/plan/compile.ts'
 
 const cache = createSharedCache(createMemoryStore(1024 ** 2), Date.now)
@@ -27,6 +28,7 @@ const PARTS: Shared = {
   health: () => ({ status: 200, headers: [], body: null }),
   tellTarget: () => {},
   overload: new Overload(false, { over: () => {}, full: () => {} }),
+  mirrors: new Mirrors(),
 }
 
 function planOf(yaml: string, parts: Partial<Shared> = {}, previous: GatewayPlan | null = null): GatewayPlan {

@@ -56,6 +56,7 @@ const PLAIN: UpstreamRequest = {
   hash: null,
   isHandshake: false,
   hasStandIn: false,
+  onSent: null,
   onAttempts: () => {},
   client: '192.0.2.1',
 }
