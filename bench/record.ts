@@ -77,6 +77,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
     limitStores: () => ({ subjects: 0, overflowed: 0, shared: null, leases: null }),
     purgeLog: () => null,
     fetchLeases: () => null,
+    idempotency: () => ({ counts: {}, table: { keys: 0, bytes: 0, dropped: { answers: 0, keys: 0 } }, shared: null }),
   })
   const statistics = createStatistics(0)
   const made = createRecorder(

@@ -21,6 +21,7 @@ import { GatewayError } from './core/errors.ts'
 import { Overload, type Pulse, processPulse } from './core/overload.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
+import { boundsOf } from './idempotency/options.ts'
 import { Decisions } from './limit/decisions.ts'
 import { createLeases as createQuotaLeases } from './limit/leases.ts'
 import { createMemorySlots } from './limit/slots.ts'
@@ -38,6 +39,7 @@ import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
 import type { PlannedPool } from './plan/pools.ts'
 import { countDecisions, createLimitDesk } from './plan/limits.ts'
+import { openIdempotency } from './plan/idempotency.ts'
 import { compilePurge, storedEntries } from './plan/purge.ts'
 import { openRedis } from './plan/redis.ts'
 import { callCosts } from './plan/table.ts'
@@ -143,6 +145,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     }),
     purgeLog: () => purgeLog?.status ?? null,
     fetchLeases: () => leases?.counts ?? null,
+    idempotency: () => idempotency,
   })
   const recorder = createRecorder({ log, metrics, statistics }, recording(initial))
   const redis = openRedis(initial.redis, log)
@@ -180,6 +183,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     slots: sharedSlots ?? createMemorySlots(),
     decisions: new Decisions(),
   }
+  const idempotency = openIdempotency(initial, redis, Date.now)
   const purgeLog =
     redis === null
       ? null
@@ -197,6 +201,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     cache,
     purger,
     limits,
+    idempotency,
     now: Date.now,
     random: setup.random ?? Math.random,
     // Its own for each instance: two gateways in a row are no loop.
@@ -282,6 +287,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     loadedAt = new Date()
     configError = null
     store.resize(next.config.cache.memory)
+    idempotency.table.resize(boundsOf(next.config.idempotency))
     log.setLevel(next.config.log.level)
     overload.configure(next.config.overload)
     recorder.configure(recording(next.config))
@@ -369,6 +375,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     stopPulse()
     await admin.close()
     await destroyPools()
+    await idempotency.shared?.close()
     await leases?.close()
     await purgeLog?.close()
     await cache.tiers.close()

@@ -61,7 +61,7 @@ export function compileAsking(setup: AskingSetup): Asking {
     stored: StoredResponse | null,
     isBackground: boolean,
   ): Promise<Reply> {
-    if (ctx.aborted) throw GONE
+    if (ctx.isGivenUp) throw GONE
     const why = forwardReason(ctx)
     const sentAtMs = shared.now()
     const isWanted = stored !== null && unwantedReason(ctx, stored, sentAtMs) === null

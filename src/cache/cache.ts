@@ -185,7 +185,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       }
       const reply = await leadInTurn(ctx, key, miss)
       if (reply !== undefined) return reply
-      if (ctx.aborted) throw GONE
+      if (ctx.isGivenUp) throw GONE
       const stored = findFresh(ctx, key)
       if (stored !== null) return answers.collapsed(ctx, stored, shared.now())
     }

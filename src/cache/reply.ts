@@ -154,10 +154,10 @@ const partial = (kept: string[], fields: HeaderList, body: Buffer): Reply => ({
 })
 
 /** An answer straight from the origin. What the gateway says itself, the origin's word of it would contradict. */
-export const originReply = ({ status, headers }: Head, body: ReplyBody): Reply => ({
-  status,
-  headers: hasHeader(headers, 'x-cache') ? withoutHeaders(headers, X_CACHE) : headers,
-  body,
-})
+export function originReply(answer: Head & { readonly framed?: boolean }, body: ReplyBody): Reply {
+  const { status } = answer
+  const headers = hasHeader(answer.headers, 'x-cache') ? withoutHeaders(answer.headers, X_CACHE) : answer.headers
+  return answer.framed === false ? { status, headers, body, isUnframed: true } : { status, headers, body }
+}
 
 const X_CACHE: ReadonlySet<string> = new Set(['x-cache'])

@@ -19,15 +19,18 @@ export const checkCommand = () =>
       console.log(json === true ? JSON.stringify(rows, null, 2) : formatRoutes(rows))
     })
 
-const formatRoutes = (rows: readonly RouteRow[]): string =>
-  formatTable(
-    ['ROUTE', 'METHODS', 'UPSTREAM', 'CACHE', 'LIMITS', 'WEBSOCKET'],
-    rows.map(({ host, path, methods, upstream, canary, mirror, cache, limits, websocket }) => [
+function formatRoutes(rows: readonly RouteRow[]): string {
+  const hasKeys = rows.some(({ idempotency }) => idempotency !== null)
+  return formatTable(
+    ['ROUTE', 'METHODS', 'UPSTREAM', 'CACHE', 'LIMITS', 'WEBSOCKET', ...(hasKeys ? ['ONCE PER KEY'] : [])],
+    rows.map(({ host, path, methods, upstream, canary, mirror, cache, limits, websocket, idempotency }) => [
       `${host ?? ''}${path}`,
       methods?.join(' ') ?? 'all',
       [upstream, canary, mirror === null ? null : `copies: ${mirror}`].filter((text) => text !== null).join('; '),
       cache ?? '-',
       limits.join(' ') || '-',
       websocket ? 'yes' : '-',
+      ...(hasKeys ? [idempotency ?? '-'] : []),
     ]),
   )
+}

@@ -73,6 +73,17 @@ function verdictOf({ admitted, mode, counts, retry_after_s }: ExplainedLimit): s
   return `${verdict}${who}${retry_after_s === null ? '' : `, try again in ${retry_after_s} s`}`
 }
 
+const KEYS: Readonly<Record<NonNullable<Explanation['idempotency']>, string>> = {
+  none: 'no Idempotency-Key, so it is carried out each time it is sent',
+  missing: 'no Idempotency-Key, and the route requires one: 400',
+  first: 'the Idempotency-Key is new: it would be carried out',
+  joined: 'the Idempotency-Key is of a request under way, whose answer it would get',
+  replayed: 'the Idempotency-Key has an answer, which it would get again',
+  reused: 'the Idempotency-Key is of another request: 422',
+  unknown: 'what became of the first request with the Idempotency-Key is not known: 409',
+  not_kept: 'the answer of the Idempotency-Key is not at hand any more: 409',
+}
+
 function describe(e: Explanation, live: boolean): string {
   const noRoute = e.refused === null ? 'none: the gateway answers its health path itself' : 'none'
   const lines: [string, string][] = [
@@ -96,6 +107,7 @@ function describe(e: Explanation, live: boolean): string {
     }
     if (e.cache.tags.length > 0) lines.push(['tags', e.cache.tags.join(' ')])
   }
+  if (e.idempotency !== null) lines.push(['once', KEYS[e.idempotency]])
   if (!live) lines.push(['note', 'no gateway runs at the admin address, so its cache and counters are taken as empty'])
   return lines.map(([name, value]) => `${name.padEnd(9)} ${value}`).join('\n')
 }

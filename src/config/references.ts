@@ -6,6 +6,7 @@ import { METHODS } from '../http/methods.ts'
 import { parseAddress } from '../server/options.ts'
 import { checkCaching } from './check-cache.ts'
 import { checkCanary, checkMirror } from './check-canary.ts'
+import { checkIdempotency } from './check-idempotency.ts'
 import { checkIdentity } from './check-identity.ts'
 import { checkLimits } from './check-limits.ts'
 import { checkUpstreams } from './check-upstreams.ts'
@@ -34,6 +35,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...routes.flatMap(checkFallback),
     ...routes.flatMap(checkWebSocket),
     ...routes.flatMap((route) => [...checkCanary(raw, route), ...checkMirror(raw, route)]),
+    ...routes.flatMap(checkIdempotency),
     ...checkCaching(raw, routes),
   ]
 }

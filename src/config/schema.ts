@@ -7,6 +7,7 @@ import { memoryOptions, routeCacheOptions, tagTemplates } from '../cache/options
 import { count, data, decoded, duration, flag, fraction, size, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
 import { parseRedisUrl } from '../core/redis-url.ts'
+import { idempotencyMemoryOptions, idempotencyOptions } from '../idempotency/options.ts'
 import { identityOptions } from '../identity/options.ts'
 import { limitOptions } from '../limit/options.ts'
 import { logOptions } from '../observe/options.ts'
@@ -145,6 +146,11 @@ const routeOptions = z.strictObject({
   auth: word(['required'])
     .optional()
     .describe('required: only users that prove who they are, by `identity`; others get a 401'),
+  idempotency: idempotencyOptions
+    .optional()
+    .describe(
+      'true, or how: requests with the same Idempotency-Key are carried out once; a repeat waits for the answer, or gets it again with `Idempotency-Replayed: true` (2xx, 3xx and 4xx but 401, 407, 408, 409, 421, 425 and 429, after which, and where nothing was sent, the key is free); a key with another request is a 422. A key belongs to the route and to who asks: the proved user and all credentials that the request carries (cookies too), of which a repeat must carry the same; without any to the client address, and then it must have 16 characters, so that nobody can guess it',
+    ),
   websocket: flag()
     .prefault(false)
     .describe(
@@ -203,6 +209,9 @@ export const gatewaySchema = z.strictObject({
     .describe(
       'when the gateway itself has too much to do: what would go to an upstream is then a 503, or answered by what is stored as when the upstream fails; hits go on. false: never',
     ),
+  idempotency: idempotencyMemoryOptions
+    .prefault({})
+    .describe('what this instance may hold for routes with `idempotency`; it outlives no restart, but for Redis'),
   identity: identityOptions.optional().describe('who the user is, for limits, caches, the log and `auth: required`'),
   upstreams: z.record(name('an upstream'), upstreamOptions).describe('the backends, by name'),
   limits: z.record(name('a limit'), limitOptions).prefault({}).describe('the limits, by name'),

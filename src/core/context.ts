@@ -71,6 +71,8 @@ export interface Reply {
   readonly upgraded?: Upgraded
   /** Stores it, where it may be, and answers what takes its place; called once, after the invalidation that it calls for. */
   readonly keep?: () => Reply
+  /** True where the end of the body cannot be proved: whether it is whole nobody can tell. */
+  readonly isUnframed?: boolean
 }
 
 /** An upstream's answer as far as its head, cleaned of what ends at this hop. */
@@ -105,6 +107,10 @@ export type Stage = (ctx: RequestContext) => Reply | null | Promise<Reply | null
 
 /** What the cache did with a request: one word for the `X-Cache` header, log, metrics and statistics. */
 export type CacheOutcome = 'hit' | 'miss' | 'stale' | 'revalidated' | 'collapsed' | 'bypass'
+
+/** What its Idempotency-Key has made of a request: it went on, as the first of its key; it waited for the answer to the first,
+ *  or got what that had got before; or the key cannot be used for it (again). */
+export type IdempotencyOutcome = 'first' | 'joined' | 'replayed' | 'refused'
 
 /** The verdict of the limits on one request; of several policies, the one that binds: least remaining, or the longest wait. */
 export interface QuotaDecision {
@@ -184,6 +190,8 @@ export class RequestContext implements RequestFacts {
   sparedMs: number | null = null
   /** True where what is stored may answer in the place of an error, so that nobody need wait for an upstream to be well. */
   hasStandIn = false
+  /** null: it has no key, or its route knows none. */
+  idempotency: IdempotencyOutcome | null = null
   /** True once an upstream was asked on behalf of this request. */
   wasForwarded = false
   /** Milliseconds from sending the request upstream to the head of its answer; null when no upstream was asked. */
@@ -210,6 +218,7 @@ export class RequestContext implements RequestFacts {
   #onAbort: (() => void) | null = null
   #onEnd: ((ctx: RequestContext) => void) | null = null
   #isOver = false
+  #outlives = false
 
   constructor(facts: RequestFacts, id: string) {
     this.method = facts.method
@@ -226,16 +235,31 @@ export class RequestContext implements RequestFacts {
     this.clientAddress = facts.peerAddress
   }
 
+  /** Nobody wants it done any more. */
+  get isGivenUp(): boolean {
+    return this.aborted && !this.#outlives
+  }
+
+  /** From now on it is done whether or not its client stays: nothing is stopped when that goes, and what is held for it is
+   *  held on. Whoever asks for this sees to it that it ends, and calls what is answered, once, when it has. */
+  outlive(): () => void {
+    this.#outlives = true
+    return () => {
+      this.#outlives = false
+      if (this.#isOver) this.#runEnd()
+    }
+  }
+
   /** Names what to stop when the client goes; the latest caller counts, null clears. Runs at once if it has gone. */
   whenAborted(stop: (() => void) | null): void {
     this.#onAbort = stop
-    if (this.aborted) stop?.()
+    if (this.isGivenUp) stop?.()
   }
 
   /** Has something done when the answer is finished or broken off, before the request is recorded; in the order of the
    *  calls. At once where that has been: a client may go while something is still taken for it. */
   whenEnded(act: (ctx: RequestContext) => void): void {
-    if (this.#isOver) return act(this)
+    if (this.#isOver && !this.#outlives) return act(this)
     const earlier = this.#onEnd
     this.#onEnd =
       earlier === null
@@ -249,13 +273,19 @@ export class RequestContext implements RequestFacts {
   /** The answer is finished or broken off. Called once, by whoever records it. */
   end(): void {
     this.#isOver = true
-    this.#onEnd?.(this)
+    if (!this.#outlives) this.#runEnd()
   }
 
   /** The client has gone. Called by the lane; further calls do nothing. */
   abort(): void {
     if (this.aborted) return
     this.aborted = true
-    this.#onAbort?.()
+    if (!this.#outlives) this.#onAbort?.()
+  }
+
+  #runEnd(): void {
+    const act = this.#onEnd
+    this.#onEnd = null
+    act?.(this)
   }
 }

@@ -32,6 +32,8 @@ export interface RouteRow {
   readonly limits: readonly string[]
   /** It lets WebSockets through. */
   readonly websocket: boolean
+  /** What it makes of an Idempotency-Key, in words: `POST PATCH, 1d`; null when nothing. */
+  readonly idempotency: string | null
 }
 
 export interface UpstreamRow {
@@ -82,9 +84,15 @@ export interface Explanation {
   readonly upstream_target: string | null
   readonly limits: readonly ExplainedLimit[]
   readonly cache: ExplainedCache | null
+  /** What its Idempotency-Key would make of it, as far as this instance knows; none: it has none. Null where it counts for
+   *  nothing. */
+  readonly idempotency: ExplainedKey | null
   /** What a client would get instead of an answer, where the request would be refused. */
   readonly refused: { readonly status: number; readonly code: string; readonly detail: string } | null
 }
+
+/** first: it would go on. The others as a request would meet them. */
+export type ExplainedKey = 'none' | 'missing' | 'first' | 'joined' | 'replayed' | 'reused' | 'unknown' | 'not_kept'
 
 export interface ExplainedLimit {
   readonly policy: string

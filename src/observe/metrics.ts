@@ -6,6 +6,7 @@ import { getHeapStatistics } from 'node:v8'
 import type { BucketHistogram } from '../core/bucket-histogram.ts'
 import type { CacheOutcome, RequestContext } from '../core/context.ts'
 import type { Savings } from '../core/control.ts'
+import { type IdempotencySources, addIdempotencyMetrics } from './idempotency-metrics.ts'
 import { type LimitSources, addLimitMetrics } from './limit-metrics.ts'
 import { Counter, type Family, Registry } from './registry.ts'
 import { type SharingSources, addSharingMetrics } from './sharing-metrics.ts'
@@ -13,7 +14,7 @@ import { type UpstreamSources, addUpstreamMetrics } from './upstream-metrics.ts'
 import { NO_ROUTE, OTHER, latencyMs } from './verdict.ts'
 
 /** What others know and metrics tell. Each is asked once per scrape. */
-export interface MetricSources extends LimitSources, SharingSources, UpstreamSources {
+export interface MetricSources extends IdempotencySources, LimitSources, SharingSources, UpstreamSources {
   /** Client connections open now. */
   readonly openConnections: () => number
   /** Connections that were closed unread, since there were as many as there may be. */
@@ -119,6 +120,7 @@ export function createMetrics(sources: MetricSources): Metrics {
   )
   addSavingMetrics(registry, sources.savings)
   addSharingMetrics(registry, sources)
+  addIdempotencyMetrics(registry, sources)
   addLimitMetrics(registry, sources)
   addUpstreamMetrics(registry, sources)
   const { cacheDisk } = sources

@@ -4,7 +4,7 @@
 // again when the sink makes one text of it, so they are few, and those that are kept are flat.
 //
 // Names and order of the fields are the contract with whoever reads the log. A request that a limit would have refused if
-// it did not only watch adds `limit_shadow`, a failed one `error`, and `cause` where the fault was ours or the upstream's.
+// it did not only watch adds `limit_shadow`, one with an Idempotency-Key `idempotency`, a failed one `error`, and `cause` where the fault was ours or the upstream's.
 // Authorization, cookies and bodies are never read here, and secrets in the query are masked.
 
 import type { RequestContext } from '../core/context.ts'
@@ -56,7 +56,7 @@ export function compileLines(options: LineOptions): (route: string | null) => Fo
         method = ctx.method
         upToPath = formatUpToPath(route, method)
       }
-      const isPlain = ctx.shadowedBy === null && ctx.error === null
+      const isPlain = ctx.shadowedBy === null && ctx.error === null && ctx.idempotency === null
       return (
         inside(cut(ctx.id)) +
         (ctx.user === null ? NO_USER : `","user_id":"${nameOf(ctx.user.id)}","client_ip":"`) +
@@ -87,9 +87,10 @@ function formatMiddle(ctx: RequestContext, status: number, limit: string | null)
 }
 
 /** What comes after the bytes where something was out of the ordinary. */
-function formatTrouble({ shadowedBy, error }: RequestContext): string {
+function formatTrouble({ shadowedBy, idempotency, error }: RequestContext): string {
   let text = ''
   if (shadowedBy !== null) text += `,"limit_shadow":${textOrNull(shadowedBy)}`
+  if (idempotency !== null) text += `,"idempotency":"${idempotency}"`
   if (error !== null) text += `,"error":"${error.code}"`
   if (error !== null && error.kind.source !== 'client') text += `,"cause":${textOrNull(cut(describeCause(error)))}`
   return text + END

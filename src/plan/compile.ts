@@ -20,6 +20,7 @@ import { credentialFields } from '../http/credentials.ts'
 import { getHeader } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
 import { isHandshake } from '../http/websocket.ts'
+import type { Idempotency, RouteIdempotency } from '../idempotency/idempotency.ts'
 import { type Identity, compileIdentity, identifyingFields } from '../identity/user.ts'
 import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
@@ -28,7 +29,15 @@ import type { Mirrors } from '../upstream/mirror.ts'
 import { type Backing, type BackingParts, compileBacking, required } from './backing.ts'
 import { withCanary } from './canary.ts'
 import { type Fallback, compileFallback } from './fallback.ts'
-import { type AnswerNow, type Pipeline, compileAnswerNow, compileHandshake, compilePipeline } from './pipeline.ts'
+import { compileKeys } from './idempotency.ts'
+import {
+  type AnswerNow,
+  type Pipeline,
+  type RouteStages,
+  compileAnswerNow,
+  compileHandshake,
+  compilePipeline,
+} from './pipeline.ts'
 import { type PlannedPools, compilePools } from './pools.ts'
 import { type RouteMatch, bySpecificity, compileRouter } from './router.ts'
 import { describeRoute } from './table.ts'
@@ -38,6 +47,7 @@ export interface Shared {
   readonly cache: SharedCache
   readonly purger: Purger
   readonly limits: LimitState
+  readonly idempotency: Idempotency
   /** Wall clock, milliseconds. */
   readonly now: () => number
   /** From 0 to below 1. */
@@ -64,6 +74,7 @@ export interface RoutePlan {
   readonly answerNow: AnswerNow | null
   readonly limiter: Limiter | null
   readonly cache: RouteCache | null
+  readonly idempotency: RouteIdempotency | null
   /** What is stored answers in the place of a refusal by the limits. */
   readonly answersLimited: boolean
   readonly forwarder: Backing['forwarder']
@@ -256,7 +267,8 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
   }
   const misses = limiter?.checkMiss ?? null
   const onAnswer = limiter?.onAnswer ?? null
-  const pipeline = compilePipeline({
+  const idempotency = compileKeys(options, config, shared.idempotency, parts.credentials)
+  const stages: RouteStages = {
     ...entrance,
     lookup: cache?.lookup ?? null,
     misses,
@@ -268,16 +280,17 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
       const rule = invalidation(ctx, status, headers, purges, queries)
       return rule === null ? null : shared.purger.invalidate(rule)
     },
-  })
+  }
   return {
     row: describeRoute(options, upstream, limitsOf(options, config)),
     pool: backing.pool,
     upstreamOf: backing.upstreamOf,
-    pipeline,
+    pipeline: compilePipeline(stages, idempotency?.before ?? null),
     handshake: options.websocket ? compileHandshake({ ...entrance, misses, onAnswer }, forwarder.handshake) : null,
     answerNow: cache === null ? null : compileAnswerNow(entrance, cache),
     limiter,
     cache,
+    idempotency,
     answersLimited: options.onLimited === 'stale',
     forwarder,
     fallback: options.fallback === undefined ? null : compileFallback(options.fallback),

@@ -29,6 +29,7 @@ export function explainRequest(
     upstream_target: null,
     limits: [],
     cache: null,
+    idempotency: null,
     refused: null,
   }
   try {
@@ -39,6 +40,7 @@ export function explainRequest(
     const cache = route.cache?.explain(ctx) ?? null
     const overLimits = overLimit(limits, cache)
     const refused = overLimits ?? (isOverloaded && isMiss(cache) ? toldOf(OVERLOADED) : null)
+    const idempotency = route.idempotency?.explain(ctx) ?? null
     const isLate = !limits.some((limit) => refuses(limit) && limit.counts === 'requests')
     const mayAnswer = refused !== null && (overLimits === null || route.answersLimited)
     const inItsPlace = mayAnswer ? (route.cache?.explainUnasked(ctx, isLate) ?? null) : null
@@ -50,6 +52,7 @@ export function explainRequest(
       upstream_target: route.forwarder.rewritePath(ctx.path) + ctx.query,
       limits,
       cache: inItsPlace === null || overLimits !== null ? (inItsPlace ?? cache) : { ...inItsPlace, reason: INSTEAD },
+      idempotency,
       refused: inItsPlace === null ? refused : null,
     }
   } catch (cause) {

@@ -5,6 +5,11 @@
 //                On routes with `onLimited: stale`, what is stored answers in the place of a refusal: after the limits,
 //                since only they know of one, and from the store alone, since a client over its limit must cost the
 //                upstream nothing. What the client is told of its limits stays as it is.
+//   idempotency  one deed for each Idempotency-Key: what repeats a request gets the answer to the first, and all that comes
+//                after this is walked once. After identity, since a key belongs to who asks; after the limits that count every
+//                request, since a repeat is one; before those on misses and the slots, since it asks nothing of the upstream.
+//                Before the lookup: the same key has the same answer, whatever is stored meanwhile, and another body with
+//                it is a fault even where its answer is stored.
 //   lookup       what is fresh is answered without waiting, what is being fetched is joined.
 //   fill         one fetch per key, stored while it streams; without a cache, the request is just forwarded.
 //   misses       limits on what the upstream is asked, and the slots: the last thing that can refuse a request. So the
@@ -51,7 +56,8 @@ export type Pipeline = (ctx: RequestContext) => Reply | Promise<Reply>
 /** The same, of what is in memory; null: that does not answer, and nothing has happened. */
 export type AnswerNow = (ctx: RequestContext) => Reply | Promise<Reply> | null
 
-export function compilePipeline(route: RouteStages): Pipeline {
+/** once: takes the place of what comes after the limits, and calls that where it has to; null: it is walked each time. */
+export function compilePipeline(route: RouteStages, once: ((rest: Pipeline) => Stage) | null = null): Pipeline {
   const { identity, limits, whenLimited, lookup, fetch, invalidate, onAnswer } = route
   const misses = orInstead(route.misses, whenLimited)
   // Without a cache nobody shares a fetch: every request is asked about.
@@ -71,8 +77,11 @@ export function compilePipeline(route: RouteStages): Pipeline {
     return reply.keep?.() ?? reply
   }
 
-  const stages = [identity, orInstead(limits, whenLimited), lookup, first, last]
-  const walked = stages.filter((stage) => stage !== null)
+  const entrance = [identity, orInstead(limits, whenLimited)]
+  const rest = [lookup, first, last].filter((stage) => stage !== null)
+  const walked = [...entrance, ...(once === null ? rest : [once((ctx) => walk(rest, ctx, 0))])].filter(
+    (stage) => stage !== null,
+  )
   return (ctx) => walk(walked, ctx, 0)
 }
 

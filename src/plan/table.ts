@@ -6,7 +6,7 @@ import { formatDuration } from '../core/decode.ts'
 
 /** upstream, limits: what the route resolves to, defaults applied. */
 export function describeRoute(options: RouteOptions, upstream: string, limits: readonly string[]): RouteRow {
-  const { host = null, path, methods = null, cache, websocket } = options
+  const { host = null, path, methods = null, cache, websocket, idempotency } = options
   return {
     route: routeName(options),
     host,
@@ -18,6 +18,7 @@ export function describeRoute(options: RouteOptions, upstream: string, limits: r
     cache: cache === undefined ? null : describeCache(cache),
     limits,
     websocket,
+    idempotency: idempotency === undefined || idempotency === null ? null : describeKeys(idempotency),
   }
 }
 
@@ -36,6 +37,13 @@ function describeCanary({ upstream, percent, header, by }: NonNullable<RouteOpti
   if (percent > 0) ways.push(`${percent} % of ${by}s`)
   if (header !== undefined) ways.push(`by ${header}`)
   return `${ways.join(', or ')} to ${upstream}`
+}
+
+function describeKeys(options: NonNullable<RouteOptions['idempotency']>): string {
+  const words = [options.methods.join(' '), formatDuration(options.for)]
+  if (options.required) words.push('required')
+  if (options.unknown === 'retry') words.push('retried where unknown')
+  return words.join(', ')
 }
 
 function describeCache({

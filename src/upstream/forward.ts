@@ -172,11 +172,11 @@ function sayAttempts({ fields }: RequestContext, count: number): void {
 
 const ATTEMPTS = 'X-Weirgate-Attempts'
 
-const passOn = (answer: OriginAnswer): Reply => ({
-  status: answer.status,
-  headers: answer.headers,
-  body: answer.takeBody(),
-})
+function passOn(answer: OriginAnswer): Reply {
+  const { status, headers } = answer
+  const body = answer.takeBody()
+  return answer.framed ? { status, headers, body } : { status, headers, body, isUnframed: true }
+}
 
 /** The upstream's timeouts with the route's over them. */
 export function resolveTimeouts(upstream: TimeoutOptions, route: RouteTimeoutOptions = {}): Timeouts {

@@ -41,6 +41,7 @@ export const EXPLANATION: Explanation = {
   upstream_target: '/a',
   limits: [],
   cache: null,
+  idempotency: null,
   refused: null,
 }
 
@@ -74,6 +75,7 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
         cache: 'ttl 1h',
         limits: [],
         websocket: false,
+        idempotency: null,
       },
     ],
     upstreams: () => [

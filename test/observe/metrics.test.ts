@@ -80,6 +80,11 @@ const sources = {
   }),
   purgeLog: () => ({ own: 21, others: 22, gaps: 23, owed: 24, ageMs: 1500 as number | null }),
   fetchLeases: () => ({ led: 31, followed: 32, lost: 33, unanswered: 34 }),
+  idempotency: () => ({
+    counts: { first: 41, replayed: 42 },
+    table: { keys: 43, bytes: 44, dropped: { answers: 45, keys: 46 } },
+    shared: { owed: 47, lost: 48 } as { owed: number; lost: number } | null,
+  }),
 }
 
 /** Of a gateway that stands alone. */
@@ -95,6 +100,7 @@ const alone = {
   limitStores: () => ({ subjects: 11, overflowed: 0, shared: null, leases: null }),
   purgeLog: () => null,
   fetchLeases: () => null,
+  idempotency: () => ({ counts: {}, table: { keys: 0, bytes: 0, dropped: { answers: 0, keys: 0 } }, shared: null }),
 }
 
 let metrics: Metrics
@@ -203,6 +209,14 @@ describe('what is read at a scrape', () => {
     ['weirgate_fetch_leases_total{result="followed"}', 32],
     ['weirgate_fetch_leases_total{result="lost"}', 33],
     ['weirgate_fetch_leases_total{result="unanswered"}', 34],
+    ['weirgate_idempotency_requests_total{outcome="first"}', 41],
+    ['weirgate_idempotency_requests_total{outcome="replayed"}', 42],
+    ['weirgate_idempotency_keys', 43],
+    ['weirgate_idempotency_bytes', 44],
+    ['weirgate_idempotency_dropped_total{what="answers"}', 45],
+    ['weirgate_idempotency_dropped_total{what="keys"}', 46],
+    ['weirgate_idempotency_owed', 47],
+    ['weirgate_idempotency_lost_total', 48],
   ])('%s is %i', (name, expected) => {
     expect(value(name)).toBe(expected)
   })
@@ -210,7 +224,9 @@ describe('what is read at a scrape', () => {
   it('without Redis says nothing of what there is only with it', () => {
     metrics.close()
     metrics = createMetrics(alone)
-    expect(metrics.text()).not.toMatch(/redis|purge_log|fetch_lease|limit_(?:batch|wait|lease|debt|instances)/)
+    expect(metrics.text()).not.toMatch(
+      /redis|purge_log|fetch_lease|limit_(?:batch|wait|lease|debt|instances)|idempotency_(?:owed|lost)/,
+    )
     expect(value('weirgate_limit_subjects{where="memory"}')).toBe(11)
   })
 

@@ -36,6 +36,7 @@ function recording(level: LogLevel = 'info') {
     limitStores: () => ({ subjects: 0, overflowed: 0, shared: null, leases: null }),
     purgeLog: () => null,
     fetchLeases: () => null,
+    idempotency: () => ({ counts: {}, table: { keys: 0, bytes: 0, dropped: { answers: 0, keys: 0 } }, shared: null }),
   })
   opened.push(metrics)
   const statistics = createStatistics(0)

@@ -12,6 +12,8 @@ import { Decisions } from '../../src/limit/decisions.ts'
 import type { QuotaStore } from '../../src/limit/quota.ts'
 import { createMemorySlots } from '../../src/limit/slots.ts'
 import { createMemoryStore as createQuotaMemory } from '../../src/limit/stores/memory.ts'
+import { createIdempotency } from '../../src/idempotency/idempotency.ts'
+import { compileKeyNames } from '../../src/idempotency/key.ts'
 import { Overload } from '../../src/core/overload.ts'
 import { Mirrors } from '../../src/upstream/mirror.ts'
 import { type GatewayPlan, type Shared, compilePlan } from '../../src/plan/compile.ts'
@@ -22,6 +24,12 @@ const PARTS: Shared = {
   cache,
   purger: createPurger(cache, 'test', null),
   limits: { quotas: createQuotaMemory(), slots: createMemorySlots(), decisions: new Decisions() },
+  idempotency: createIdempotency({
+    bounds: { maxBytes: 1024 ** 2, maxKeys: 100 },
+    shared: null,
+    names: compileKeyNames('test'),
+    now: Date.now,
+  }),
   now: Date.now,
   random: Math.random,
   viaToken: 'weirgate-test',

@@ -1,0 +1,47 @@
+// Idempotency-Keys of the whole gateway: what all routes share, made once and kept through reloads, and whose key it is on
+// a route. Who asks is told as for a cache with `scope: user`.
+
+import { digestWith } from '../cache/digest.ts'
+import { userOf } from '../cache/user.ts'
+import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
+import type { CredentialFields } from '../http/credentials.ts'
+import {
+  type Idempotency,
+  type RouteIdempotency,
+  compileIdempotency,
+  createIdempotency,
+} from '../idempotency/idempotency.ts'
+import { compileKeyNames } from '../idempotency/key.ts'
+import { boundsOf } from '../idempotency/options.ts'
+import { createSharedKeys } from '../idempotency/redis.ts'
+import type { SharedRedis } from './redis.ts'
+import { secretOf } from './redis-secret.ts'
+
+/** now: wall clock, milliseconds. */
+export function openIdempotency(config: GatewayConfig, redis: SharedRedis | null, now: () => number): Idempotency {
+  const { namespace } = config.redis
+  return createIdempotency({
+    bounds: boundsOf(config.idempotency),
+    // Beside the cache's values, which are as large.
+    shared: redis === null ? null : createSharedKeys({ link: redis.cache, namespace, cipher: null }),
+    names: compileKeyNames(secretOf(config.redis)),
+    now,
+  })
+}
+
+/** null: the route knows no keys. */
+export function compileKeys(
+  { idempotency: options, maxBody: maxBodyBytes }: RouteOptions,
+  { redis }: GatewayConfig,
+  idempotency: Idempotency,
+  credentials: CredentialFields,
+): RouteIdempotency | null {
+  if (options === undefined || options === null) return null
+  const digest = digestWith(secretOf(redis))
+  return compileIdempotency({
+    options,
+    idempotency,
+    maxBodyBytes,
+    userOf: (ctx) => userOf(ctx, credentials, digest),
+  })
+}
