@@ -208,7 +208,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     viaToken: `weirgate-${token}`,
     health: () => healthReply(health()),
     tellTarget({ event, why: reason, ...named }) {
-      const isBad = event === 'out' || event === 'open'
+      const isBad = event !== 'back' && event !== 'closed'
       log[isBad ? 'warn' : 'info']({ ...named, reason }, TARGET_NEWS[event])
     },
     overload,
@@ -412,10 +412,13 @@ const TARGET_NEWS = {
   back: 'Upstream target is back',
   open: 'Upstream breaker is open',
   closed: 'Upstream breaker is closed',
+  cooling: 'Upstream target is left alone, as it has asked',
 } as const
 
 function stateOf({ targets }: UpstreamRow): HealthReport['upstreams'][string] {
-  const isOut = targets.map(({ state, breaker }) => state === 'out' || breaker === 'open')
+  const isOut = targets.map(
+    ({ state, breaker, cooling_until }) => state === 'out' || breaker === 'open' || cooling_until !== null,
+  )
   return isOut.every(Boolean) ? 'down' : isOut.some(Boolean) ? 'degraded' : 'ok'
 }
 

@@ -59,7 +59,13 @@ export const isErrorStatus = (status: number): boolean => ERRORS.has(status)
 export const isOutage = (error: unknown): boolean =>
   error instanceof GatewayError && (error.kind.source === 'upstream' || SPARED.has(error.code))
 
-const SPARED: ReadonlySet<string> = new Set(['saturated', 'share_exceeded', 'breaker_open', 'overloaded'])
+const SPARED: ReadonlySet<string> = new Set([
+  'saturated',
+  'share_exceeded',
+  'breaker_open',
+  'cooling_down',
+  'overloaded',
+])
 
 /** True when this failure says nothing of the upstream, so that it need not be left alone afterwards. */
 export const isOwnFailure = (error: unknown): boolean => error instanceof GatewayError && error.code === 'overloaded'

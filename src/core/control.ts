@@ -7,7 +7,7 @@ export interface HealthReport {
   readonly status: 'ok' | 'degraded' | 'draining'
   /** partly: of a Redis Cluster some masters are lost. */
   readonly redis: 'ok' | 'partly' | 'down' | 'off'
-  /** degraded: some of its targets are out, or their breaker is open; down: all. */
+  /** degraded: some of its targets are out, their breaker is open, or they are cooling down; down: all. */
   readonly upstreams: Readonly<Record<string, 'ok' | 'degraded' | 'down'>>
   /** Why nothing goes to the upstreams, or that the heap has no room for storing more; null: there is no overload. */
   readonly overload: 'lag' | 'heap' | 'storing' | null
@@ -52,6 +52,8 @@ export interface UpstreamRow {
     readonly state: 'up' | 'starting' | 'out'
     /** Null where it has none. Open: it gets no requests; half-open: one at a time. */
     readonly breaker: 'closed' | 'open' | 'half-open' | null
+    /** Until when it gets no requests, since it has asked for that by Retry-After; null where it gets some. */
+    readonly cooling_until: string | null
     /** How often it went out. */
     readonly exits: number
     readonly open_connections: number

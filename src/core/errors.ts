@@ -50,6 +50,7 @@ export const ERRORS = {
   upstream_invalid: kind(502, 'Upstream Sent an Invalid Answer', 'upstream'),
   upstream_failing: kind(503, 'Upstream Is Failing', 'upstream'),
   breaker_open: kind(503, 'Upstream Breaker Is Open', 'gateway'),
+  cooling_down: kind(503, 'Upstream Is Cooling Down', 'gateway'),
   saturated: kind(503, 'Too Many Requests in Flight', 'gateway'),
   overloaded: kind(503, 'Gateway Is Overloaded', 'gateway'),
   limits_unavailable: kind(503, 'Limits Unavailable', 'gateway'),

@@ -54,6 +54,12 @@ export function addUpstreamMetrics(registry: Registry, { upstreams, mirrored }: 
     '1 while the breaker of a target is open, 0.5 while it lets one request at a time go, else 0.',
     ({ breaker }) => (breaker === null ? 0 : OPEN[breaker]),
   )
+  perTarget(
+    'gauge',
+    'weirgate_upstream_target_cooling',
+    '1 while a target gets no requests since it has asked for that by Retry-After, else 0.',
+    ({ cooling_until }) => (cooling_until === null ? 0 : 1),
+  )
   const perUpstream = (
     type: 'gauge' | 'counter',
     name: string,

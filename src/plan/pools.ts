@@ -50,8 +50,20 @@ export function compilePools(
   const pools = new Map<string, PlannedPool>()
   for (const [name, options] of Object.entries(config.upstreams)) {
     const { connectMs } = resolveTimeouts(options.timeouts)
-    const { targets, primary, balance, connections, connectionLifetime, health, breaker, concurrency } = options
-    const kept = { targets, primary, balance, connections, connectionLifetime, health, breaker, concurrency, connectMs }
+    const { targets, primary, balance, connections, connectionLifetime, health, breaker, refusals, concurrency } =
+      options
+    const kept = {
+      targets,
+      primary,
+      balance,
+      connections,
+      connectionLifetime,
+      health,
+      breaker,
+      refusals,
+      concurrency,
+      connectMs,
+    }
     const madeFrom = JSON.stringify(kept)
     const running = previous?.get(name)
     if (running?.madeFrom === madeFrom) pools.set(name, running)

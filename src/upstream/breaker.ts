@@ -7,6 +7,7 @@
 //
 // Unlike health.ts it knows no targets beside, and no exception: where all are open, requests are refused.
 
+import { GatewayError } from '../core/errors.ts'
 import { SlidingCount } from '../core/sliding-count.ts'
 
 export interface BreakerRules {
@@ -92,3 +93,8 @@ export class TargetBreaker {
     this.#nextAtMs = nowMs + this.#rules.cooldownMs
   }
 }
+
+export const breakerOpen = (waitMs: number): GatewayError =>
+  new GatewayError('breaker_open', 'The upstream has failed too often of late and is left alone. Try again later.', {
+    retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
+  })

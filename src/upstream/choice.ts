@@ -14,21 +14,21 @@ export interface Candidate {
   readonly isOut: boolean
   /** Of its weight, from 0 to 1; 0 while it is out. nowMs: performance.now(). */
   share(nowMs: number): number
-  /** False while its breaker lets no request go. */
+  /** False while it is to be left alone. */
   mayTake(nowMs: number): boolean
   /** A request goes. */
   take(nowMs: number): void
 }
 
-/** The target for a request; see UpstreamPool. T: what others know of it. hasBreakers: they may refuse. */
+/** The target for a request; see UpstreamPool. T: what others know of it. mayRest: some may not be asked at times. */
 export function compileChoice<T, C extends T & Candidate>(
   targets: readonly C[],
   balance: Balance,
-  hasBreakers: boolean,
+  mayRest: boolean,
 ): (tried: readonly T[], hash: number | null) => C | null {
   const [only] = targets
   if (only !== undefined && targets.length === 1) {
-    if (!hasBreakers) return () => only
+    if (!mayRest) return () => only
     return () => taken(only.mayTake(performance.now()) ? only : null)
   }
   const rule = compileRule(targets, balance)
@@ -39,7 +39,7 @@ export function compileChoice<T, C extends T & Candidate>(
     let isAny = false
     let i = 0
     for (const target of targets) {
-      const isLeft = (tried.length === 0 || !tried.includes(target)) && (!hasBreakers || target.mayTake(nowMs))
+      const isLeft = (tried.length === 0 || !tried.includes(target)) && (!mayRest || target.mayTake(nowMs))
       const weight = isLeft ? target.weight * (heedsHealth ? target.share(nowMs) : 1) : 0
       isAny ||= weight > 0
       standing.weights[i] = weight
@@ -65,7 +65,7 @@ export function compileChoice<T, C extends T & Candidate>(
     if (!isAny) return null
     const after = tried.length === 0 ? -1 : targets.indexOf(tried.at(-1) as C)
     const chosen = targets[rule.choose(standing, hash, after)] as C
-    return hasBreakers ? taken(chosen) : chosen
+    return mayRest ? taken(chosen) : chosen
   }
 }
 

@@ -4,9 +4,11 @@
 // is full, a client that has fewer in it than another takes the place of that one's last: whoever asks for everything at
 // once keeps nobody out. Who would wait for too long, as places have come free of late, is not let into it: it is told at
 // once when to come again. Of those, a client that has more than its share of the line is told that it is its own doing.
+// While the upstream has asked to be left alone nobody gets a place; who has the time waits in line for the end of that.
 
 import { type Alarm, Alarms } from '../core/alarms.ts'
 import { GatewayError } from '../core/errors.ts'
+import { coolingDown } from './cool-down.ts'
 
 export interface GateRules {
   readonly max: number
@@ -63,7 +65,9 @@ class Waiting implements Alarm, Ticket {
   }
 }
 
-export class Gate {
+export class Gate implements Alarm {
+  dueMs = 0
+  place = -1
   readonly #rules: GateRules
   readonly #alarms = new Alarms()
   /** By client, in the order of their turns; each one's in order of arrival. */
@@ -72,6 +76,7 @@ export class Gate {
   #waiting = 0
   /** For which a place was held of late, milliseconds, on average; null: none has come free. */
   #heldMs: number | null = null
+  #restsUntilMs = -Infinity
   /** Requests that were refused for want of a place. */
   refused = 0
 
@@ -89,7 +94,8 @@ export class Gate {
 
   /** A place at once, or in line; null: onPlace or onRefused has been called already. */
   enter(guest: Guest): Ticket | null {
-    if (this.#taken < this.#rules.max && this.#waiting === 0) {
+    const restMs = this.#restMs()
+    if (restMs === 0 && this.#taken < this.#rules.max && this.#waiting === 0) {
       this.#taken++
       guest.onPlace()
       return null
@@ -97,10 +103,15 @@ export class Gate {
     const { client, longestWaitMs } = guest
     const { maxWaiting, waitMs } = this.#rules
     const patienceMs = Math.min(waitMs, longestWaitMs)
-    const mayWait = this.#mayComeInTime(client, patienceMs)
+    if (restMs > patienceMs) {
+      this.refused++
+      guest.onRefused(coolingDown(restMs))
+      return null
+    }
+    const mayWait = this.#mayComeInTime(client, patienceMs - restMs)
     if (!mayWait || (this.#waiting >= maxWaiting && !this.#makeRoom(client))) {
       this.refused++
-      guest.onRefused(this.#refusal(client, mayWait ? maxWaiting : patienceMs / this.#paceMs))
+      guest.onRefused(this.#refusal(client, mayWait ? maxWaiting : (patienceMs - restMs) / this.#paceMs))
       return null
     }
     const ticket = new Waiting(this, guest, longestWaitMs < waitMs)
@@ -118,6 +129,28 @@ export class Gate {
     this.#learn(heldMs)
     // Not at once: who leaves may be in the middle of reading its answer.
     if (this.#waiting > 0) queueMicrotask(() => this.#admit())
+  }
+
+  /** Nobody gets a place until then, by performance.now(); who cannot wait for so long is told so. */
+  rest(untilMs: number): void {
+    const restMs = untilMs - performance.now()
+    if (restMs <= 0) return
+    this.#restsUntilMs = untilMs
+    // Timers fire up to a millisecond early.
+    this.#alarms.set(this, untilMs + 1)
+    for (const line of this.#lines.values()) {
+      for (const ticket of line) if (ticket.dueMs < untilMs) this.refuse(ticket, coolingDown(restMs))
+    }
+  }
+
+  /** The rest is over. */
+  ring(): void {
+    this.#restsUntilMs = -Infinity
+    this.#admit()
+  }
+
+  #restMs(): number {
+    return this.#restsUntilMs === -Infinity ? 0 : Math.max(0, this.#restsUntilMs - performance.now())
   }
 
   /** Nobody is let in any more. */
@@ -139,13 +172,14 @@ export class Gate {
     this.#alarms.clear(ticket)
   }
 
-  refuse(ticket: Waiting): void {
+  refuse(ticket: Waiting, error: GatewayError = this.#saturated()): void {
     this.forget(ticket)
     this.refused++
-    ticket.guest.onRefused(this.#saturated())
+    ticket.guest.onRefused(error)
   }
 
   #admit(): void {
+    if (this.#restsUntilMs !== -Infinity) return
     for (const [client, line] of this.#lines) {
       if (this.#taken >= this.#rules.max) return
       const [ticket] = line
@@ -194,10 +228,7 @@ export class Gate {
     if (longest === null || longest.size <= own + 1) return false
     const last = [...longest].at(-1)
     if (last === undefined) return false
-    const error = this.#refusal(last.guest.client, this.#rules.maxWaiting, own === 0 ? 1 : 0)
-    this.forget(last)
-    this.refused++
-    last.guest.onRefused(error)
+    this.refuse(last, this.#refusal(last.guest.client, this.#rules.maxWaiting, own === 0 ? 1 : 0))
     return true
   }
 

@@ -155,6 +155,12 @@ export const refusalOptions = z.strictObject({
     .describe(
       'which requests go out again. all: POST and PATCH too; right only where the upstream has done nothing of what it refuses, which no answer proves',
     ),
+  coolDown: word(['off', 'unavailable', 'all'])
+    .prefault('off')
+    .describe(
+      'which of these answers stop all requests to the target that gave it, until that time. unavailable: 503; all: 429 too. Then others wait in line where there is one (concurrency) and the time fits, or get a 503 with Retry-After at once, or what is stored; instances with the same Redis do as this one. off, since one client may be all that was meant: a 429 mostly speaks of who has asked too much, and a 503 may be for one path alone',
+    ),
+  maxCoolDown: duration({ minMs: 1 }).prefault('1m').describe('longest cool-down, whatever an upstream asks for'),
 })
 
 export type RefusalOptions = z.output<typeof refusalOptions>

@@ -32,10 +32,10 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
 /** Targets of which one is taken for a request. */
 export interface TargetChoice {
   /** The target for a request. tried: those that have failed it, the last one at the end; it meets another where there is
-   *  one. hash: of the key by which it keeps to a target, null where it has none. Null: no breaker lets a request go. */
+   *  one. hash: of the key by which it keeps to a target, null where it has none. Null: all are to be left alone. */
   next(tried: readonly Target[], hash: number | null): Target | null
-  /** Milliseconds until one does. */
-  waitMs(): number
+  /** Why it is null. */
+  refusal(): GatewayError
   /** True where there is a target that is not among these, and may be asked. */
   hasOther(tried: readonly Target[]): boolean
   /** The same of targets that are not out. */
@@ -62,8 +62,9 @@ export interface UpstreamPool extends TargetChoice {
 
 export function createPool(setup: TargetSetup): UpstreamPool {
   const { name, options } = setup
-  const targets = options.targets.map(({ url, weight }) => new PooledTarget(url, weight, setup))
-  const primary = options.primary === undefined ? null : findOrMake(targets, options.primary, setup)
+  const open = (url: URL, weight: number): PooledTarget => new PooledTarget(url, weight, setup, onRest)
+  const targets = options.targets.map(({ url, weight }) => open(url, weight))
+  const primary = options.primary === undefined ? null : findOrOpen(targets, options.primary, open)
   const all = primary === null || targets.includes(primary) ? targets : [...targets, primary]
   const takes = (target: PooledTarget): UpstreamRow['targets'][number]['takes'] => {
     if (primary === null || (target === primary && all === targets)) return 'all'
@@ -74,6 +75,10 @@ export function createPool(setup: TargetSetup): UpstreamPool {
     concurrency === undefined
       ? null
       : new Gate({ max: concurrency.max, maxWaiting: concurrency.queue, waitMs: concurrency.wait })
+  /** Who waits in line for a place need not be told that there is nobody to ask. */
+  function onRest(): void {
+    gate?.rest(Math.min(...all.map(({ restsUntilMs }) => restsUntilMs)))
+  }
   const pausing: UpstreamPool['pausing'] = new Set()
   let retries = 0
   return {
@@ -102,12 +107,18 @@ export function createPool(setup: TargetSetup): UpstreamPool {
   }
 }
 
-const findOrMake = (targets: readonly PooledTarget[], url: URL, setup: TargetSetup): PooledTarget =>
-  targets.find(({ origin }) => origin.origin === url.origin) ?? new PooledTarget(url, 1, setup)
+const findOrOpen = (
+  targets: readonly PooledTarget[],
+  url: URL,
+  open: (url: URL, weight: number) => PooledTarget,
+): PooledTarget => targets.find(({ origin }) => origin.origin === url.origin) ?? open(url, 1)
 
-const choiceOf = (targets: readonly PooledTarget[], { balance, breaker }: UpstreamOptions): TargetChoice => ({
-  next: compileChoice<Target, PooledTarget>(targets, balance, breaker !== undefined),
-  waitMs: () => Math.min(...targets.map((target) => target.waitMs(performance.now()))),
+const choiceOf = (targets: readonly PooledTarget[], { balance, breaker, refusals }: UpstreamOptions): TargetChoice => ({
+  next: compileChoice<Target, PooledTarget>(targets, balance, breaker !== undefined || refusals.coolDown !== 'off'),
+  refusal() {
+    const nowMs = performance.now()
+    return targets.reduce((a, b) => (b.waitMs(nowMs) < a.waitMs(nowMs) ? b : a)).refusal(nowMs)
+  },
   hasOther: (tried) => mayBeAsked(targets, tried).length > 0,
   hasWell: (tried) => mayBeAsked(targets, tried).some(({ isOut }) => !isOut),
 })

@@ -55,7 +55,7 @@ export interface UpstreamRequest {
 export interface Patience {
   readonly timeouts: Timeouts
   readonly retries: number
-  readonly refusals: RefusalOptions
+  readonly refusals: Pick<RefusalOptions, 'wait' | 'methods'>
 }
 
 /** A request on its way upstream, sent to a target that the pool chooses. */
@@ -78,7 +78,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   readonly #resolve: (answer: Answer) => void
   readonly #reject: (error: GatewayError) => void
   readonly #retries: number
-  readonly #refusals: RefusalOptions
+  readonly #refusals: Patience['refusals']
   #attempts = 0
   /** Targets that have failed it, in order. */
   #tried: readonly Target[] = NONE
@@ -180,8 +180,12 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 
   onAnswer(answer: AttemptAnswer): void {
-    if (answer.status !== 429 && answer.status !== 503) this.#wasSent = true
-    if (this.#isAskedAgain(answer)) return
+    const { status, headers } = answer
+    const mayRefuse = status === 429 || status === 503
+    if (!mayRefuse) this.#wasSent = true
+    const retryAfterMs = mayRefuse ? readRetryAfter(headers, Date.now()) : null
+    if (retryAfterMs !== null) this.#target?.refused(status, retryAfterMs)
+    if ((retryAfterMs !== null || isFailing(status)) && this.#isAskedAgain(status, retryAfterMs)) return
     const read = this.#read(answer)
     if (!(read instanceof GatewayError)) {
       this.#tellAttempts()
@@ -214,12 +218,9 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 
   /** True where another attempt is to have a better answer. */
-  #isAskedAgain({ status, headers }: AttemptAnswer): boolean {
+  #isAskedAgain(status: number, retryAfterMs: number | null): boolean {
     const target = this.#target
-    const mayRefuse = status === 503 || status === 429
-    if (target === null || this.#attempts > this.#retries || !(mayRefuse || isFailing(status))) return false
-    const retryAfterMs = mayRefuse ? readRetryAfter(headers, Date.now()) : null
-    if (retryAfterMs === null && status === 429) return false
+    if (target === null || this.#attempts > this.#retries) return false
     const mayRepeat = isIdempotentMethod(this.method) || (retryAfterMs !== null && this.#refusals.methods === 'all')
     if (!mayRepeat) return false
     const tried = [...this.#tried, target]
@@ -227,7 +228,8 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     const spread = Math.random() * 2 ** (this.#attempts - 1)
     const isElsewhere = this.#targets.hasWell(tried)
     if (!isElsewhere && (retryAfterMs === null || !this.#mayWait(status, retryAfterMs))) return false
-    const pauseMs = isElsewhere ? spread * FIRST_PAUSE_MS : (retryAfterMs ?? 0) + spread * BACK_OFF_MS
+    // Timers fire up to a millisecond early.
+    const pauseMs = isElsewhere ? spread * FIRST_PAUSE_MS : (retryAfterMs ?? 0) + spread * BACK_OFF_MS + 1
     const nowMs = performance.now()
     const isInTime = nowMs + pauseMs < this.startedAtMs + this.timeouts.totalMs
     if (!isInTime || !this.#mayGoAgain() || !this.#pool.budget.take(nowMs)) return false
@@ -269,7 +271,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     const target = this.#targets.next(this.#tried, this.#request.hash)
     if (target !== null) return this.#attempt(target, onFreshConnection)
     this.#dropBody()
-    this.#fail(error ?? breakerOpen(this.#targets.waitMs()))
+    this.#fail(error ?? this.#targets.refusal())
   }
 
   #attempt(target: Target, onFreshConnection: boolean): void {
@@ -315,11 +317,6 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 }
 
-const breakerOpen = (waitMs: number): GatewayError =>
-  new GatewayError('breaker_open', 'The upstream has failed too often of late and is left alone. Try again later.', {
-    retryAfterSeconds: Math.max(1, Math.ceil(waitMs / 1000)),
-  })
-
 const NONE: readonly Target[] = []
 /** Doubled with each attempt; a pause is a random part of it. */
 const FIRST_PAUSE_MS = 25
@@ -333,7 +330,7 @@ const isReadOnly = (method: string): boolean => method === 'GET' || method === '
 const isHeld = (body: RequestBody | null): boolean => body === null || body.mayReopen === true
 
 /** False where it is known beforehand that it will not be sent again, so that nothing need be kept. */
-function mayReplay({ method, body }: UpstreamRequest, { methods }: RefusalOptions): boolean {
+function mayReplay({ method, body }: UpstreamRequest, { methods }: Patience['refusals']): boolean {
   return (
     (isIdempotentMethod(method) || methods === 'all') && !isHeld(body) && (body?.declaredBytes ?? 0) <= MAX_REPLAY_BYTES
   )

@@ -1,13 +1,14 @@
-// Looks after one target: hears what becomes of its requests, for its health and its breaker, checks it where the table says
-// so, tries to connect while it is out, and tells of each change once.
+// Looks after one target: hears what becomes of its requests, for its health, its breaker and its cool-down, checks it where
+// the table says so, tries to connect while it is out, and tells of each change once.
 
 import type { Alarm, Alarms } from '../core/alarms.ts'
 import type { GatewayError } from '../core/errors.ts'
-import { type BreakerState, TargetBreaker } from './breaker.ts'
+import { type BreakerState, TargetBreaker, breakerOpen } from './breaker.ts'
 import type { Connect } from './connect.ts'
+import { CoolDown, coolingDown } from './cool-down.ts'
 import { TargetHealth } from './health.ts'
 import { type Look, compileCheck, compileKnock } from './look.ts'
-import type { BreakerOptions, HealthOptions } from './options.ts'
+import type { BreakerOptions, HealthOptions, RefusalOptions } from './options.ts'
 
 export interface WatchSetup {
   readonly origin: URL
@@ -15,13 +16,14 @@ export interface WatchSetup {
   readonly alarms: Alarms
   readonly health: HealthOptions
   readonly breaker: BreakerOptions | undefined
+  readonly refusals: RefusalOptions
   /** It was out under the configuration before. */
   readonly isOut: boolean
   readonly tell: (event: TargetEvent, why: string) => void
 }
 
-/** What may happen to a target: it goes out and comes back, its breaker opens and closes. */
-export type TargetEvent = 'out' | 'back' | 'open' | 'closed'
+/** What may happen to a target: it goes out and comes back, its breaker opens and closes, it is left alone for a while. */
+export type TargetEvent = 'out' | 'back' | 'open' | 'closed' | 'cooling'
 
 /** Answers that speak of the target, not of the request: 500 may be the fault of one URL. */
 export const isFailing = (status: number): boolean => status === 502 || status === 503 || status === 504
@@ -42,13 +44,14 @@ export class TargetWatch implements Alarm {
   readonly #look: Look
   readonly #alarms: Alarms
   readonly #breaker: TargetBreaker | null
+  readonly #coolDown: CoolDown | null
   readonly #tell: WatchSetup['tell']
   /** What was told last: one that comes back on trial and fails again was never back. */
   #isToldOut: boolean
   #callOff: (() => void) | null = null
   #isClosed = false
 
-  constructor({ origin, connect, alarms, health, breaker, isOut, tell }: WatchSetup) {
+  constructor({ origin, connect, alarms, health, breaker, refusals, isOut, tell }: WatchSetup) {
     const { path, failures, slowStart, interval, timeout, healthyAfter, unhealthyAfter } = health
     const checks = path === undefined ? null : { intervalMs: interval, healthyAfter, unhealthyAfter }
     this.#isToldOut = isOut
@@ -57,6 +60,7 @@ export class TargetWatch implements Alarm {
     this.#alarms = alarms
     this.#tell = tell
     this.#breaker = breaker === undefined ? null : compileBreaker(breaker)
+    this.#coolDown = refusals.coolDown === 'off' ? null : compileCoolDown(refusals)
     if (path !== undefined) alarms.set(this, performance.now() + Math.random() * Math.min(interval, 1000))
     else this.#schedule()
   }
@@ -78,9 +82,12 @@ export class TargetWatch implements Alarm {
     return this.#breaker === null ? null : this.#breaker.state(nowMs)
   }
 
-  /** False while its breaker lets no request go. */
+  /** False while its breaker lets no request go, or it has asked to be left alone. */
   mayTake(nowMs: number): boolean {
-    return this.#breaker === null || this.#breaker.mayTake(nowMs)
+    return (
+      (this.#breaker === null || this.#breaker.mayTake(nowMs)) &&
+      (this.#coolDown === null || this.#coolDown.waitMs(nowMs) === 0)
+    )
   }
 
   /** A request goes. */
@@ -88,9 +95,34 @@ export class TargetWatch implements Alarm {
     this.#breaker?.take(nowMs)
   }
 
-  /** Milliseconds until its breaker lets a request go. */
+  /** Milliseconds until it may be asked. */
   waitMs(nowMs: number): number {
-    return this.#breaker === null ? 0 : this.#breaker.waitMs(nowMs)
+    return Math.max(this.#breakerWaitMs(nowMs), this.#coolDown === null ? 0 : this.#coolDown.waitMs(nowMs))
+  }
+
+  /** Why it may not. */
+  refusal(nowMs: number): GatewayError {
+    const waitMs = this.waitMs(nowMs)
+    return waitMs > this.#breakerWaitMs(nowMs) ? coolingDown(waitMs) : breakerOpen(waitMs)
+  }
+
+  /** performance.now() until which it has asked to be left alone. */
+  get restsUntilMs(): number {
+    return this.#coolDown === null ? -Infinity : this.#coolDown.untilMs
+  }
+
+  /** An answer's head says when to come again. Milliseconds for which it is left alone by that, where it is; else null. */
+  refused(status: number, retryAfterMs: number): number | null {
+    const restMs = this.#coolDown === null ? null : this.#coolDown.refused(status, retryAfterMs, performance.now())
+    if (restMs !== null) this.#tell('cooling', `status ${status}, ${inSeconds(restMs)}`)
+    return restMs
+  }
+
+  /** Another instance has been told so. True where that is news. */
+  rest(wantedMs: number): boolean {
+    const restMs = this.#coolDown === null ? null : this.#coolDown.rest(wantedMs, performance.now())
+    if (restMs !== null) this.#tell('cooling', `told by another instance, ${inSeconds(restMs)}`)
+    return restMs !== null
   }
 
   /** An answer has come whole. */
@@ -128,6 +160,10 @@ export class TargetWatch implements Alarm {
     this.#callOff = null
   }
 
+  #breakerWaitMs(nowMs: number): number {
+    return this.#breaker === null ? 0 : this.#breaker.waitMs(nowMs)
+  }
+
   #count(breaker: TargetBreaker, isFailure: boolean, why: string): void {
     if (breaker.record(isFailure, performance.now())) this.#tell(isFailure ? 'open' : 'closed', why)
   }
@@ -152,3 +188,8 @@ export class TargetWatch implements Alarm {
 
 const compileBreaker = ({ failureRate, window, minRequests, cooldown }: BreakerOptions): TargetBreaker =>
   new TargetBreaker({ failureRate, windowMs: window, minRequests, cooldownMs: cooldown })
+
+const compileCoolDown = ({ coolDown, maxCoolDown }: RefusalOptions): CoolDown =>
+  new CoolDown({ statuses: new Set(coolDown === 'all' ? [503, 429] : [503]), maxMs: maxCoolDown })
+
+const inSeconds = (ms: number): string => `${Math.ceil(ms / 100) / 10} s`

@@ -46,6 +46,8 @@ export interface Target {
   /** What becomes of the requests it gets, by which it is judged: a whole answer, or a failure, before its head or after. */
   answered(status: number): void
   failed(error: GatewayError): void
+  /** The head of an answer says when to come again. */
+  refused(status: number, retryAfterMs: number): void
 }
 
 export interface TargetNews {
@@ -71,6 +73,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   readonly #lifetimeMs: number
   readonly #connect: Connect
   readonly #watch: TargetWatch
+  readonly #onRest: () => void
   /** All that are open, or are being made. */
   readonly #connections = new Set<UpstreamConnection>()
   /** Those that have gone over to another protocol. They take no place of a request's; clients' connections bound them. */
@@ -84,7 +87,9 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   #isDestroyed = false
   #whenUnused: (() => void) | null = null
 
-  constructor(origin: URL, weight: number, { name, options, connectMs, out, tell }: TargetSetup) {
+  /** onRest: hears when it is to be left alone for a while, or for longer. */
+  constructor(origin: URL, weight: number, { name, options, connectMs, out, tell }: TargetSetup, onRest: () => void) {
+    this.#onRest = onRest
     this.origin = origin
     this.weight = weight
     this.#maxConnections = options.connections
@@ -96,6 +101,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
       alarms: this.alarms,
       health: options.health,
       breaker: options.breaker,
+      refusals: options.refusals,
       isOut: out.has(origin.origin),
       tell: (event, why) => tell({ upstream: name, target: origin.origin, event, why }),
     })
@@ -120,6 +126,18 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
 
   waitMs(nowMs: number): number {
     return this.#watch.waitMs(nowMs)
+  }
+
+  refusal(nowMs: number): GatewayError {
+    return this.#watch.refusal(nowMs)
+  }
+
+  get restsUntilMs(): number {
+    return this.#watch.restsUntilMs
+  }
+
+  refused(status: number, retryAfterMs: number): void {
+    if (this.#watch.refused(status, retryAfterMs) !== null) this.#onRest()
   }
 
   answered(status: number): void {
@@ -171,11 +189,14 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   }
 
   status(): Omit<UpstreamRow['targets'][number], 'takes'> {
+    const nowMs = performance.now()
+    const restMs = this.restsUntilMs - nowMs
     return {
       url: this.origin.origin,
       weight: this.weight,
-      state: this.isOut ? 'out' : this.share(performance.now()) < 1 ? 'starting' : 'up',
-      breaker: this.#watch.breakerState(performance.now()),
+      state: this.isOut ? 'out' : this.share(nowMs) < 1 ? 'starting' : 'up',
+      breaker: this.#watch.breakerState(nowMs),
+      cooling_until: restMs > 0 ? new Date(Date.now() + restMs).toISOString() : null,
       exits: this.#watch.exits,
       open_connections: this.#connections.size + this.#upgraded.size,
       in_flight: this.#busy,

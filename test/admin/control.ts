@@ -91,6 +91,7 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
             takes: 'all',
             state: 'up',
             breaker: null,
+            cooling_until: null,
             exits: 0,
             open_connections: 1,
             in_flight: 0,

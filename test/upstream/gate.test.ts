@@ -204,6 +204,49 @@ describe('a line that is full', () => {
   })
 })
 
+describe('an upstream that rests', () => {
+  it('has nobody until then, and those who have waited in their turns', async () => {
+    const { gate, events, enter } = gateOf({ max: 2 })
+    enter('x0')
+    const startedAtMs = performance.now()
+    gate.rest(startedAtMs + 50)
+    for (const name of ['a1', 'a2', 'b1']) enter(name)
+    gate.leave(1)
+    await settle()
+    expect([events, gate.waiting]).toEqual([['x0'], 3])
+    await until(() => gate.waiting === 1, 'the end of the rest')
+    expect(performance.now() - startedAtMs).toBeGreaterThanOrEqual(50)
+    expect(events).toEqual(['x0', 'a1', 'b1'])
+  })
+
+  it('has no line of those who cannot wait for so long', () => {
+    const { gate, events, errors, enter } = gateOf({ max: 1, waitMs: 20_000 })
+    for (const name of ['x0', 'a1', 'b1']) enter(name)
+    gate.rest(performance.now() + 30_000)
+    enter('c1')
+    expect([events, gate.waiting, gate.refused]).toEqual([['x0', '-a1', '-b1', '-c1'], 0, 3])
+    expect(errors.map(({ code, retryAfterSeconds }) => [code, retryAfterSeconds])).toEqual(
+      errors.map(() => ['cooling_down', 30]),
+    )
+  })
+
+  it('is judged with that: the rest counts for who would wait for too long', async () => {
+    const { gate, events, enter, leave } = gateOf({ waitMs: 10_000 })
+    enter('x0')
+    await leave(1, 3000)
+    gate.rest(performance.now() + 5000)
+    for (const name of ['a1', 'b1']) enter(name)
+    expect(events).toEqual(['x0', '-b1'])
+  })
+
+  it('has rested where that time is over', () => {
+    const { gate, events, enter } = gateOf()
+    gate.rest(performance.now() - 1)
+    enter('a1')
+    expect(events).toEqual(['a1'])
+  })
+})
+
 it('loses nobody and lets in no more than it may, whatever comes in which order', async () => {
   const steps = array(record({ act: integer({ min: 0, max: 3 }), who: integer({ min: 0, max: 3 }) }), { maxLength: 60 })
   await assert(
