@@ -59,6 +59,7 @@ function entryOf(key: string, costMs: number): StoredResponse {
     claims: '',
     varyNames: [],
     varyValues: [],
+    timeline: null,
     bornAtMs: 0,
     freshUntilMs: 60_000,
     originFreshUntilMs: 0,

@@ -107,32 +107,43 @@ type JsonObject = Exclude<PlainJson, null | boolean | number | string | readonly
 const isObject = (value: PlainJson | undefined): value is JsonObject =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-const memberOf = (value: PlainJson | undefined, name: string): PlainJson | undefined =>
+/** A member of an object; undefined of anything else. */
+export const memberOf = (value: PlainJson | undefined, name: string): PlainJson | undefined =>
   isObject(value) && Object.hasOwn(value, name) ? value[name] : undefined
 
 const elementsOf = (value: PlainJson | undefined): readonly PlainJson[] => (Array.isArray(value) ? value : [])
 
 /** `"error": false` and the like say that there is none. `errors` is GraphQL's, where the rest may be there in part. */
-function tellsError(json: PlainJson): boolean {
+export function tellsError(json: PlainJson): boolean {
   const error = memberOf(json, 'error') ?? null
   return (error !== null && error !== false && error !== '') || elementsOf(memberOf(json, 'errors')).length > 0
 }
 
-/** By the members in which OpenAI (chat, completions, responses), Anthropic, Google, Amazon, Ollama, and those who speak
- *  their formats, say how an answer ended. Null: it did not. */
+/** What of an answer says that it was cut short, or does not say how it ended. */
 function isCutShort(json: PlainJson): boolean {
-  const ends = [
-    ...ENDS.map((name) => memberOf(json, name)),
-    ...elementsOf(memberOf(json, 'choices')).map((choice) => memberOf(choice, 'finish_reason')),
-    ...elementsOf(memberOf(json, 'candidates')).map((candidate) => memberOf(candidate, 'finishReason')),
-  ]
-  if (ends.some((end) => end === null || (typeof end === 'string' && CUT.has(end.toLowerCase())))) return true
+  const ends = endsOf(json)
+  if (ends.some((end) => end === null || isEarly(end))) return true
   const status = memberOf(json, 'status')
   return (
     (memberOf(json, 'incomplete_details') ?? null) !== null ||
     (memberOf(json, 'object') === 'response' && status !== undefined && status !== 'completed')
   )
 }
+
+/** The same of one event of a stream, most of which say nothing of the end. */
+export const isCutShortBy = (json: PlainJson): boolean =>
+  [...endsOf(json), ...endsOf(memberOf(json, 'delta') ?? null)].some(isEarly) ||
+  (memberOf(memberOf(json, 'response'), 'incomplete_details') ?? null) !== null
+
+/** By the members in which OpenAI (chat, completions, responses), Anthropic, Google, Amazon, Ollama, and those who speak
+ *  their formats, say how an answer ended. Null: it did not. */
+const endsOf = (json: PlainJson): (PlainJson | undefined)[] => [
+  ...ENDS.map((name) => memberOf(json, name)),
+  ...elementsOf(memberOf(json, 'choices')).map((choice) => memberOf(choice, 'finish_reason')),
+  ...elementsOf(memberOf(json, 'candidates')).map((candidate) => memberOf(candidate, 'finishReason')),
+]
+
+const isEarly = (end: PlainJson | undefined): boolean => typeof end === 'string' && CUT.has(end.toLowerCase())
 
 const ENDS = ['finish_reason', 'stop_reason', 'stopReason', 'done_reason'] as const
 

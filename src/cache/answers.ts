@@ -8,6 +8,7 @@ import type { Reply, RequestContext } from '../core/context.ts'
 import type { CacheEntry, StoredResponse } from './entry.ts'
 import type { CachePolicy } from './policy.ts'
 import type { Reason } from './reasons.ts'
+import { pacedBody } from './replay.ts'
 import { answerParts, answerStored } from './reply.ts'
 import { isErrorStatus } from './revalidate.ts'
 import type { Selection } from './select.ts'
@@ -40,17 +41,29 @@ export function compileAnswers(
 ): Answers {
   const { store } = shared
   const compressor = policy.compress ? shared.compressor : null
+  const { pace } = policy
+
+  const answer = (ctx: RequestContext, entry: StoredResponse): Reply => answerStored(ctx, entry, compressor)
+
+  /** The same at its own pace, where that is a stream, and all of it. */
+  function replay(ctx: RequestContext, entry: StoredResponse): Reply {
+    const reply = answer(ctx, entry)
+    if (pace === null || entry.timeline === null || reply.body !== entry.body) return reply
+    return { ...reply, body: pacedBody(entry.body, entry.timeline, pace) }
+  }
+
+  const whole = pace === null ? answer : replay
 
   function collapsed(ctx: RequestContext, entry: StoredResponse, nowMs: number): Reply {
     store.touch(entry)
     sayCollapsed(ctx, forwardReason(ctx), nowMs - entry.bornAtMs)
-    return answerStored(ctx, entry, compressor)
+    return whole(ctx, entry)
   }
 
   function hit(ctx: RequestContext, entry: StoredResponse, nowMs: number, detail: string | null): Reply {
     store.touch(entry)
     sayHit(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, detail)
-    const reply = answerStored(ctx, entry, compressor)
+    const reply = whole(ctx, entry)
     if (detail !== LIMITED) ctx.sparedMs = sparedBy(ctx, reply, entry)
     return reply
   }
@@ -68,7 +81,7 @@ export function compileAnswers(
   function stale(ctx: RequestContext, entry: StoredResponse, nowMs: number, reason: Reason, isSpared: boolean): Reply {
     store.touch(entry)
     sayStale(ctx, nowMs - entry.bornAtMs, entry.freshUntilMs - nowMs, reason)
-    const reply = answerStored(ctx, entry, compressor)
+    const reply = whole(ctx, entry)
     if (isSpared) ctx.sparedMs = sparedBy(ctx, reply, entry)
     return reply
   }

@@ -76,7 +76,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { shared, policy } = setup
   const { bids, flights } = shared
   // What was shared on purpose must not outlive that purpose.
-  const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id} ${policy.answerRule.id}`
+  const epoch = `${setup.epoch} ${policy.isPublic} ${policy.storeSetCookie} ${setup.key.id} ${policy.answerRule.id}${policy.streamRule.id}`
   const selection = compileSelection(shared, policy, epoch)
   const { find, unaskedReason, unwantedReason, wishOf } = selection
   const places = compilePlaces(shared, policy, setup.collapse !== false, epoch)
@@ -107,6 +107,12 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
       return null
     ctx.cacheKey = key
     return found
+  }
+
+  /** The same but for what is sent at its own pace: that takes its time. */
+  function findUnpaced(ctx: RequestContext): StoredResponse | null {
+    const found = findNow(ctx)
+    return found?.timeline === null ? found : null
   }
 
   async function lookByBody(ctx: RequestContext): Promise<Reply | null> {
@@ -337,7 +343,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
 
   return {
     lookup,
-    findNow,
+    findNow: policy.pace === null ? findNow : findUnpaced,
     answerFound: (ctx, found) => answers.hit(ctx, found, shared.now(), null),
     fill,
     answerUnasked,

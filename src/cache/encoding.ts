@@ -14,6 +14,7 @@ import { crc32 } from 'node:zlib'
 import { mayCode } from './coding.ts'
 import { type StoredResponse, entrySizeBytes } from './entry.ts'
 import { exactCopy } from './recording.ts'
+import { readTimeline } from './timeline.ts'
 
 /** How fields are written. To change with that; which fields there are counts by itself. */
 const VERSION = 1
@@ -79,6 +80,16 @@ const text: Kind<string> = {
   },
 }
 
+const timeline: Kind<Buffer | null> = {
+  bound: (value) => 4 + (value?.length ?? 0),
+  write(into, value) {
+    into.count(value === null ? 0 : value.length)
+    if (value !== null) into.bytes(value)
+  },
+  // That of a stream has one step at least.
+  read: (from) => from.bytes(from.count()),
+}
+
 const listOf = <T>(kind: Kind<T>): Kind<readonly T[]> => ({
   bound: (values) => values.reduce((bytes, value) => bytes + kind.bound(value), 4),
   write(into, values) {
@@ -114,6 +125,7 @@ const FIELDS: { readonly [Name in Exclude<keyof StoredResponse, Unkept>]: Kind<S
   purgeSeq: number,
   tags: listOf(text),
   costMs: number,
+  timeline,
 }
 
 const fields = Object.entries(FIELDS) as [keyof typeof FIELDS, Kind<unknown>][]
@@ -155,7 +167,8 @@ export function decodeEntry(bytes: Buffer): StoredResponse | null {
   if (!head.isAtItsEnd) return null
   const kept = read as unknown as Omit<StoredResponse, Unkept>
   const body = exactCopy([bytes.subarray(bodyAt)], bodyBytes)
-  const entry = { ...kept, body, coded: mayCode(kept) ? [] : null, uses: 0 }
+  if (kept.timeline !== null && readTimeline(kept.timeline, bodyBytes) === null) return null
+  const entry = { ...kept, body, coded: kept.timeline === null && mayCode(kept) ? [] : null, uses: 0 }
   return { ...entry, sizeBytes: entrySizeBytes(entry) }
 }
 
@@ -185,6 +198,10 @@ class Writer {
 
   number(value: number): void {
     this.#at = this.#bytes.writeDoubleBE(value, this.#at)
+  }
+
+  bytes(value: Buffer): void {
+    this.#at += value.copy(this.#bytes, this.#at)
   }
 
   text(value: string, form: TextForm): void {
@@ -238,6 +255,12 @@ class Reader {
     const at = this.#pass(bytes)
     if (form === 'utf16le' && bytes % 2 === 1) this.fail()
     return at === null ? '' : this.#bytes.toString(form, at, at + bytes)
+  }
+
+  /** In a buffer of its own; null: none. */
+  bytes(count: number): Buffer | null {
+    const at = count === 0 ? null : this.#pass(count)
+    return at === null ? null : exactCopy([this.#bytes.subarray(at, at + count)], count)
   }
 
   /** Where the next bytes begin; null where there are not so many. */

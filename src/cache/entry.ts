@@ -73,6 +73,8 @@ export interface CodedForm {
 /** A response that is stored whole: the only one that answers who has not asked for a part. */
 export interface StoredResponse extends StoredMeta {
   readonly body: Buffer
+  /** Of a stream of events, when they came (timeline.ts); null: it is none. */
+  readonly timeline: Buffer | null
   /** Its forms in other codings, at most one of each; null: it may have none (coding.ts). It grows by the store's
    *  addForm alone. */
   coded: readonly CodedForm[] | null
@@ -102,6 +104,8 @@ const TAG_OVERHEAD_BYTES = 320
 /** What a coded form takes beside its body and its places in the list of its fields: objects, and the fields of its own. */
 const FORM_OVERHEAD_BYTES = 640
 const FIELD_PLACE_BYTES = 8
+/** What a timeline takes beside its bytes: a buffer. */
+const TIMELINE_OVERHEAD_BYTES = 280
 /** The same for one that has no body. */
 const NO_FORM_BYTES = 64
 
@@ -115,7 +119,7 @@ export function entrySizeBytes(entry: Omit<StoredResponse, 'sizeBytes'> | Omit<S
   let bytes = ENTRY_OVERHEAD_BYTES + key.length + claims.length
   if (entry.body === null) bytes += lengthOf(entry.parts) + entry.parts.length * PART_OVERHEAD_BYTES
   else {
-    bytes += entry.body.length
+    bytes += entry.body.length + (entry.timeline === null ? 0 : TIMELINE_OVERHEAD_BYTES + entry.timeline.length)
     for (const form of entry.coded ?? []) bytes += formSizeBytes(form)
   }
   for (const texts of [headers, varyNames, varyValues])

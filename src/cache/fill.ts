@@ -5,7 +5,8 @@
 // that, and beyond the route's maxObject, an answer just passes through. What slow readers have still to read of what is
 // not kept any more is bounded as well (CROWDED_BYTES): beyond that who lags is cut off sooner.
 
-import type { HeaderList, OriginAnswer, Reply, RequestContext } from '../core/context.ts'
+import type { BodyStream, HeaderList, OriginAnswer, Reply, ReplyBody, RequestContext } from '../core/context.ts'
+import { GatewayError } from '../core/errors.ts'
 import { compareWithHead, freshenHeaders } from '../http/conditional.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { getHeader, getHeaders, hasHeader, ownText, withoutHeaders } from '../http/headers.ts'
@@ -14,12 +15,14 @@ import { mayCode, recoded, sayMayVary } from './coding.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
 import { type StoredHead, type StoredResponse, entrySizeBytes, selectorOf } from './entry.ts'
 import { claimsOf } from './key.ts'
+import { OverheardBody } from './overheard.ts'
 import { type CachePolicy, type Storable, type StoreVerdict, credentialOf, decideStore, varyNames } from './policy.ts'
 import type { Reason } from './reasons.ts'
 import { Recording, exactCopy } from './recording.ts'
-import { answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
+import { OF_THE_BYTES, answerStored, isUnchangedFor, notModified, originReply, storedReply } from './reply.ts'
 import type { SharedCache } from './shared.ts'
 import { type ForwardReason, sayForwarded, sayRevalidated } from './status.ts'
+import type { StreamRecord } from './stream-rule.ts'
 
 export const MAX_FILL_BYTES = 128 * 1024 ** 2
 /** Of all recordings, with what is held for slow readers alone; beyond it nobody may be much slower than others. */
@@ -60,7 +63,10 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const isGone = answer.status === 404 || answer.status === 410 || isWithdrawn(verdict)
   // What is stored must not be used any more, not even stale; unless that holds for one user alone.
   if (fill.stored !== null && isGone && mayWithdraw(fill)) forget(shared, flight)
-  if (!verdict.store) return pass(fill, answer, verdict.reason)
+  if (!verdict.store) {
+    const body = verdict.reason === 'no-length' ? provedBody(fill, answer) : undefined
+    return pass(fill, answer, verdict.reason, body)
+  }
   const tags = joinTags(policy.tagsOf(ctx.params), answer.tags === undefined ? [] : answer.tags)
   if (tags === null) return pass(fill, answer, 'tags')
   if (!flight.landWith(tags)) return pass(fill, answer, 'purged')
@@ -73,15 +79,22 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   const head = storedHead(ctx, answer, nowMs, verdict.ageMs)
   const isFresh = verdict.freshMs > 0
   const costMs = () => Math.max(0, shared.now() - fill.sentAtMs)
-  const isJudged = policy.answerRule.concerns(ctx.method, answer)
+  const stream = policy.streamRule.recordOf(ctx.method, answer.headers)
+  const isJudged = stream !== null || policy.answerRule.concerns(ctx.method, answer)
   // What takes the place of another takes no more memory.
   const noRoom = shared.memory.isFull && fill.stored === null ? ('heap-full' as const) : null
   ctx.cacheReason = noRoom ?? ctx.cacheReason
   const keep = (whole: Buffer) => {
-    const refusal = noRoom ?? (isJudged ? policy.answerRule.refusal(ctx.method, answer, whole) : null)
+    const refusal = noRoom ?? (isJudged ? judge(fill, answer, stream, whole) : null)
     // Whoever reads along has it all the same, as if it were stored: asking again would be the same answer once more.
     if (refusal !== null) ctx.cacheReason = refusal
-    else if (!flight.isSpoiled) save(shared, storedResponse(flight, head, whole, verdict, nowMs, costMs()))
+    else if (!flight.isSpoiled) {
+      const entry =
+        stream === null
+          ? storedResponse(flight, head, whole, verdict, nowMs, costMs())
+          : storedStream(flight, head, whole, verdict, nowMs, costMs(), stream)
+      save(shared, entry)
+    }
     if (isFresh) shared.flights.unshareable.delete(memoryKey)
     flight.close()
     return refusal
@@ -91,6 +104,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   if (!isFresh) shared.flights.unshareable.add(memoryKey, nowMs)
   if (body === null || Buffer.isBuffer(body)) {
     const whole = body === null ? exactCopy([], 0) : exactCopy([body], body.length)
+    stream?.write(whole, nowMs)
     sayForwarded(ctx, fill.why, keep(whole) === null)
     sayMayVary(ctx, policy, head)
     share(wholeAnswer(head, whole))
@@ -100,7 +114,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   // Whether what is to be looked into is stored, nobody knows before its end.
   sayForwarded(ctx, fill.why, !isJudged && noRoom === null)
   sayMayVary(ctx, policy, head)
-  const recording = new Recording(body, declaredBytes, {
+  const recording = new Recording(stream === null ? body : heard(stream, shared, body), declaredBytes, {
     hold(deltaBytes) {
       shared.fillBytes += deltaBytes
     },
@@ -126,6 +140,31 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
   return reply
 }
 
+/** What its body says against storing it, now that it is whole. */
+function judge({ ctx, policy }: Fill, answer: OriginAnswer, stream: StreamRecord | null, whole: Buffer): Reason | null {
+  return stream === null ? policy.answerRule.refusal(ctx.method, answer, whole) : stream.refusal()
+}
+
+const heard = (stream: StreamRecord, { now }: SharedCache, body: BodyStream): BodyStream =>
+  new OverheardBody(body, { hear: (chunk) => stream.write(chunk, now()), objection: () => null })
+
+/** The body of an answer that ends with its connection, as everything else does that breaks off. A stream tells where it
+ *  cannot end: where it ends there, it is broken off. Throws where that is known already. */
+function provedBody({ ctx, policy, shared }: Fill, answer: OriginAnswer): ReplyBody {
+  const stream = policy.streamRule.recordOf(ctx.method, answer.headers)
+  const body = answer.takeBody()
+  if (stream === null || body === null) return body
+  const objection = () => (stream.isCutOff ? CUT_OFF : null)
+  if (!Buffer.isBuffer(body)) {
+    return new OverheardBody(body, { hear: (chunk) => stream.write(chunk, shared.now()), objection })
+  }
+  stream.write(body, shared.now())
+  if (stream.isCutOff) throw CUT_OFF
+  return body
+}
+
+const CUT_OFF = new GatewayError('upstream_reset', 'The upstream broke the stream off before its end.')
+
 /** RFC 9111 §4.3.4: what is stored is still good, and lives on with the fields of the 304. */
 function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs: number): Reply {
   const { ctx, flight, shared, policy, memoryKey } = fill
@@ -134,7 +173,7 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
   const tags = joinTags(joinTags(stored.tags, policy.tagsOf(ctx.params)), answer.tags === undefined ? [] : answer.tags)
   // A purge of one of them meanwhile spoils what was asked for before it.
   const hasLanded = tags !== null && flight.landWith(tags)
-  const entry = verdict.store ? storedResponse(flight, head, body, verdict, nowMs, stored.costMs, stored.coded) : null
+  const entry = verdict.store ? storedResponse(flight, head, body, verdict, nowMs, stored.costMs, stored) : null
   if (entry !== null && hasLanded && !flight.isSpoiled) save(shared, entry)
   else if (isWithdrawn(verdict) && mayWithdraw(fill)) forget(shared, flight)
   if (verdict.store && hasLanded && verdict.freshMs > 0) {
@@ -174,8 +213,7 @@ export function freshenByHead(asked: Asked, stored: StoredResponse, answer: Orig
   if (compareWithHead(stored.headers, answer.headers, stored.body.length) !== 'same') return
   const nowMs = shared.now()
   const { verdict, head } = freshened(asked, stored, answer, nowMs)
-  if (verdict.store)
-    save(shared, storedResponse(stored, head, stored.body, verdict, nowMs, stored.costMs, stored.coded))
+  if (verdict.store) save(shared, storedResponse(stored, head, stored.body, verdict, nowMs, stored.costMs, stored))
 }
 
 /** A stored response with the fields of a later head, and whether it is to be stored so. */
@@ -225,13 +263,13 @@ function pass(
   { ctx, flight, shared, why, memoryKey, isBackground }: Fill,
   answer: OriginAnswer,
   reason: Reason,
-  taken?: Buffer,
+  taken?: ReplyBody,
 ): Reply {
   if (!isOfTheMoment(reason, answer.status)) shared.flights.unshareable.add(memoryKey, shared.now())
   flight.pass(isSick(answer.status))
   ctx.cacheReason = reason
   sayForwarded(ctx, why, false)
-  const body = taken ?? answer.takeBody()
+  const body = taken === undefined ? answer.takeBody() : taken
   if (!isBackground && !isUnchangedFor(ctx, answer)) return originReply(answer, body)
   if (body !== null && !Buffer.isBuffer(body)) body.cancel()
   return unchanged(ctx, answer)
@@ -277,7 +315,7 @@ export function storedHead(
 
 type Named = Pick<StoredResponse, 'key' | 'epoch' | 'tags' | 'purgeSeq'>
 
-/** forms: of the same body, which are kept. */
+/** known: of the same body, which is kept. */
 export function storedResponse(
   named: Named,
   head: StoredHead,
@@ -285,15 +323,36 @@ export function storedResponse(
   verdict: StoreVerdict & { store: true },
   nowMs: number,
   costMs: number,
-  forms: StoredResponse['coded'] = [],
+  { timeline, coded: forms }: Pick<StoredResponse, 'coded' | 'timeline'> = NOTHING_KNOWN,
 ): StoredResponse {
   const hasLength = hasHeader(head.headers, 'content-length') || head.status === 204
   const headers = hasLength ? head.headers : [...head.headers, 'Content-Length', String(body.length)]
-  const coded = mayCode({ status: head.status, headers }) ? recoded(forms ?? [], headers) : null
+  const isCodable = timeline === null && mayCode({ status: head.status, headers })
+  const coded = isCodable ? recoded(forms ?? [], headers) : null
   const meta = storedMeta(named, head, headers, verdict, nowMs, costMs)
-  const entry: StoredResponse = { ...meta, body, coded, sizeBytes: 0 }
+  const entry: StoredResponse = { ...meta, body, timeline, coded, sizeBytes: 0 }
   entry.sizeBytes = entrySizeBytes(entry)
   return entry
+}
+
+const NOTHING_KNOWN: Pick<StoredResponse, 'coded' | 'timeline'> = { coded: [], timeline: null }
+
+/** Fields that vouch for the very bytes that came, comments and all. Lower case. */
+const OF_ALL_ITS_BYTES: ReadonlySet<string> = new Set([...OF_THE_BYTES, 'digest', 'repr-digest', 'etag'])
+
+/** The same for a stream: its events alone, and when they came. */
+function storedStream(
+  named: Named,
+  head: StoredHead,
+  whole: Buffer,
+  verdict: StoreVerdict & { store: true },
+  nowMs: number,
+  costMs: number,
+  stream: StreamRecord,
+): StoredResponse {
+  const { body, timeline } = stream.recorded(whole)
+  const ofEvents = body === whole ? head : { ...head, headers: withoutHeaders(head.headers, OF_ALL_ITS_BYTES) }
+  return storedResponse(named, ofEvents, body, verdict, nowMs, costMs, { coded: null, timeline })
 }
 
 /** What is stored beside a body, or parts of one. */
@@ -304,7 +363,7 @@ export function storedMeta(
   verdict: StoreVerdict & { store: true },
   nowMs: number,
   costMs: number,
-): Omit<StoredResponse, 'body' | 'coded' | 'sizeBytes'> {
+): Omit<StoredResponse, 'body' | 'timeline' | 'coded' | 'sizeBytes'> {
   const freshUntilMs = nowMs + verdict.freshMs
   return {
     status,

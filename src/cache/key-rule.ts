@@ -4,6 +4,7 @@
 //   http://a.test/x?b=1                                the URL alone, where the route says no more
 //   http://a.test/x?b=1 LF with:DIGEST user:DIGEST     fields and cookies that the key names, and who asks
 //   http://a.test/x LF POST body:DIGEST                a method with a body
+//   http://a.test/x LF as:DIGEST                       a GET for events, where such answers are stored
 //   http://a.test/x LF canary                          what the route's canary answers, another upstream
 //
 // Keys are read by operators, so what is secret or long is in them as a digest (digest.ts). What the upstream is asked
@@ -58,12 +59,14 @@ export interface KeySetup {
   readonly secret?: string | null
   /** All keys say that they are of the canary. */
   readonly isCanary?: boolean
+  /** Answers to GET may be streams of events. */
+  readonly hasStreams?: boolean
 }
 
 /** isPerUser: each user has keys of their own. */
 export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setup: KeySetup = {}): KeyRule {
   const { query, headers = [], cookies = [] } = options
-  const { credentials = WELL_KNOWN, bypassIf = [], secret = null, isCanary = false } = setup
+  const { credentials = WELL_KNOWN, bypassIf = [], secret = null, isCanary = false, hasStreams = false } = setup
   const digest = digestWith(secret)
   const id = digestOf([JSON.stringify(options), String(isPerUser)]).slice(0, 16)
   const queryRule = query === undefined ? null : compileQueryRule(query)
@@ -82,11 +85,16 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
       words.push(`user:${user}`)
     }
     if (isCanary) words.push('canary')
-    return `${url(request)}\n${words.join(' ')}`
+    return words.length === 0 ? url(request) : `${url(request)}\n${words.join(' ')}`
+  }
+
+  function keyOfGet(request: Asking): string | null {
+    const representation = hasStreams ? representationFor(request.headers) : ''
+    return keyOf(request, representation === '' ? [] : [`as:${digest([representation])}`])
   }
 
   return {
-    ofGet: isPlain ? url : (request) => keyOf(request, []),
+    ofGet: isPlain && !hasStreams ? url : keyOfGet,
     ofBody: (request, part) =>
       keyOf(request, [request.method, `body:${digest([representationFor(request.headers), part])}`]),
     bodyPart,
@@ -110,10 +118,12 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
 }
 
 /** What kind of answer is asked for, where the answers to one body differ in that and seldom say so by Vary: events as they
- *  come, or one whole. */
+ *  come, or one whole, or of a stream the rest that a client has not had. */
 function representationFor(headers: HeaderList): string {
   const accept = getCombined(headers, 'accept')?.toLowerCase() ?? ''
-  return STREAMED.filter((type) => accept.includes(type)).join(' ')
+  const types = STREAMED.filter((type) => accept.includes(type)).join(' ')
+  const lastEventId = getCombined(headers, 'last-event-id')
+  return lastEventId === null ? types : `${types}\n${lastEventId}`
 }
 
 const STREAMED = ['text/event-stream', 'ndjson', 'json-seq', 'jsonl', 'stream+json'] as const

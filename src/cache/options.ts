@@ -1,7 +1,19 @@
 // What YAML may say of the cache: one memory for the whole gateway, and per route what may be kept and for how long.
 
 import { z } from 'zod'
-import { amount, data, decoded, duration, flag, flagOr, later, size, text, word } from '../core/decode.ts'
+import {
+  amount,
+  count,
+  data,
+  decoded,
+  duration,
+  flag,
+  flagOr,
+  formatDuration,
+  size,
+  text,
+  word,
+} from '../core/decode.ts'
 import { CONDITIONAL_FIELDS } from '../http/conditional.ts'
 import { WELL_KNOWN } from '../http/credentials.ts'
 import { UNTRUSTED_FIELDS } from '../http/forwarded.ts'
@@ -10,6 +22,7 @@ import { isPlainJson, parseField } from '../http/json.ts'
 import { TEXT_FORMS } from './body-alike.ts'
 import { parseCondition } from './condition.ts'
 import { CACHEABLE_METHODS, GET_AND_HEAD } from './methods.ts'
+import { STREAM_FORMATS } from './stream-rule.ts'
 import { MAX_TAGS, MAX_TAG_BYTES, isTag } from '../http/tags.ts'
 
 export const memoryOptions = z.strictObject({
@@ -170,6 +183,9 @@ const keyOptions = z.strictObject({
     ),
 })
 
+/** As `paced` means it. */
+const PACE = { speed: 1, maxGapMs: 200, maxTotalMs: 3000 }
+
 export const routeCacheOptions = z.strictObject({
   ttl: ttl
     .optional()
@@ -259,20 +275,54 @@ export const routeCacheOptions = z.strictObject({
   storeUnfinished: flag()
     .prefault(false)
     .describe(
-      'true: JSON answers to a POST are stored without a look at them; false: not where they have an `error`, or say in the words of OpenAI, Anthropic, Google or Ollama that they were cut short or filtered (finish_reason length, stop_reason max_tokens and the like)',
+      'true: JSON answers to a POST, and streams that have ended as they should, are stored without a look at them; false: not where they have an `error`, or say in the words of OpenAI, Anthropic, Google or Ollama that they were cut short or filtered (finish_reason length, stop_reason max_tokens and the like)',
     ),
   originNoCache: word(['ignore', 'honor'])
     .prefault('ignore')
     .describe(
-      'ignore: no-cache and max-age=0 in the answer to a POST leave it to `ttl` how long it is fresh (never no-store or private, nor what a targeted field says); honor: they count, as they do for every other method',
+      'ignore: no-cache and max-age=0 in the answer to a POST, or of a stream, leave it to `ttl` how long it is fresh (never no-store or private, nor what a targeted field says); honor: they count, as they do for every other answer',
+    ),
+  terminal: z
+    .union([
+      word(STREAM_FORMATS),
+      z.strictObject({
+        event: text('the name of an event', (name) =>
+          name !== '' && !/[\r\n]/.test(name) ? null : 'as it stands behind `event: `',
+        )
+          .optional()
+          .describe('its name'),
+        data: text('a text', (value) => (value === value.trim() ? null : 'without white space around it'))
+          .optional()
+          .describe('its data, white space around it left aside'),
+        when: conditions().optional().describe('what its data is, as JSON: all of these hold'),
+      }),
+    ])
+    .optional()
+    .describe(
+      'the last event of a stream (text/event-stream, JSON lines) that is whole; one that ends otherwise is passed on and not stored. openai: the data is [DONE]; anthropic: message_stop; responses: response.completed; or what all of `event`, `data` and `when` say. Default: for answers to POST the one of these formats that it speaks, and for others an end behind any event; of no other method is a stream stored then',
+    ),
+  replay: z
+    .union([
+      word(['instant', 'paced']).transform((how) => (how === 'instant' ? null : PACE)),
+      z
+        .strictObject({
+          speed: count({ min: 1, max: 1000 }).prefault(PACE.speed).describe('how many times as fast as it came'),
+          maxGap: duration().prefault(formatDuration(PACE.maxGapMs)).describe('longest time between two events'),
+          maxTotal: duration()
+            .prefault(formatDuration(PACE.maxTotalMs))
+            .describe('longest time from the first event to the last'),
+        })
+        .transform(({ speed, maxGap, maxTotal }) => ({ speed, maxGapMs: maxGap, maxTotalMs: maxTotal })),
+    ])
+    .prefault('instant')
+    .describe(
+      'how a stored stream is sent, byte for byte as it came but for comments. instant: at once; paced: event by event as it came, but without long gaps; a mapping: likewise, and how fast',
     ),
   callCost: amount()
     .optional()
     .describe(
       'what one call of the upstream costs, in a unit of your own that is the same on all routes; /api/stats and /metrics tell what the cache has saved of it',
     ),
-  replay: later(),
-  terminal: later(),
 })
 
 export type RouteCacheOptions = z.output<typeof routeCacheOptions>

@@ -68,7 +68,8 @@ export function takePart(fill: Fill, answer: OriginAnswer): Reply {
   const verdict = decideStore(ctx, { ...answer, status: 200 }, policy, nowMs, nowMs - fill.sentAtMs)
   if (!verdict.store) return pass(fill, answer, verdict.reason)
   // A part does not tell what its whole says.
-  if (policy.answerRule.concerns(ctx.method, { ...answer, status: 200 })) return pass(fill, answer, 'partial')
+  const isJudged = policy.answerRule.concerns(ctx.method, { ...answer, status: 200 })
+  if (isJudged || policy.streamRule.isStream(ctx.method, answer.headers)) return pass(fill, answer, 'partial')
   if (lengthOf(range) > policy.maxObjectBytes) return pass(fill, answer, 'too-large')
   const held = sameIn(fill, answer)
   // RFC 9110 §15.3.7: to who has the fields already, an origin need not send those of the representation again.

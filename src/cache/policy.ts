@@ -25,6 +25,8 @@ import type { StoredResponse } from './entry.ts'
 import { GET_AND_HEAD, isKeyedByBody } from './methods.ts'
 import type { RouteCacheOptions } from './options.ts'
 import type { Reason } from './reasons.ts'
+import type { Pace } from './replay.ts'
+import { type StreamRule, compileStreamRule } from './stream-rule.ts'
 import { type TagRule, compileTags } from './tags.ts'
 
 /** A route's rules, compiled. */
@@ -46,12 +48,16 @@ export interface CachePolicy {
   readonly storeSetCookie: boolean
   /** What the bodies of answers have to say. */
   readonly answerRule: AnswerRule
+  /** What their events have to say, where they come as such. */
+  readonly streamRule: StreamRule
   /** no-cache and max-age=0 in the answer to a POST leave its freshness to the route's ttl. */
   readonly ignoresNoCache: boolean
   /** Cache-Control and Pragma of a request count. */
   readonly honorsClient: boolean
   /** What is stored may be sent in other codings (coding.ts). */
   readonly compress: boolean
+  /** At which a stored stream is sent; null: at once. */
+  readonly pace: Pace | null
   readonly maxObjectBytes: number
   /** Past the freshness lifetime, where the origin says nothing of it. */
   readonly staleWhileRevalidateMs: number
@@ -75,22 +81,25 @@ export interface PolicySetup {
 
 export function compilePolicy(options: RouteCacheOptions, setup: PolicySetup): CachePolicy {
   const { maxObjectBytes, targeted = ['cdn-cache-control'], random = EVENLY } = setup
-  const ttl = options.ttl
+  const { ttl } = options
+  const methods = setup.methods ?? GET_AND_HEAD
   return {
     ttl: ttl === undefined ? null : { everyMs: ttl.every, byStatusMs: ttl.byStatus },
     override: options.override,
     random: options.jitter ? random : EVENLY,
     minMs: options.clamp?.min ?? -Infinity,
     maxMs: options.clamp?.max ?? Infinity,
-    methods: setup.methods ?? GET_AND_HEAD,
+    methods,
     credentials: setup.credentials ?? WELL_KNOWN,
     isPublic: options.scope === 'public',
     isPerUser: options.scope === 'user',
     storeSetCookie: options.storeSetCookie,
     answerRule: compileAnswerRule(options),
+    streamRule: compileStreamRule(options, methods),
     ignoresNoCache: options.originNoCache === 'ignore',
     honorsClient: options.clientControl === 'honor',
     compress: mayCompress(options),
+    pace: options.replay,
     maxObjectBytes: Math.min(options.maxObject ?? maxObjectBytes, maxObjectBytes),
     staleWhileRevalidateMs: options.stale.whileRevalidate,
     staleIfErrorMs: options.stale.ifError,
@@ -211,7 +220,8 @@ export function decideStore(
   const { control, isTargeted } = controlOf(headers, policy.targeted)
   if (control === null) return no('invalid-cache-control')
   const refusal =
-    storeRefusal(response, control, policy) ?? (request.method === 'POST' ? postRefusal(response, policy) : null)
+    storeRefusal(request.method, response, control, policy) ??
+    (request.method === 'POST' ? postRefusal(response, policy) : null)
   if (refusal !== null) return no(refusal)
 
   const sharedDespiteAuthorization = control.isPublic || control.sMaxAgeSeconds !== null || control.mustRevalidate
@@ -223,7 +233,7 @@ export function decideStore(
   const ageMs = correctedAgeMs(headers, dateMs, nowMs, delayMs)
   const givenMs = explicitLifetimeMs(isTargeted ? [] : headers, control, dateMs)
   // Services that answer POSTs say no-cache of everything, and mean browsers; what is meant for this cache counts.
-  const isForBrowsers = !isTargeted && leavesToTtl(request.method, status, policy)
+  const isForBrowsers = !isTargeted && leavesToTtl(request.method, response, policy)
   const explicitMs = isForBrowsers && givenMs !== null && givenMs <= 0 ? null : givenMs
   const noCache = control.noCache && !isForBrowsers
   const originFreshMs = explicitMs === null ? 0 : Math.max(0, Math.min(explicitMs - ageMs, policy.maxMs))
@@ -297,6 +307,7 @@ function controlOf(
 const no = (reason: Reason): StoreVerdict => ({ store: false, reason })
 
 function storeRefusal(
+  method: string,
   { status, headers, framed }: Storable,
   control: CacheControl,
   policy: CachePolicy,
@@ -308,26 +319,24 @@ function storeRefusal(
   if (control.isPrivate) return 'private'
   if (varyNames(headers) === null) return 'vary-star'
   if (!policy.storeSetCookie && hasHeader(headers, 'set-cookie')) return 'set-cookie'
-  if (EVENTS.test(getHeader(headers, 'content-type') ?? '')) return 'event-stream'
+  const refusal = policy.streamRule.refusal(method, { status, headers })
+  if (refusal !== null) return refusal
   if (!framed) return 'no-length'
   const length = getHeader(headers, 'content-length')
   return length !== null && Number(length) > policy.maxObjectBytes ? 'too-large' : null
 }
 
-const EVENTS = /^\s*text\/event-stream\b/i
+/** A POST may mean anything, so of its answers only a 200 is stored, and what the route's ttl names. */
+const postRefusal = ({ status }: Storable, { ttl }: CachePolicy): Reason | null =>
+  status === 200 || ttl?.byStatusMs?.has(status) === true ? null : 'status'
 
-/** A POST may mean anything, so of its answers only a 200 is stored, and what the route's ttl names; and nothing that may
- *  tell in a later line that it failed. */
-function postRefusal({ status, headers }: Storable, { ttl }: CachePolicy): Reason | null {
-  if (status !== 200 && ttl?.byStatusMs?.has(status) !== true) return 'status'
-  return LINES.test(getHeader(headers, 'content-type') ?? '') ? 'event-stream' : null
-}
-
-/** Whether the route's ttl takes the place of a lifetime of nothing. */
-const leavesToTtl = (method: string, status: number, policy: CachePolicy): boolean =>
-  method === 'POST' && policy.methods.has('POST') && policy.ignoresNoCache && routeFreshMs(status, policy) !== null
-
-const LINES = /^\s*application\/(?:(?:x-)?ndjson|(?:x-)?jsonl(?:ines)?|json-seq|stream\+json)\b/i
+/** Whether the route's ttl takes the place of a lifetime of nothing: of answers to POST, and of streams, which say no-cache
+ *  nearly always. */
+const leavesToTtl = (method: string, { status, headers }: Storable, policy: CachePolicy): boolean =>
+  policy.methods.has(method) &&
+  policy.ignoresNoCache &&
+  routeFreshMs(status, policy) !== null &&
+  (method === 'POST' || policy.streamRule.isStream(method, headers))
 
 /** RFC 9111 §5.2.2.3: no-store beside must-understand is for caches that do not know the status. Only where the rest of
  *  the field asks for storing, or a route's ttl would undo a no-store. */

@@ -47,7 +47,10 @@ export const REASONS = {
   'set-cookie': 'the answer sets a cookie; `storeSetCookie: true` stores it all the same',
   'vary-star':
     'the answer varies by more than the request (Vary: *), or by a field that each request gets from the gateway',
-  'event-stream': 'the answer is a stream of events, which is not stored',
+  'event-stream':
+    'the answer is a stream of events, which is stored only as an answer to a POST that the cache answers, or where `terminal` says how it ends',
+  unterminated:
+    'the stream has not ended by its last event (`terminal`, or the one of its format), has none, or ended within one',
   status:
     'answers with this status are not stored without explicit freshness; to a POST, a 200 alone, and what `ttl` names by status',
   partial:
@@ -58,11 +61,13 @@ export const REASONS = {
   'too-large': 'the answer is larger than maxObject',
   'no-length':
     'the end of the answer cannot be proved: neither Content-Length nor chunks; `framing: lenient` of the upstream takes it on trust',
-  'error-answer': 'the answer says in its body that there was an error; `storeUnfinished: true` stores it all the same',
+  'error-answer':
+    'the answer says in its body, or in one of its events, that there was an error; `storeUnfinished: true` stores it all the same',
   unfinished:
     'the answer says in its body that it was cut short or filtered; `storeUnfinished: true` stores it all the same',
   'answer-not-json': 'the answer is not JSON, by its Content-Type or by its text, and has to be to be stored',
-  unread: 'the answer is longer than 4 MiB, or in a content coding that is not known, so it cannot be looked into',
+  unread:
+    'the answer is longer than 4 MiB, an event of it longer than 1 MiB, or it is in a content coding that is not known or a stream in any, so it cannot be looked into',
   'store-if': 'a condition under `storeIf` does not hold of the answer, or cannot be told from it',
   'reject-if': 'a condition under `rejectIf` holds of the answer, or cannot be told from it',
   'fill-budget': 'too many bytes are being stored at this moment',

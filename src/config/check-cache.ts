@@ -25,7 +25,7 @@ function checkCache(route: RawRoute): Finding[] {
     const path = [...route.path, 'cache', 'clamp', 'min']
     findings.push({ path, at: 'value', expected: 'no more than clamp.max', got: null, cure: null })
   }
-  return [...findings, ...checkCachedMethods(route), ...checkKey(route)]
+  return [...findings, ...checkCachedMethods(route), ...checkKey(route), ...checkTerminal(route)]
 }
 
 /** A POST is answered from the cache only where the file says what of its body counts and who may share the answer. */
@@ -71,13 +71,31 @@ function checkCachedMethods({ path, fields }: RawRoute): Finding[] {
     )
   }
   for (const option of FOR_POST) {
-    if (methods.size === 0 || methods.has('POST') || !Object.hasOwn(cache, option)) continue
+    if (methods.size === 0 || methods.has('POST') || hasEnd(cache) || !Object.hasOwn(cache, option)) continue
     fault([option], 'has no effect: no answer to a POST is stored here', 'remove it')
+  }
+  if (methods.size > 0 && !methods.has('POST') && !hasEnd(cache) && isPaced(cache)) {
+    const cure = 'say by `terminal` how a stream ends, or remove it'
+    fault(['replay'], 'has no effect: no stream is stored here, since nobody says how one ends', cure)
   }
   return findings
 }
 
-/** Options that concern the answers to POST alone. */
+const hasEnd = (cache: object): boolean => Object.hasOwn(cache, 'terminal')
+
+const isPaced = (cache: object): boolean => {
+  const replay = valueAt(cache, ['replay']) ?? 'instant'
+  return typeof replay !== 'string' || replay.toLowerCase() !== 'instant'
+}
+
+function checkTerminal({ path, fields }: RawRoute): Finding[] {
+  const terminal = valueAt(fields, ['cache', 'terminal'])
+  if (!isMapping(terminal) || Object.keys(terminal).length > 0) return []
+  const cure = 'say what it is: by `event`, `data` or `when`'
+  return [complaint([...path, 'cache', 'terminal'], 'any event would be the last one', cure)]
+}
+
+/** Options that concern the answers to POST, and streams, alone. */
 const FOR_POST = ['storeUnfinished', 'originNoCache'] as const
 
 const cachedBy = (cache: object, own: readonly string[] | null): ReadonlySet<string> =>

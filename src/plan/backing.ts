@@ -95,6 +95,7 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
             bypassIf: options.cache.bypassIf ?? [],
             secret: keySecretOf(config.redis),
             isCanary,
+            hasStreams: options.cache.terminal !== undefined,
           }),
           collapse: options.cache.collapse,
           maxBodyBytes: options.maxBody,

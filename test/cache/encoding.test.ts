@@ -3,6 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { decodeEntry, encodeEntry } from '../../src/cache/encoding.ts'
 import { type StoredResponse, entrySizeBytes } from '../../src/cache/entry.ts'
+import { TimelineWriter } from '../../src/cache/timeline.ts'
 import { entryOf } from '../support/entry.ts'
 
 /** Any string at all: header text, other scripts, lone surrogates. */
@@ -34,7 +35,20 @@ const anyEntry: fc.Arbitrary<StoredResponse> = fc
     costMs: fc.double({ noNaN: true }),
     body: fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
   })
-  .map(sized)
+  // Of all that is in the body, or none.
+  .chain((parts) => anyTimeline(parts.body.length).map((timeline) => sized({ ...parts, timeline })))
+
+const anyTimeline = (bodyBytes: number): fc.Arbitrary<Buffer | null> =>
+  fc.option(fc.array(fc.nat(100_000), { minLength: 1, maxLength: 20 })).map((gaps) => {
+    if (gaps === null || bodyBytes === 0) return null
+    const writer = new TimelineWriter()
+    let nowMs = 1e12
+    for (const [i, gapMs] of gaps.entries()) {
+      nowMs += gapMs
+      writer.note(i === gaps.length - 1 ? bodyBytes : Math.floor((bodyBytes * (i + 1)) / gaps.length), nowMs)
+    }
+    return writer.finish()
+  })
 
 function sized(parts: Omit<StoredResponse, 'coded' | 'sizeBytes' | 'uses'>): StoredResponse {
   const entry = { ...parts, coded: null, uses: 0 }

@@ -316,7 +316,9 @@ describe('the answer to a POST that the route answers from the cache', () => {
     ['no-cache, where the ttl is for another status', { ttl: { 404: '1h' } }, cc('no-cache'), 'no-cache'],
     ['no-cache, honoured', { ...HOUR, originNoCache: 'honor' }, cc('no-cache'), 'no-cache'],
     ['max-age=0, honoured', { ...HOUR, originNoCache: 'honor' }, cc('max-age=0'), 'not-fresh'],
-    ['lines that may end in an error', HOUR, ['Content-Type', 'application/x-ndjson'], 'event-stream'],
+    ['events, which are judged at their end', HOUR, ['Content-Type', 'text/event-stream'], 3600],
+    ['lines, which are judged at their end', HOUR, ['Content-Type', 'application/x-ndjson'], 3600],
+    ['events in a coding', HOUR, ['Content-Type', 'text/event-stream', 'Content-Encoding', 'gzip'], 'unread'],
   ])('with %s', (_what, route, response, wanted) => {
     expect(decidePost(route, response)).toBe(wanted)
   })

@@ -34,7 +34,7 @@ describe('the JSON Schema', () => {
     ['a route without its path', withRoute({ upstream: 'app' })],
     ['an unknown option', withRoute({ path: '/a', cash: {} })],
     ['an option that is not supported yet', { ...withRoute({ path: '/a' }), listen: { http2: true } }],
-    ['one of the cache', withRoute({ path: '/a', cache: { terminal: 'x' } })],
+    ['an unknown option within one of two forms', withRoute({ path: '/a', cache: { terminal: { last: 'x' } } })],
     ['a bare number for a duration', withRoute({ path: '/a', cache: { ttl: 30 } })],
     ['a number out of range', withRoute({ path: '/a', retries: 99 })],
     ['an unknown method', withRoute({ path: '/a', methods: ['GTE'] })],

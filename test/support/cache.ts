@@ -121,7 +121,10 @@ export function createBench(
     const parsed = routeCacheOptions.parse(yaml)
     const methods = cachedMethods(parsed.methods ?? null, null, parsed.key?.body !== undefined)
     const policy = compilePolicy(parsed, { maxObjectBytes: options.maxObjectBytes ?? 1024 ** 2, methods })
-    const key = compileKeyRule(parsed.key ?? {}, parsed.scope === 'user', { bypassIf: parsed.bypassIf ?? [] })
+    const key = compileKeyRule(parsed.key ?? {}, parsed.scope === 'user', {
+      bypassIf: parsed.bypassIf ?? [],
+      hasStreams: parsed.terminal !== undefined,
+    })
     return compileCache({ shared, policy, key, collapse: parsed.collapse, maxBodyBytes: 1024 ** 2, epoch, fetch })
   }
   let cache = compile(route, 'first')

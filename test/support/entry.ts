@@ -10,6 +10,7 @@ export interface EntryParts {
   readonly headers?: HeaderList
   readonly claims?: string
   readonly costMs?: number
+  readonly timeline?: Buffer
   readonly tags?: readonly string[]
   readonly purgeSeq?: number
   readonly vary?: readonly string[]
@@ -35,6 +36,7 @@ export function entryOf(parts: EntryParts = {}): StoredResponse {
     tags: parts.tags ?? [],
     purgeSeq: parts.purgeSeq ?? 0,
     costMs: parts.costMs ?? 0,
+    timeline: parts.timeline ?? null,
     coded: mayCode({ status: 200, headers }) ? [] : null,
     uses: 0,
   }
