@@ -1,228 +1,204 @@
-// Targets killed, stopped and started again under load, as processes of their own: `npm run chaos`. Prints each promise
-// beside what was measured, in about 30 s, and ends with 1 where one is broken.
+// Upstreams that are killed, that take too long, and that stop in the middle of everything.
 
-import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
-import http from 'node:http'
-import { type TestGateway, startGateway, until } from '../support/gateway.ts'
-import { closedPort } from '../support/origin.ts'
+import net from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { request } from '../support/client.ts'
+import { createOrigin } from './children.ts'
+import type { Kind, Sample } from './load.ts'
+import {
+  FIRST_BYTE_MS,
+  type Experiment,
+  type Setup,
+  type World,
+  baselineOf,
+  p99,
+  percent,
+  shown,
+  timeUntil,
+} from './rig.ts'
 
-const REQUESTS_PER_SECOND = 200
-const KEPT_KEYS = 50
-const ORIGIN = new URL('./origin.ts', import.meta.url)
+const isRead = ({ kind }: Sample): boolean => kind !== 'post' && kind !== 'stream' && kind !== 'greedy'
+/** Nobody can make whole what was half sent. */
+const isLost = ({ status }: Sample): boolean => status !== 200
+/** Not for sharing. */
+const isAlone = (kind: Kind): boolean => kind === 'live' || kind === 'post'
+/** Of the cache alone, whatever upstreams do. */
+const isHit = ({ kind, cache }: Sample): boolean => kind === 'warm' && cache === 'HIT'
 
-interface Sample {
-  readonly method: string
-  readonly id: string
-  readonly path: string
-  readonly status: number
-  readonly atMs: number
-  readonly tookMs: number
-  readonly cache: string
+async function stateOf({ gateway }: Setup, i: number): Promise<string | undefined> {
+  const upstreams = await gateway.upstreams()
+  return upstreams.find(({ upstream }) => upstream === 'app')?.targets[i]?.state
 }
 
-class TargetProcess {
-  readonly port: number
-  /** How often each id was seen. */
-  readonly seen: Map<string, number>
-  #child: ChildProcess | null = null
+const timeUntilOut = (setup: Setup, i: number) => timeUntil(async () => (await stateOf(setup, i)) === 'out')
+const timeUntilBack = (setup: Setup, i: number) => timeUntil(async () => (await stateOf(setup, i)) !== 'out')
 
-  constructor(port: number, seen: Map<string, number>) {
-    this.port = port
-    this.seen = seen
-  }
+const killed: Experiment = {
+  name: 'C7',
+  title: 'one of two targets is killed, then both',
+  async run(world) {
+    const setup = await world.start()
+    const { app, gateway } = setup
+    const [one, two] = app
+    const baseline = await baselineOf(gateway)
+    const load = world.startLoad(gateway)
+    await world.phase(4000, 30_000)
 
-  async start(): Promise<void> {
-    const child = fork(ORIGIN, [String(this.port)], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
-    this.#child = child
-    let rest = ''
-    child.stdout?.on('data', (chunk: Buffer) => {
-      const lines = (rest + chunk.toString()).split('\n')
-      rest = lines.pop() ?? ''
-      for (const id of lines) this.seen.set(id, (this.seen.get(id) ?? 0) + 1)
+    let fromMs = performance.now()
+    await one.kill()
+    world.tellTime('one killed: out', await timeUntilOut(setup, 0), 1000)
+    await world.phase(4000, 30_000)
+    await one.start()
+    world.tellTime('one killed: in use again', await timeUntilBack(setup, 0), 5000)
+    await sleep(1000)
+    const during = load.between(fromMs)
+    const reads = during.filter(isRead)
+    const lost = reads.filter(isLost).length
+    world.tell('one killed: reads that fail <= 0.1 %', percent(lost, reads.length), lost <= reads.length / 1000)
+    const posts = during.filter((sample) => sample.kind === 'post' && isLost(sample))
+    const odd = posts.filter(({ status }) => status !== 502).length
+    world.tell('one killed: POSTs fail by 502 alone', `${posts.length} failed, ${odd} by another`, odd === 0)
+
+    await Promise.all([one.kill(), two.kill()])
+    await sleep(200)
+    fromMs = performance.now()
+    await world.phase(3000, 30_000)
+    const dark = load.between(fromMs)
+    await Promise.all([one.start(), two.start()])
+    const startedMs = performance.now()
+    const stored = dark.filter(({ kind }) => kind === 'kept' || kind === 'warm' || kind === 'mine')
+    const answered = stored.filter(({ status }) => status === 200)
+    const missing = `${stored.length - answered.length} of ${stored.length}`
+    world.tell('both killed: what is stored is answered', `${missing} not`, answered.length === stored.length)
+    world.tellTime('both killed: p99 of that', p99(answered), 20)
+    const others = dark.filter(({ kind }) => kind === 'live' || kind === 'post')
+    const isPlain = others.every(({ status }) => status === 502 || status === 503)
+    world.tell('both killed: all else is a 502 or 503', `${others.length} requests`, isPlain)
+    world.tellTime('both killed: p99 of that', p99(others), 100)
+    await Promise.all([timeUntilBack(setup, 0), timeUntilBack(setup, 1)])
+    world.tellTime('both killed: in use again', performance.now() - startedMs, 5000)
+    await world.phase(2000, 30_000)
+    await load.stop()
+    tellNews(world, setup)
+    await world.invariants(setup, load, baseline)
+  },
+}
+
+/** A log that repeats itself hides what matters. */
+function tellNews(world: World, { gateway }: Setup): void {
+  const times = new Map<string, number[]>()
+  for (const { text, atMs } of gateway.news) times.set(text, [...(times.get(text) ?? []), atMs])
+  const closest = [...times].flatMap(([text, at]) =>
+    at.slice(1).map((atMs, i) => ({ text, gapMs: atMs - (at[i] as number) })),
+  )
+  const [worst] = closest.toSorted((a, b) => a.gapMs - b.gapMs)
+  const measured = worst === undefined ? 'none twice' : `${shown(worst.gapMs)}: ${worst.text}`
+  world.tell('log: two lines alike are 1 s apart or more', measured, worst === undefined || worst.gapMs >= 1000)
+}
+
+const slow: Experiment = {
+  name: 'C8',
+  title: 'an upstream answers after a minute',
+  async run(world) {
+    const CONNECTIONS = 32
+    const crawling = await createOrigin()
+    world.closing(() => crawling.kill())
+    await crawling.start()
+    const timeouts = `timeouts: {firstByte: ${FIRST_BYTE_MS}ms}, concurrency: {max: ${CONNECTIONS}, queue: 32, wait: 1s}`
+    const setup = await world.start({
+      upstreams: `  slow: {targets: [${crawling.url}], health: {failures: 0}, ${timeouts}}`,
+      routes: '  - {path: /slow/*, upstream: slow}',
     })
-    await once(child, 'message')
-  }
+    const { gateway } = setup
+    const baseline = await baselineOf(gateway)
+    const load = world.startLoad(gateway)
+    await world.phase(3000, 30_000)
+    const fromMs = performance.now()
+    const before = load.between(0, fromMs)
 
-  async kill(): Promise<void> {
-    const child = this.#child
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return
-    child.kill('SIGKILL')
-    await once(child, 'exit')
-  }
-
-  signal(name: 'SIGSTOP' | 'SIGCONT'): void {
-    this.#child?.kill(name)
-  }
-}
-
-/** Requests at a steady rate, whatever becomes of them; a tenth are POSTs, as many ask for what is cached. */
-class Load {
-  readonly samples: Sample[] = []
-  readonly #gateway: TestGateway
-  readonly #agent = new http.Agent({ keepAlive: true })
-  readonly #timer: NodeJS.Timeout
-  readonly #open = new Set<Promise<void>>()
-  #sent = 0
-  #startedAtMs = performance.now()
-
-  constructor(gateway: TestGateway) {
-    this.#gateway = gateway
-    this.#timer = setInterval(() => this.#catchUp(), 5)
-  }
-
-  async stop(): Promise<void> {
-    clearInterval(this.#timer)
-    await Promise.all(this.#open)
-    this.#agent.destroy()
-  }
-
-  since(atMs: number): readonly Sample[] {
-    return this.samples.filter((sample) => sample.atMs >= atMs)
-  }
-
-  #catchUp(): void {
-    const due = ((performance.now() - this.#startedAtMs) / 1000) * REQUESTS_PER_SECOND
-    while (this.#sent < due) {
-      const asked = this.#ask(this.#sent++).finally(() => this.#open.delete(asked))
-      this.#open.add(asked)
-    }
-  }
-
-  #ask(n: number): Promise<void> {
-    const method = n % 10 === 0 ? 'POST' : 'GET'
-    const path = n % 10 === 1 ? `/kept/${Math.floor(n / 10) % KEPT_KEYS}` : `/live/${n}`
-    const atMs = performance.now()
-    return new Promise((resolve) => {
-      const done = (status: number, cache: string): void => {
-        this.samples.push({ method, id: String(n), path, status, atMs, tookMs: performance.now() - atMs, cache })
-        resolve()
+    const answers: Promise<{ status: number; tookMs: number }>[] = []
+    let mostConnections = 0
+    const PER_SECOND = 40
+    const FOR_MS = world.isLong ? 30_000 : 6000
+    for (let sent = 0; performance.now() < fromMs + FOR_MS;) {
+      for (; sent < ((performance.now() - fromMs) / 1000) * PER_SECOND; sent++) {
+        const sentMs = performance.now()
+        const asked = request(`${gateway.url}/slow/${sent}?ms=60000`)
+        answers.push(asked.then(({ status }) => ({ status, tookMs: performance.now() - sentMs })))
       }
-      const sent = http.request(this.#gateway.url + path, {
-        method,
-        agent: this.#agent,
-        headers: { 'X-Id': String(n) },
-      })
-      sent.on('error', () => done(0, ''))
-      sent.on('response', (message) => {
-        message.resume()
-        message.on('error', () => done(0, ''))
-        message.on('end', () => done(message.statusCode ?? 0, String(message.headers['x-cache'] ?? '')))
-      })
-      sent.end()
+      await sleep(50)
+      const row = (await gateway.upstreams()).find(({ upstream }) => upstream === 'slow')
+      mostConnections = Math.max(mostConnections, row?.targets[0]?.open_connections ?? 0)
+    }
+    const during = load.between(fromMs)
+    const ended = await Promise.all(answers)
+    world.tellAlike('other routes', before.filter(isRead), during.filter(isRead))
+    const failed = during.filter(({ status, kind }) => status !== 200 && kind !== 'greedy').length
+    world.tell('other routes: none fails', `${failed} of ${during.length}`, failed === 0)
+    world.tell(`connections to it <= ${CONNECTIONS}`, String(mostConnections), mostConnections <= CONNECTIONS)
+    const late = ended.filter(({ status }) => status === 504)
+    const refused = ended.filter(({ status }) => status !== 504)
+    const tooMany = refused.filter(({ status }) => status !== 503).length
+    world.tell('beyond them: 503', `${refused.length}, ${tooMany} of another kind`, refused.length > 0 && tooMany === 0)
+    const slowest = Math.max(...refused.map(({ tookMs }) => tookMs))
+    world.tellTime('after', slowest, 1100)
+    // A request that waited in line has its time from then on.
+    const [soonest, latest] = [Math.min, Math.max].map((pick) => pick(...late.map(({ tookMs }) => tookMs)))
+    const isInTime = (soonest ?? 0) >= FIRST_BYTE_MS - 10 && (latest ?? Infinity) <= FIRST_BYTE_MS + 1500
+    const measured = `${late.length}, after ${shown(soonest ?? 0)} to ${shown(latest ?? 0)}`
+    world.tell('the others: 504 after firstByte, and the wait before it', measured, world.timed(isInTime))
+    await load.stop()
+    await world.invariants(setup, load, baseline)
+  },
+}
+
+const stopped: Experiment = {
+  name: 'C9',
+  title: 'an upstream stops: it takes connections, and does nothing',
+  async run(world) {
+    const deaf = net.createServer({ pauseOnConnect: true })
+    await new Promise<void>((resolve) => deaf.listen(0, '127.0.0.1', resolve))
+    const sockets = new Set<net.Socket>()
+    deaf.on('connection', (socket) => sockets.add(socket))
+    world.closing(() => {
+      for (const socket of sockets) socket.destroy()
+      deaf.close()
     })
-  }
+    const { port } = deaf.address() as net.AddressInfo
+    const setup = await world.start({
+      upstreams: `  deaf: {targets: [http://127.0.0.1:${port}], health: {failures: 0}, timeouts: {firstByte: 1s}}`,
+      routes: '  - {path: /deaf/*, upstream: deaf}',
+    })
+    const { app, gateway } = setup
+    const baseline = await baselineOf(gateway)
+    const load = world.startLoad(gateway)
+    await world.phase(3000, 30_000)
+    const fromMs = performance.now()
+    const hits = load.between(0, fromMs).filter(isHit)
+    const asked = Array.from({ length: 20 }, async (_, i) => (await request(`${gateway.url}/deaf/${i}`)).status)
+
+    app[0].signal('SIGSTOP')
+    world.tellTime('out, by two checks of 500 ms', await timeUntilOut(setup, 0), 3500)
+    const outMs = performance.now()
+    await world.phase(4000, 30_000)
+    // Who comes for what another has asked the stopped target for shares the end of that, which is there by firstByte.
+    const after = load
+      .between(outMs)
+      .filter(({ kind, atMs }) => isAlone(kind) || (kind !== 'greedy' && atMs > outMs + FIRST_BYTE_MS))
+    const failed = after.filter(isLost).length
+    world.tell('fail after that: none', percent(failed, after.length), failed === 0)
+    world.tellAlike('hits', hits, load.between(fromMs).filter(isHit))
+    app[0].signal('SIGCONT')
+    world.tellTime('in use again when it goes on', await timeUntilBack(setup, 0), 5000)
+    await world.phase(2000, 30_000)
+    const statuses = new Set(await Promise.all(asked))
+    world.tell('one that reads nothing: 504', [...statuses].join(' '), statuses.size === 1 && statuses.has(504))
+    const rows = await gateway.upstreams()
+    const open = rows.find(({ upstream }) => upstream === 'deaf')?.targets[0]?.open_connections
+    world.tell('connections to it that are kept: none', String(open), open === 0)
+    await load.stop()
+    await world.invariants(setup, load, baseline)
+  },
 }
 
-const sleep = (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms))
-const quantile = (values: readonly number[], q: number): number =>
-  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))] ?? 0
-const shareOf = (part: number, whole: number): string => `${((100 * part) / Math.max(1, whole)).toFixed(2)} %`
-const ms = (value: number): string => `${value.toFixed(0)} ms`
-
-let broken = 0
-function tell(what: string, promise: string, figure: string, isKept: boolean): void {
-  if (!isKept) broken++
-  process.stdout.write(`${isKept ? 'kept  ' : 'BROKEN'} ${what}: ${figure} (${promise})\n`)
-}
-
-const seen = new Map<string, number>()
-const [one, two] = [new TargetProcess(await closedPort(), seen), new TargetProcess(await closedPort(), seen)]
-await Promise.all([one.start(), two.start()])
-const gateway = await startGateway(`
-upstreams:
-  app:
-    targets: [http://127.0.0.1:${one.port}, http://127.0.0.1:${two.port}]
-    health: {path: /health, interval: 1s, timeout: 500ms, slowStart: 1s}
-    timeouts: {firstByte: 2s}
-routes:
-  - {path: /*, upstream: app}
-  - {path: /kept/*, upstream: app, cache: {stale: {ifError: 1h}}}
-`)
-const stateOf = (i: number): string | undefined => gateway.gateway.upstreams()[0]?.targets[i]?.state
-const timeUntil = async (i: number, isOut: boolean, what: string): Promise<number> => {
-  const fromMs = performance.now()
-  await until(() => (stateOf(i) === 'out') === isOut, what)
-  return performance.now() - fromMs
-}
-const load = new Load(gateway)
-
-try {
-  await sleep(4000)
-
-  let fromMs = performance.now()
-  await one.kill()
-  const outMs = await timeUntil(0, true, 'the killed target to be out')
-  await sleep(4000)
-  await one.start()
-  const backMs = await timeUntil(0, false, 'the target to be back')
-  await sleep(1000)
-  const gets = load.since(fromMs).filter(({ method }) => method === 'GET')
-  const lostGets = gets.filter(({ status }) => status !== 200).length
-  const lostPosts = load.since(fromMs).filter(({ method, status }) => method === 'POST' && status !== 200)
-  tell('one of two killed: out', '1 s', ms(outMs), outMs <= 1000)
-  tell('one of two killed: back', '5 s', ms(backMs), backMs <= 5000)
-  tell('one of two killed: GETs failed', '0.1 %', shareOf(lostGets, gets.length), lostGets <= gets.length / 1000)
-  const odd = lostPosts.filter(({ status }) => status !== 502).length
-  tell('one of two killed: POSTs failed, all by 502', 'those sent', String(lostPosts.length), odd === 0)
-
-  await Promise.all([one.kill(), two.kill()])
-  await sleep(200)
-  fromMs = performance.now()
-  await sleep(3000)
-  const during = load.since(fromMs)
-  await Promise.all([one.start(), two.start()])
-  const startedMs = performance.now()
-  const kept = during.filter(({ path }) => path.startsWith('/kept'))
-  const stored = kept.filter(({ status }) => status === 200)
-  const p99Ms = quantile(
-    stored.map(({ tookMs }) => tookMs),
-    0.99,
-  )
-  tell(
-    'both killed: keys answered from the cache',
-    'all',
-    shareOf(stored.length, kept.length),
-    stored.length === kept.length,
-  )
-  tell('both killed: p99 of those', '20 ms', ms(p99Ms), p99Ms <= 20)
-  const others = during.filter(({ path }) => !path.startsWith('/kept'))
-  const slowestMs = Math.max(...others.map(({ tookMs }) => tookMs))
-  const isPlain = others.every(({ status }) => status === 502 || status === 503)
-  tell('both killed: others get 502 or 503, the slowest after', '100 ms', ms(slowestMs), isPlain && slowestMs <= 100)
-  await Promise.all([timeUntil(0, false, 'the first to be back'), timeUntil(1, false, 'the second to be back')])
-  const bothMs = performance.now() - startedMs
-  tell('both killed: back', '5 s', ms(bothMs), bothMs <= 5000)
-
-  await sleep(1000)
-  fromMs = performance.now()
-  one.signal('SIGSTOP')
-  const stoppedMs = await timeUntil(0, true, 'the stopped target to be out')
-  const outAtMs = performance.now()
-  await sleep(3000)
-  const afterOut = load.since(outAtMs)
-  const failed = afterOut.filter(({ status }) => status !== 200).length
-  tell('one of two stopped: out', '1 s and two checks of 500 ms', ms(stoppedMs), stoppedMs <= 3500)
-  tell('one of two stopped: failed after that', 'none', shareOf(failed, afterOut.length), failed === 0)
-  one.signal('SIGCONT')
-  const goesOnMs = await timeUntil(0, false, 'the target to be back')
-  tell('one of two stopped: back after it goes on', '5 s', ms(goesOnMs), goesOnMs <= 5000)
-  await sleep(1000)
-} finally {
-  await load.stop()
-  await Promise.all([one.kill(), two.kill()])
-  await gateway.close()
-}
-
-const twice = [...seen.values()].filter((count) => count > 1).length
-const done = load.samples.filter(({ method, status }) => method === 'POST' && status === 200)
-const unseen = done.filter(({ id }) => !seen.has(id)).length
-tell('POSTs seen twice', 'none', `${twice} of ${seen.size}`, twice === 0)
-tell('POSTs answered and not seen', 'none', `${unseen} of ${done.length}`, unseen === 0)
-tell(
-  'requests without any answer',
-  'none',
-  String(load.samples.filter(({ status }) => status === 0).length),
-  load.samples.every(({ status }) => status !== 0),
-)
-process.exitCode = broken === 0 ? 0 : 1
+export const upstreams: readonly Experiment[] = [killed, slow, stopped]
