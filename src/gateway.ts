@@ -347,6 +347,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
       const adminAddress = await admin.listen().catch(refusedAddress('admin.listen', initial.admin.listen))
       stopPulse = (setup.pulse ?? processPulse)((load) => overload.judge(load))
       address = await listener.listen().catch(refusedAddress('listen', address))
+      const { maxConnections } = listener
+      if (maxConnections < initial.listen.connections) log.warn({ connections: maxConnections }, FEWER_CONNECTIONS)
       return { listen: address, admin: adminAddress }
     } catch (error) {
       await destroy()
@@ -421,6 +423,9 @@ function stateOf({ targets }: UpstreamRow): HealthReport['upstreams'][string] {
   )
   return isOut.every(Boolean) ? 'down' : isOut.some(Boolean) ? 'degraded' : 'ok'
 }
+
+const FEWER_CONNECTIONS =
+  'The system lets this process open too few files for listen.connections; what is beyond these is refused'
 
 /** Not an answer in numbers: who purges must hear of it. */
 const UNSURE = new GatewayError(

@@ -8,6 +8,7 @@ import net, { type AddressInfo, type Socket } from 'node:net'
 import { http } from '../core/node-http.ts'
 import { unmapAddress } from '../http/forwarded.ts'
 import { ClientConnection, KEEP_ALIVE_GRACE_MS, type Lanes } from './connection.ts'
+import { connectionsThatFit } from './descriptors.ts'
 import type { Door } from './door.ts'
 import { createFullLane } from './full-lane.ts'
 import type { Address, ListenOptions } from './options.ts'
@@ -24,6 +25,8 @@ export interface Listener {
   /** Answers with the address in use. Rejects when it is taken. */
   listen(): Promise<Address>
   readonly openConnections: number
+  /** So many may be open: as `connections` says, or fewer where the system has no files for them. */
+  readonly maxConnections: number
   /** Connections refused because of a bound. */
   readonly refusedConnections: number
   /** Requests that the fast path has answered. */
@@ -38,6 +41,7 @@ export interface Listener {
 
 export function createListener(options: ListenOptions, door: ListenerDoor, lanes: Lanes = 'both'): Listener {
   const lane = createFullLane(options, door)
+  const maxConnections = Math.min(options.connections, connectionsThatFit())
   const connections = new Map<Socket, ClientConnection>()
   const perNetwork = new Map<string, number>()
   const tally = { fastAnswers: 0, websockets: 0 }
@@ -77,7 +81,7 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
       accepted.destroy()
       return
     }
-    if (connections.size >= options.connections) {
+    if (connections.size >= maxConnections) {
       refusedConnections++
       accepted.destroy()
       return
@@ -116,12 +120,13 @@ export function createListener(options: ListenOptions, door: ListenerDoor, lanes
     for (const socket of connections.keys()) socket.destroy()
   }
   return {
+    maxConnections,
     listen: () =>
       new Promise((resolve, reject) => {
         server.once('error', reject)
         server.listen(options.address.port, options.address.host, () => {
           server.off('error', reject)
-          // Out of descriptors, say: that connection is lost, the others are not.
+          // Out of files, say, which upstreams have taken: that connection is lost, the others are not.
           server.on('error', () => refusedConnections++)
           const { address, port } = server.address() as AddressInfo
           resolve({ host: address, port })

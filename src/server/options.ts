@@ -28,7 +28,11 @@ const listenMapping = z.strictObject({
   tls: later(),
   http2: later(),
   proxyProtocol: later(),
-  connections: count({ min: 1, max: 1_000_000 }).prefault(10_000).describe('open client connections; more are refused'),
+  connections: count({ min: 1, max: 1_000_000 })
+    .prefault(10_000)
+    .describe(
+      'open client connections; more are refused, and so are those beyond three quarters of the files that the system lets the process open',
+    ),
   connectionsPerAddress: count({ min: 1, max: 1_000_000 })
     .prefault(256)
     .describe('open connections of one client address, trusted proxies excepted; more are refused'),

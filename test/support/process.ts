@@ -35,6 +35,8 @@ export interface SpawnOptions {
   readonly cwd?: string
   /** No file that the child writes grows beyond this: a disk that is full. */
   readonly maxFileBytes?: number
+  /** So many files and sockets it may have open. */
+  readonly maxFiles?: number
 }
 
 const BOUND_MS = 15_000
@@ -44,11 +46,15 @@ const COMPILED = join(ROOT, 'node_modules/.cache/weirgate-test')
 
 /** Starts `weirgate <args>` under the Node that runs the tests, with nothing of this environment but PATH. */
 export function weirgate(args: readonly string[], options: SpawnOptions = {}): Running {
-  const { env = {}, preload, cwd = ROOT, maxFileBytes } = options
+  const { env = {}, preload, cwd = ROOT, maxFileBytes, maxFiles } = options
   const imports = preload === undefined ? [] : ['--import', `data:text/javascript,${encodeURIComponent(preload)}`]
   const command = [process.execPath, ...imports, join(ROOT, 'src/main.ts'), ...args]
-  const limited = ['/bin/sh', '-c', `ulimit -f ${Math.floor((maxFileBytes ?? 0) / 512)}; exec "$0" "$@"`]
-  const [program = '', ...rest] = maxFileBytes === undefined ? command : [...limited, ...command]
+  const limits = [
+    ...(maxFileBytes === undefined ? [] : [`ulimit -f ${Math.floor(maxFileBytes / 512)}`]),
+    ...(maxFiles === undefined ? [] : [`ulimit -n ${maxFiles}`]),
+  ]
+  const limited = ['/bin/sh', '-c', `${limits.join('; ')}; exec "$0" "$@"`]
+  const [program = '', ...rest] = limits.length === 0 ? command : [...limited, ...command]
   const child = spawn(program, rest, {
     cwd,
     env: { PATH: process.env['PATH'], NODE_COMPILE_CACHE: COMPILED, ...env },
