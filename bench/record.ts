@@ -74,6 +74,8 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
     mirrored: () => new Map(),
     upstreams: () => [],
     limitDecisions: () => [],
+    limitReservations: () => [],
+    tokens: () => [],
     limitStores: () => ({ subjects: 0, overflowed: 0, shared: null, leases: null }),
     purgeLog: () => null,
     fetchLeases: () => null,

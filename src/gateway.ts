@@ -134,6 +134,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
     upstreams: () => control.upstreams(),
     mirrored: () => mirrors.counts,
     limitDecisions: () => limits.decisions.counts(),
+    limitReservations: () => limits.decisions.reservations(),
+    tokens: () => limits.decisions.tokens.counts(),
     limitStores: () => ({
       subjects: countedQuotas.subjects,
       overflowed: countedQuotas.overflowed,
@@ -293,7 +295,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     recorder.configure(recording(next.config))
     recorder.keepRoutes(new Set(next.routes.flatMap(({ row }) => recordedAs(row))))
     mirrors.keep(new Set(Object.keys(next.config.upstreams)))
-    limits.decisions.keep(new Set(Object.keys(next.config.limits)))
+    limits.decisions.keep(new Set(Object.keys(next.config.limits)), new Set(next.routes.map(({ row }) => row.route)))
     metrics.reloaded(true, loadedAt.getTime())
     for (const [name, pool] of previous.pools) if (next.pools.get(name) !== pool) retire(name, pool)
     log.info({ routes: next.routes.length }, 'Configuration loaded')

@@ -35,7 +35,20 @@ function checkNumbers(limits: readonly (readonly [name: string, limit: unknown])
   })
 }
 
-const NOT_OF_SLOTS = ['window', 'burst', 'align', 'count', 'unit', 'reserve', 'usage', 'cost', 'costField', 'lease']
+const NOT_OF_SLOTS = [
+  'window',
+  'burst',
+  'align',
+  'count',
+  'unit',
+  'reserve',
+  'usage',
+  'weights',
+  'price',
+  'cost',
+  'costField',
+  'lease',
+]
 
 function checkLimit(path: Path, limit: Record<string, unknown>, knowsUsers: boolean): Finding[] {
   const findings: Finding[] = []
@@ -49,6 +62,7 @@ function checkLimit(path: Path, limit: Record<string, unknown>, knowsUsers: bool
     const isUser = (member: unknown) => typeof member === 'string' && member.startsWith('user:')
     if (names(key, isUser)) refuse(key, 'names users, and nobody is known', cure)
   }
+  findings.push(...checkWhole(path, limit))
   if (isWord(limit['kind'], 'concurrency')) {
     for (const key of NOT_OF_SLOTS) refuse(key, 'says nothing of requests at the same time', 'remove it')
     return findings
@@ -82,19 +96,63 @@ function checkWindow(path: Path, limit: Record<string, unknown>): Finding[] {
 }
 
 function checkCost(path: Path, limit: Record<string, unknown>): Finding[] {
-  const isTokens = isWord(limit['unit'], 'tokens')
-  if (isTokens && limit['cost'] !== undefined) {
-    return [complaint([...path, 'cost'], 'is of requests, and tokens are counted', 'write reserve, or remove it')]
-  }
-  const ofTokens = isTokens ? undefined : ['reserve', 'usage'].find((key) => limit[key] !== undefined)
-  if (ofTokens !== undefined) {
-    return [complaint([...path, ofTokens], 'is of tokens, and requests are counted', 'add unit: tokens, or remove it')]
-  }
+  const unit = (['tokens', 'cost'] as const).find((word) => isWord(limit['unit'], word)) ?? 'requests'
+  const counted = unit === 'cost' ? 'cost is' : `${unit} are`
+  const misfit = MISFITS[unit].find(([key]) => limit[key] !== undefined)
+  if (misfit !== undefined)
+    return [complaint([...path, misfit[0]], `is of ${misfit[1]}, and ${counted} counted`, misfit[2])]
+  if (unit === 'cost') return checkMoney(path, limit)
   if (isMapping(limit['cost']) || limit['cost'] === undefined) return []
   const [cost, most] = [Number(limit['cost']), Number(limit['burst'] ?? limit['limit'])]
   if (cost === 0) return [complaint([...path, 'cost'], 'limits nothing', 'write 1 or more')]
   if (cost > most) return [complaint([...path, 'cost'], `never fits into ${most}`, 'raise limit or burst')]
   return []
+}
+
+/** Options that say nothing of what is counted: of what else, and the cure. */
+const MISFITS: Readonly<
+  Record<'requests' | 'tokens' | 'cost', readonly (readonly [key: string, of: string, cure: string])[]>
+> = {
+  requests: [
+    ['reserve', 'tokens', 'add unit: tokens, or remove it'],
+    ['usage', 'tokens', 'add unit: tokens, or remove it'],
+    ['weights', 'tokens', 'add unit: tokens, or remove it'],
+    ['price', 'cost', 'add unit: cost, or remove it'],
+  ],
+  tokens: [
+    ['cost', 'requests', 'write reserve, or remove it'],
+    ['price', 'cost', 'write unit: cost, or weights'],
+  ],
+  cost: [
+    ['cost', 'requests', 'write reserve, or remove it'],
+    ['weights', 'tokens', 'write price'],
+  ],
+}
+
+/** Beyond it the parts of a window do not hold its millionths. */
+const MOST_PER_SPAN = 2000
+
+function checkMoney(path: Path, limit: Record<string, unknown>): Finding[] {
+  const { price } = limit
+  if (price === undefined)
+    return [complaint([...path, 'unit'], 'counts nothing without prices', 'add price: {input: 3, output: 15}')]
+  if (isMapping(price) && !['input', 'output'].some((kind) => Number(price[kind]) > 0)) {
+    return [complaint([...path, 'price'], 'makes everything free', 'say what input or output costs')]
+  }
+  const large = limit['align'] === undefined && ['limit', 'burst'].find((key) => Number(limit[key]) > MOST_PER_SPAN)
+  if (!large) return []
+  const got = `beyond ${MOST_PER_SPAN} is for windows of the calendar`
+  return [complaint([...path, large], got, 'add align: UTC, or another time zone')]
+}
+
+/** Only money comes in fractions. */
+function checkWhole(path: Path, limit: Record<string, unknown>): Finding[] {
+  if (isWord(limit['unit'], 'cost')) return []
+  return ['limit', 'burst'].flatMap((key): Finding[] => {
+    const number = Number(limit[key])
+    const isFraction = limit[key] !== undefined && number > 0 && !Number.isInteger(number)
+    return isFraction ? [complaint([...path, key], 'a part of a unit cannot be asked for', 'write a whole number')] : []
+  })
 }
 
 function checkLease(path: Path, limit: Record<string, unknown>): Finding[] {
@@ -103,7 +161,7 @@ function checkLease(path: Path, limit: Record<string, unknown>): Finding[] {
   const at: Path = [...path, 'lease']
   const quota = compileQuota('', options.data)
   if (quota.lease === 'off') {
-    const got = 'lends what is known beforehand, and tokens or a costField are known with the answer'
+    const got = 'lends what is known beforehand, and tokens, cost or a costField are known with the answer'
     return [complaint(at, got, 'remove it')]
   }
   const least = smallestLent(quota)

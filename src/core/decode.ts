@@ -128,18 +128,19 @@ export function count(range: { min: number; max: number }) {
   })
 }
 
-/** How much of something that has its own unit: any number above 0. */
-export function amount() {
-  const max = 1e9
+/** How much of something that has its own unit: any number above 0, or from 0 on. expected: where that has a name of its own. */
+export function amount(range: { max?: number; orNothing?: boolean; expected?: string } = {}) {
+  const { max = 1e9, orNothing = false, expected = `a number ${orNothing ? 'from' : 'above'} 0, such as 0.02` } = range
   const json = {
     anyOf: [
-      { type: 'number', exclusiveMinimum: 0, maximum: max },
+      { type: 'number', [orNothing ? 'minimum' : 'exclusiveMinimum']: 0, maximum: max },
       { type: 'string', pattern: String.raw`^(\d+(\.\d+)?|\.\d+)$|${ENV}` },
     ],
   }
-  return scalar('a number above 0, such as 0.02', json, (value) => {
+  return scalar(expected, json, (value) => {
     const number = typeof value === 'string' && /^(?:\d+(?:\.\d+)?|\.\d+)$/.test(value) ? Number(value) : value
-    return typeof number === 'number' && number > 0 && number <= max ? number : refuse()
+    if (typeof number !== 'number' || !(number <= max)) return refuse()
+    return number > 0 || (orNothing && number === 0) ? number : refuse()
   })
 }
 

@@ -5,6 +5,7 @@
 // Outlives a reload: policies of the same name go on counting, others are dropped.
 
 import type { DecisionSource } from './algorithm.ts'
+import { TokenCounts } from './token-counts.ts'
 import { TopSubjects } from './top-subjects.ts'
 
 export type Result = 'admitted' | 'refused' | 'shadowed'
@@ -19,10 +20,18 @@ export interface DecisionCount {
 /** The decisions of one policy. */
 export class Tally {
   readonly top = new TopSubjects()
+  /** Units that requests which are over had reserved, and what they were charged, where these may differ. */
+  reservedUnits = 0
+  chargedUnits = 0
   readonly #counts: Record<Result, Partial<Record<DecisionSource, number>>> = {
     admitted: {},
     refused: {},
     shadowed: {},
+  }
+
+  settle(reserved: number, charged: number): void {
+    this.reservedUnits += reserved
+    this.chargedUnits += charged
   }
 
   /** cost: units that were asked for. nowMs: wall clock. */
@@ -45,6 +54,7 @@ export class Tally {
 }
 
 export class Decisions {
+  readonly tokens = new TokenCounts()
   readonly #tallies = new Map<string, Tally>()
 
   of(policy: string): Tally {
@@ -55,12 +65,20 @@ export class Decisions {
     return tally
   }
 
-  /** Forgets all policies but these. */
-  keep(live: ReadonlySet<string>): void {
-    for (const policy of this.#tallies.keys()) if (!live.has(policy)) this.#tallies.delete(policy)
+  /** Forgets all policies and routes but these. */
+  keep(policies: ReadonlySet<string>, routes: ReadonlySet<string>): void {
+    for (const policy of this.#tallies.keys()) if (!policies.has(policy)) this.#tallies.delete(policy)
+    this.tokens.keep(routes)
   }
 
   counts(): DecisionCount[] {
     return [...this.#tallies].flatMap(([policy, tally]) => tally.counts(policy))
+  }
+
+  /** Of policies that charge what was used. */
+  reservations(): { policy: string; reserved: number; charged: number }[] {
+    return [...this.#tallies].flatMap(([policy, { reservedUnits: reserved, chargedUnits: charged }]) =>
+      reserved === 0 ? [] : [{ policy, reserved, charged }],
+    )
   }
 }

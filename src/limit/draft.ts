@@ -26,6 +26,8 @@ export interface Draft extends Demand {
   readonly told: (number | null)[]
   /** Of what goes to the upstream; null where no policy asks what that uses. */
   meter: Meter | null
+  /** What it has used, or has not, is among the figures. */
+  isCounted: boolean
   /** Texts of ctx.fields that tell of the limits: from where, and how many; the second check says them anew. */
   saidAt: number
   said: number
@@ -44,6 +46,7 @@ export const createDraft = (policies: readonly Policy[]): Draft => ({
   slots: [],
   told: policies.map(() => null),
   meter: null,
+  isCounted: false,
   saidAt: 0,
   said: 0,
 })

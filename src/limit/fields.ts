@@ -12,6 +12,13 @@ export const SINGLE_FIELDS: ReadonlySet<string> = new Set([
   'x-ratelimit-reset',
 ])
 
+/** The same for tokens, as services of AI name them. */
+export const TOKEN_FIELDS: ReadonlySet<string> = new Set([
+  'x-ratelimit-limit-tokens',
+  'x-ratelimit-remaining-tokens',
+  'x-ratelimit-reset-tokens',
+])
+
 /** An RFC 9651 §3.3.3 String. What it cannot hold, anything but printable ASCII, becomes `?`. */
 export const quotedString = (text: string): string =>
   `"${text.replace(/[^ -~]/gu, '?').replace(/["\\]/g, String.raw`\$&`)}"`

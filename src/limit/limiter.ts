@@ -17,8 +17,8 @@ import { problemReply } from '../http/problem.ts'
 import type { DecisionSource, Standing } from './algorithm.ts'
 import type { Decisions, Tally } from './decisions.ts'
 import { type Draft, createDraft, fillIn, turnTo } from './draft.ts'
-import { wholeSeconds } from './fields.ts'
-import { Meter, metered } from './meter.ts'
+import { SINGLE_FIELDS, TOKEN_FIELDS, wholeSeconds } from './fields.ts'
+import { Meter, type Spent, metered } from './meter.ts'
 import { type NamedLimit, type Policy, compilePolicy } from './policy.ts'
 import type { Quota, QuotaStore } from './quota.ts'
 import type { Slot, SlotStore } from './slots.ts'
@@ -26,8 +26,8 @@ import { compileUsage } from './usage.ts'
 import { compileVerdict, waitOf } from './verdict.ts'
 
 export interface Limiter {
-  /** False where all policies only watch: then no field is ours. */
-  readonly isEnforced: boolean
+  /** Fields of answers that the gateway writes itself, in lower case; none where all policies only watch. */
+  readonly ownFields: ReadonlySet<string>
   /** Charges every policy that counts all requests, or refuses; sets ctx.quota and adds to ctx.fields. */
   readonly check: Stage
   /** The same for what goes to the upstream; null where no policy counts that. */
@@ -200,21 +200,34 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
     const { meter } = draft
     if (meter === null || meter.isIdle) return settleAll(ctx, draft)
     const nowMs = now()
-    for (let i = 0; i < slotsAt; i++) if ((policies[i] as Policy).usage === null) settleOne(ctx, draft, i, nowMs)
+    for (let i = 0; i < slotsAt; i++) if ((policies[i] as Policy).usage === null) settleOne(ctx, draft, i, null, nowMs)
     meter.whenIdle(() => settleAll(ctx, draft))
   }
 
   function settleAll(ctx: RequestContext, draft: Draft): void {
     const nowMs = now()
-    for (let i = 0; i < slotsAt; i++) settleOne(ctx, draft, i, nowMs)
+    const { meter } = draft
+    for (let i = 0; i < slotsAt; i++) {
+      const rule = (policies[i] as Policy).usage
+      settleOne(ctx, draft, i, rule === null || meter === null ? null : meter.spent(usage.numberOf(rule)), nowMs)
+    }
+    if (usage.count > 0 && !draft.isCounted) countTokens(ctx, draft)
   }
 
-  function settleOne(ctx: RequestContext, draft: Draft, i: number, nowMs: number): void {
-    const { finalCostOf, usage: rule } = policies[i] as Policy
+  function settleOne(ctx: RequestContext, draft: Draft, i: number, spent: Spent | null, nowMs: number): void {
+    const { finalCostOf, countsUse } = policies[i] as Policy
     const taken = draft.taken[i] as number
     if (finalCostOf === null || taken === 0) return
-    const spent = rule === null ? null : (draft.meter?.spent(usage.numberOf(rule)) ?? null)
-    correct(draft, i, finalCostOf(ctx, taken, draft.told[i] as number | null, spent), nowMs)
+    const cost = finalCostOf(ctx, taken, draft.told[i] as number | null, spent)
+    if (countsUse) (tallies[i] as Tally).settle(taken, cost)
+    correct(draft, i, cost, nowMs)
+  }
+
+  function countTokens({ route, sparedMs }: RequestContext, draft: Draft): void {
+    draft.isCounted = true
+    const spent = draft.meter?.spent(0) ?? null
+    if (spent !== null) decisions.tokens.use(route ?? '', spent)
+    else if (sparedMs !== null) decisions.tokens.spare(route ?? '')
   }
 
   /** Makes `cost` of what was charged, once: nothing is left to be corrected afterwards. */
@@ -288,7 +301,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   }
 
   return {
-    isEnforced: policies.some((policy) => policy.isEnforced),
+    ownFields: ownFields(policies.filter(({ isEnforced }) => isEnforced)),
     check,
     checkMiss: missesAt === policies.length ? null : checkMiss,
     onAnswer: policies.some(({ costField }) => costField !== null) ? onAnswer : null,
@@ -296,6 +309,12 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
     explain,
   }
 }
+
+const ownFields = (enforced: readonly Policy[]): ReadonlySet<string> =>
+  new Set([
+    ...(enforced.length > 0 ? SINGLE_FIELDS : []),
+    ...(enforced.some(({ isTokens }) => isTokens) ? TOKEN_FIELDS : []),
+  ])
 
 /** Units as a response field gives them: a whole number that no arithmetic overflows by. */
 const UNITS = /^\d{1,9}$/

@@ -2,7 +2,7 @@
 // fixed window of the calendar. What contradicts what is in config/references.ts.
 
 import { z } from 'zod'
-import { count, decoded, duration, text, word } from '../core/decode.ts'
+import { amount, count, decoded, duration, text, word } from '../core/decode.ts'
 import { parseCidr } from '../http/forwarded.ts'
 import { isToken } from '../http/headers.ts'
 import { parseField } from '../http/json.ts'
@@ -76,11 +76,24 @@ const usage = () =>
       'where an answer, JSON or a stream of events, says how many tokens it has used: as services of these kinds say it, any of them by default, or in fields of your own. Where it does not, and where it is broken off, they are estimated by its length. The upstream is asked for answers without compression',
     )
 
+const quantity = () =>
+  amount({ max: 2 ** 31, expected: 'a whole number from 1 to 2147483648, or with unit: cost any number above 0' })
+
+/** Something for tokens of each kind. */
+const perKind = (what: string, ofInput: string, ofCached: string, ofOutput: string) =>
+  z.strictObject({
+    input: factor().optional().describe(`${what} of the request; default ${ofInput}`),
+    cached: factor().optional().describe(`${what} of it that the service had in its own cache; default ${ofCached}`),
+    output: factor().optional().describe(`${what} of the answer; default ${ofOutput}`),
+  })
+
+const factor = () => amount({ max: 1_000_000, orNothing: true })
+
 const method = () =>
   text('a method such as POST', (name) => (isKnownMethod(name.toUpperCase()) ? null : 'names are those of RFC 9110'))
 
 export const limitOptions = z.strictObject({
-  limit: count({ min: 1, max: 2 ** 31 }).describe('units admitted per window, or at the same time'),
+  limit: quantity().describe('units admitted per window, or at the same time'),
   window: duration({ minMs: 100, named: { month: MONTH_MS } })
     .optional()
     .describe('the window; never more than `limit` in any span of this length. `month` goes with `align`'),
@@ -88,9 +101,7 @@ export const limitOptions = z.strictObject({
     .union([keyPart().transform((part) => [part]), z.array(keyPart()).min(1)])
     .prefault('ip')
     .describe('whose budget it is: one part or a list; a policy is one budget for all routes that name it'),
-  burst: count({ min: 1, max: 2 ** 31 })
-    .optional()
-    .describe('turns the window into a steady rate (GCRA) that allows this many at once'),
+  burst: quantity().optional().describe('turns the window into a steady rate (GCRA) that allows this many at once'),
   align: decoded('UTC, or a time zone such as Europe/Berlin', null, (zone) => (isTimeZone(zone) ? zone : null))
     .optional()
     .describe('counts from midnight there, or from the first of the month: a quota, not a rate'),
@@ -108,12 +119,20 @@ export const limitOptions = z.strictObject({
   kind: word(['rate', 'concurrency'])
     .prefault('rate')
     .describe('concurrency: `limit` requests at the upstream at the same time; no window'),
-  unit: word(['requests', 'tokens'])
+  unit: word(['requests', 'tokens', 'cost'])
     .prefault('requests')
-    .describe('tokens: `reserve` of them are charged beforehand, and what the answer used when it is known'),
+    .describe(
+      'tokens: `reserve` of them are charged beforehand, and what has been used when the answer is whole or broken off; a hit uses none, nor does who shares a fetch. cost: likewise what they cost by `price`; `limit` and `burst` are then in its currency, fractions and all, while fields of answers and the admin port tell millionths of it',
+    ),
   reserve: count({ min: 1, max: 2 ** 31 })
     .prefault(1000)
-    .describe('tokens charged before the answer is known'),
+    .describe('tokens charged before the answer is known, as if they were all of the answer'),
+  weights: perKind('what one token counts', '1', '0', '1')
+    .optional()
+    .describe('with unit: tokens, where some count more than others'),
+  price: perKind('what a million tokens cost', '0', 'as `input`', '0')
+    .optional()
+    .describe('with unit: cost, in any currency'),
   usage: usage(),
   cost: z
     .union([

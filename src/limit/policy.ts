@@ -4,14 +4,14 @@
 import type { RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { compileTrust } from '../http/forwarded.ts'
-import type { Rate } from './algorithm.ts'
 import { MONTH_MS } from './calendar.ts'
 import { CONCURRENT, formatPolicy, quotedString } from './fields.ts'
 import { compileKey, compileKeyText } from './key.ts'
 import type { Spent } from './meter.ts'
 import type { LimitOptions, Member } from './options.ts'
 import { type Quota, compileQuota } from './quota.ts'
-import { type UsageRule, usageRule } from './usage.ts'
+import { type TokenCost, compileTokenCost } from './token-cost.ts'
+import type { UsageRule } from './usage.ts'
 
 export interface NamedLimit {
   readonly name: string
@@ -42,6 +42,12 @@ export interface Policy {
   readonly costField: string | null
   /** Where an answer says what it used; null where that is not charged. */
   readonly usage: UsageRule | null
+  /** It charges what was used, and not a number of requests. */
+  readonly countsUse: boolean
+  /** It counts tokens, as services of AI count them. */
+  readonly isTokens: boolean
+  /** For who is refused: what its key is made of, and what is counted. */
+  readonly facts: { readonly scope: string; readonly unit: string }
   readonly quotedName: string
   /** null: the window is too short for the two fields of the draft, or nobody is to know of the policy. */
   readonly policyItem: string | null
@@ -51,7 +57,9 @@ export interface Policy {
 
 export function compilePolicy({ name, options }: NamedLimit): Policy {
   const quota = compileQuota(name, options)
-  const { limit, key, onMissing, burst, mode } = options
+  const { key, onMissing, burst, mode } = options
+  const { limit } = quota.rate
+  const tokens = compileTokenCost(options, quota.rate)
   const isEnforced = mode === 'enforce'
   const keyOf = compileKey(key, onMissing)
   const isAllowed = compileMembership(options.allow, true)
@@ -65,29 +73,41 @@ export function compilePolicy({ name, options }: NamedLimit): Policy {
     subjectOf: compileSubject(options, keyOf, isAllowed),
     keyTextOf: compileKeyText(key, onMissing),
     bars: compileBar(options, keyOf, isAllowed),
-    costOf: compileCost(options, quota),
-    finalCostOf: compileFinalCost(options, quota),
+    costOf: tokens?.reservedOf ?? compileCost(options),
+    finalCostOf: compileFinalCost(options, tokens),
     costField: options.costField ?? null,
-    usage: usageOf(options),
+    usage: tokens?.usage ?? null,
+    countsUse: tokens !== null,
+    isTokens: options.unit === 'tokens',
+    facts: { scope: quota.scope, unit: options.kind === 'concurrency' ? 'concurrent-requests' : UNITS[options.unit] },
     quotedName: quotedString(name),
-    policyItem: isEnforced ? formatPolicy(name, quota.rate, { burst: burst ?? null, unit: unitOf(options) }) : null,
+    policyItem: isEnforced
+      ? formatPolicy(name, quota.rate, { burst: burst === undefined ? null : quota.rate.burst, unit: unitOf(options) })
+      : null,
     refusal: new GatewayError('quota_exceeded', describe(name, options)),
   }
 }
 
 function turnOf({ kind, count, unit }: LimitOptions): Turn {
   if (kind === 'concurrency') return 'slot'
-  return count === 'miss' || unit === 'tokens' ? 'miss' : 'check'
+  return count === 'miss' || unit !== 'requests' ? 'miss' : 'check'
 }
 
 /** How the draft names what is counted; null for requests, which it takes for granted. */
 function unitOf({ kind, unit }: LimitOptions): string | null {
   if (kind === 'concurrency') return CONCURRENT
-  return unit === 'tokens' ? 'gw-unit="tokens"' : null
+  return unit === 'requests' ? null : `gw-unit="${UNITS[unit]}"`
+}
+
+/** What is counted, as clients are told. */
+const UNITS: Readonly<Record<LimitOptions['unit'], string>> = {
+  requests: 'requests',
+  tokens: 'tokens',
+  cost: 'cost-millionths',
 }
 
 function describe(name: string, { limit, window: windowMs, burst, kind, unit }: LimitOptions): string {
-  const things = unit === 'tokens' ? 'tokens' : limit === 1 ? 'request' : 'requests'
+  const things = unit === 'cost' ? 'of cost' : unit === 'tokens' ? 'tokens' : limit === 1 ? 'request' : 'requests'
   if (kind === 'concurrency') return `Policy ${name}: ${limit} ${things} at the same time.`
   const atOnce = burst === undefined ? '' : `, ${burst} at once`
   const span = windowMs === MONTH_MS ? 'month' : `${(windowMs ?? 0) / 1000} s`
@@ -137,44 +157,26 @@ function compileBar(
   }
 }
 
-function compileCost({ unit, reserve, cost }: LimitOptions, { rate }: Quota): (ctx: RequestContext) => number {
-  // A reservation that can never fit would lock everybody out.
-  const reserved = Math.min(reserve, rate.burst)
-  if (unit === 'tokens') return () => reserved
+function compileCost({ cost }: LimitOptions): (ctx: RequestContext) => number {
   const { every, byMethod } = cost
   return byMethod === null ? () => every : ({ method }) => byMethod.get(method) ?? every
 }
 
-function compileFinalCost({ count, unit, costField }: LimitOptions, { rate }: Quota): Policy['finalCostOf'] {
-  if (unit === 'tokens') return compileUsedTokens(count, rate)
+function compileFinalCost({ count, costField }: LimitOptions, tokens: TokenCost | null): Policy['finalCostOf'] {
+  if (tokens !== null) return compileUsed(count, tokens)
   const isCounted = COUNTS[count]
   if (isCounted === null && costField === undefined) return null
   return (ctx, cost, told) => (isCounted?.(ctx) === false ? 0 : (told ?? cost))
 }
 
-/** What a call has used beyond all that there is at once is owed, up to as much again: no single one locks its client out
- *  for longer than that takes. */
-function compileUsedTokens(count: LimitOptions['count'], { burst }: Rate): Policy['finalCostOf'] {
+function compileUsed(count: LimitOptions['count'], { usedOf }: TokenCost): Policy['finalCostOf'] {
   const isCounted = count === 'success' || count === 'failure' ? COUNTS[count] : null
   const isMiss = COUNTS.miss
   return (ctx, cost, told, spent) => {
     if (isCounted?.(ctx) === false) return 0
-    if (told !== null) return Math.min(told, 2 * burst)
-    // A WebSocket, or what a policy charges by the request.
-    if (spent === null) return isMiss?.(ctx) === false ? 0 : cost
-    return Math.min(unitsOf(spent, cost), 2 * burst)
+    // Where nothing can be read, as of a WebSocket, it is as with requests.
+    return spent === null && isMiss?.(ctx) === false ? 0 : usedOf(cost, told, spent)
   }
-}
-
-/** Nothing that has been worked on is free. reserved: units that stand for what nobody could estimate. */
-function unitsOf({ input, output, isEstimated, isPart }: Spent, reserved: number): number {
-  return Math.max(input + output, isPart ? reserved : isEstimated ? 1 : 0)
-}
-
-/** By default whatever an answer says, unless a field says it. */
-function usageOf({ unit, usage, costField }: LimitOptions): UsageRule | null {
-  if (unit !== 'tokens') return null
-  return usage === undefined && costField !== undefined ? null : usageRule(usage ?? 'auto')
 }
 
 const COUNTS: Readonly<Record<LimitOptions['count'], ((ctx: RequestContext) => boolean) | null>> = {

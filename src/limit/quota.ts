@@ -11,6 +11,7 @@ import { slidingWindow } from './algorithms/sliding-window.ts'
 import type { Algorithm, Rate, Standing } from './algorithm.ts'
 import { compileCalendar } from './calendar.ts'
 import { formatKeyPart, type LimitOptions } from './options.ts'
+import { unitsIn } from './token-cost.ts'
 
 /** Every algorithm; the contract suite runs over them and stores size their cells by them. */
 export const ALGORITHMS: readonly Algorithm[] = [slidingWindow, gcra, fixedWindow]
@@ -80,14 +81,17 @@ export interface SharedQuotaStore extends QuotaStore {
 
 /** name: unique among the policies of a configuration. */
 export function compileQuota(name: string, options: LimitOptions): Quota {
-  const { limit, window: windowMs = 1000, burst, align, mode } = options
+  const { window: windowMs = 1000, align, mode, unit } = options
+  const limit = unitsIn(options, options.limit)
+  const burst = options.burst === undefined ? undefined : unitsIn(options, options.burst)
   const algorithm = align !== undefined ? fixedWindow : burst === undefined ? slidingWindow : gcra
   const calendar = align === undefined ? null : compileCalendar(windowMs, align)
   const rate = { limit, windowMs, burst: burst ?? limit, calendar }
   const isEnforced = mode === 'enforce'
   const scope = options.key.map(formatKeyPart).join(' ')
   // What is only watched is counted apart, or its use would hit clients on the day that it is enforced.
-  const id = [name, algorithm.name, windowMs, align ?? '', mode, scope].join(' ')
+  const money = unit === 'cost' ? [unit] : []
+  const id = [name, algorithm.name, windowMs, align ?? '', mode, scope, ...money].join(' ')
   return {
     id,
     number: hash('sha256', id, 'buffer').readUInt32LE(0) || 1,
@@ -103,7 +107,7 @@ export function compileQuota(name: string, options: LimitOptions): Quota {
 
 /** False where a request may cost more than it was charged: what a budget owes must stop the next one, and a block would
  *  let it pass. */
-const isKnownBeforehand = ({ unit, costField }: LimitOptions): boolean => unit !== 'tokens' && costField === undefined
+const isKnownBeforehand = ({ unit, costField }: LimitOptions): boolean => unit === 'requests' && costField === undefined
 
 /** The same quota, its counters and all, for who charges a block of units and spends them one by one. */
 export const blockQuotaOf = (quota: Quota): Quota =>

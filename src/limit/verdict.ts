@@ -3,6 +3,7 @@
 // watches is told to nobody.
 
 import type { Reply, RequestContext } from '../core/context.ts'
+import { formatDuration } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
 import { problemReply } from '../http/problem.ts'
 import type { Standing } from './algorithm.ts'
@@ -19,6 +20,7 @@ export interface Verdict {
 
 /** random: from 0 to below 1; spreads Retry-After. */
 export function compileVerdict(policies: readonly Policy[], random: () => number): Verdict {
+  const countsTokens = policies.some(({ isTokens, isEnforced }) => isTokens && isEnforced)
   const policyText = policies.flatMap(({ policyItem }) => policyItem ?? []).join(', ')
 
   function say(ctx: RequestContext, draft: Draft, bindingAt: number, admitted: boolean): void {
@@ -38,12 +40,23 @@ export function compileVerdict(policies: readonly Policy[], random: () => number
     if (described !== '') fields.push('RateLimit-Policy', described)
     const standings = formatStandings(policies, draft, admitted)
     if (standings !== '') fields.push('RateLimit', standings)
+    if (countsTokens) sayTokens(fields, draft)
     draft.said = fields.length - draft.saidAt
+  }
+
+  function sayTokens(fields: string[], draft: Draft): void {
+    const at = tightest(policies, draft, isOfTokens)
+    if (at < 0) return
+    const { limit, limitText } = policies[at] as Policy
+    const { remaining, fullMs } = draft.standings[at] as Standing
+    fields.push('X-RateLimit-Limit-Tokens', limitText)
+    fields.push('X-RateLimit-Remaining-Tokens', String(Math.min(remaining, limit)))
+    fields.push('X-RateLimit-Reset-Tokens', formatDuration(wholeSeconds(fullMs) * 1000))
   }
 
   return {
     admit(ctx, draft) {
-      const bindingAt = tightest(policies, draft)
+      const bindingAt = tightest(policies, draft, isOfAny)
       if (bindingAt >= 0) say(ctx, draft, bindingAt, true)
       return null
     },
@@ -53,13 +66,15 @@ export function compileVerdict(policies: readonly Policy[], random: () => number
       )
       if (closed !== undefined) return refuseAll(ctx, closed)
       const bindingAt = longestWait(policies, draft)
-      const { refusal, quota } = policies[bindingAt] as Policy
+      const { refusal, quota, facts } = policies[bindingAt] as Policy
       say(ctx, draft, bindingAt, false)
       const violated = policies.filter((policy, i) => isViolated(policy, draft, i)).map((policy) => policy.name)
       const waitMs = waitOf(policies[bindingAt] as Policy, draft, bindingAt)
-      if (waitMs === Infinity) return problemReply(refusal, ctx.id, { 'violated-policies': violated })
+      const why = { 'violated-policies': violated, ...facts }
+      if (waitMs === Infinity) return problemReply(refusal, ctx.id, why)
       const retryAfter = retryAfterSeconds(waitMs, quota.rate.windowMs, random())
-      const extra = { 'violated-policies': violated, retryAfter }
+      const reset = wholeSeconds((draft.atMs[bindingAt] as number) + (draft.standings[bindingAt] as Standing).fullMs)
+      const extra = { ...why, reset, retryAfter }
       return problemReply(refusal, ctx.id, extra, ['Retry-After', String(retryAfter)])
     },
   }
@@ -88,13 +103,16 @@ export const waitOf = ({ quota }: Policy, draft: Draft, i: number): number =>
 /** A burst may be larger than the limit; what a client is told never is. */
 const left = (standing: Standing, policy: Policy): number => Math.min(standing.remaining, policy.limit)
 
-/** -1 where nothing that is enforced applies. */
-function tightest(policies: readonly Policy[], draft: Draft): number {
+const isOfAny = (): boolean => true
+const isOfTokens = ({ isTokens }: Policy): boolean => isTokens
+
+/** -1 where nothing of that kind applies and is enforced. */
+function tightest(policies: readonly Policy[], draft: Draft, isOfKind: (policy: Policy) => boolean): number {
   let found = -1
   let least = Infinity
   for (let i = 0; i < policies.length; i++) {
     const policy = policies[i] as Policy
-    if (draft.subjects[i] === null || !policy.isEnforced) continue
+    if (draft.subjects[i] === null || !policy.isEnforced || !isOfKind(policy)) continue
     const share = left(draft.standings[i] as Standing, policy) / policy.limit
     if (share >= least) continue
     least = share

@@ -12,6 +12,19 @@ export interface LimitSources {
     readonly source: string
     readonly count: number
   }[]
+  /** Units by policies that charge what was used: reserved, and charged in the end. */
+  readonly limitReservations: () => readonly {
+    readonly policy: string
+    readonly reserved: number
+    readonly charged: number
+  }[]
+  /** Tokens used, and not used, on routes whose limits count them. */
+  readonly tokens: () => readonly {
+    readonly route: string
+    readonly kind: string
+    readonly source: string
+    readonly count: number
+  }[]
   /** How the stores that count are doing. */
   readonly limitStores: () => LimitStores
 }
@@ -49,13 +62,32 @@ export interface LimitStores {
   } | null
 }
 
-export function addLimitMetrics(registry: Registry, { limitDecisions, limitStores }: LimitSources): void {
+export function addLimitMetrics(registry: Registry, sources: LimitSources): void {
+  const { limitDecisions, limitReservations, tokens, limitStores } = sources
   registry.readings(
     'counter',
     'weirgate_limit_decisions_total',
     'Decisions of the limits: by policy, what became of it (shadowed: it would have refused), and who decided.',
     ['policy', 'result', 'source'],
     () => limitDecisions().map(({ policy, result, source, count }) => [[policy, result, source], count] as const),
+  )
+  registry.readings(
+    'counter',
+    'weirgate_limit_units_total',
+    'Units of limits in tokens or cost, of requests that are over: reserved for them, and charged in the end.',
+    ['policy', 'event'],
+    () =>
+      limitReservations().flatMap(({ policy, reserved, charged }) => [
+        [[policy, 'reserved'], reserved] as const,
+        [[policy, 'charged'], charged] as const,
+      ]),
+  )
+  registry.readings(
+    'counter',
+    'weirgate_tokens_total',
+    'Tokens on routes with limits in tokens or cost. actual: as answers say; saved: by answers from the cache, as much as a call takes on average.',
+    ['route', 'kind', 'source'],
+    () => tokens().map(({ route, kind, source, count }) => [[route, kind, source], count] as const),
   )
   registry.readings(
     'gauge',

@@ -22,7 +22,6 @@ import { problemReply } from '../http/problem.ts'
 import { isHandshake } from '../http/websocket.ts'
 import type { Idempotency, RouteIdempotency } from '../idempotency/idempotency.ts'
 import { type Identity, compileIdentity, identifyingFields } from '../identity/user.ts'
-import { SINGLE_FIELDS } from '../limit/fields.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import type { TargetNews } from '../upstream/target.ts'
 import type { Mirrors } from '../upstream/mirror.ts'
@@ -243,7 +242,7 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
     options.cache === undefined
       ? NONE
       : cachedMethods(options.cache.methods ?? null, options.methods ?? null, options.cache.key?.body !== undefined)
-  const replacedFields = limiter?.isEnforced === true ? SINGLE_FIELDS : NONE
+  const replacedFields = limiter?.ownFields ?? NONE
   const metered = limiter?.metered ?? null
   const stable = compileBacking({ options, upstream, isCanary: false, methods, replacedFields, metered }, parts)
   const { canary } = options

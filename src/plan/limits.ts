@@ -35,8 +35,8 @@ export function createLimitDesk({ quotas, slots, decisions }: LimitState, now: (
       mode: options.mode,
       key: formatSubject(options.key, subject),
       admitted,
-      limit: options.limit,
-      remaining: Math.min(remaining, options.limit),
+      limit: quota.rate.limit,
+      remaining: Math.min(remaining, quota.rate.limit),
       retry_after_s: admitted ? null : Math.max(1, wholeSeconds(waitMs)),
       full_after_s: wholeSeconds(fullMs),
     }
@@ -142,7 +142,7 @@ function refuseSlots({ kind }: LimitOptions): void {
 
 function describeRule(options: LimitOptions): string {
   const { limit, window: windowMs = 0, burst, align, kind, unit, count, cost, costField } = options
-  const units = unit === 'tokens' ? ' tokens' : ''
+  const units = unit === 'tokens' ? ' tokens' : unit === 'cost' ? ' of cost' : ''
   if (kind === 'concurrency') return `${limit} at the same time`
   const words = [`${limit}${units} per ${windowMs === MONTH_MS ? 'month' : formatDuration(windowMs)}`]
   if (burst !== undefined) words.push(`${burst} at once`)

@@ -15,7 +15,7 @@ describe('the reference of the configuration', () => {
       '| `slow` | a duration such as "30s", at least 1ms | `1s` | a request that takes longer is logged as slow |',
     )
     expect(rows).toContain(
-      '| `limit` | a whole number from 1 to 2147483648 | **required** | units admitted per window, or at the same time |',
+      '| `limit` | a whole number from 1 to 2147483648, or with unit: cost any number above 0 | **required** | units admitted per window, or at the same time |',
     )
   })
 

@@ -173,6 +173,20 @@ describe('amounts', () => {
       expect(decode(amount(), value)).toEqual({ expected: 'a number above 0, such as 0.02', cure: null })
     },
   )
+
+  it.each([
+    [0, 0],
+    ['0', 0],
+    [0.5, 0.5],
+    [5, 5],
+  ])('%j is %d where nothing is an amount', (value, number) => {
+    expect(decode(amount({ max: 5, orNothing: true }), value)).toBe(number)
+  })
+
+  it.each([-1, -0.1, 6])('%j is refused by its bounds and its name', (value) => {
+    const expected = 'a few'
+    expect(decode(amount({ max: 5, orNothing: true, expected }), value)).toEqual({ expected, cure: null })
+  })
 })
 
 describe('flags', () => {

@@ -85,6 +85,9 @@ routes: [{path: /*, limits: [per-client]}]
       detail: 'Policy per-client: 60 requests per 60 s.',
       request_id: headers['x-request-id'],
       'violated-policies': ['per-client'],
+      scope: 'ip',
+      unit: 'requests',
+      reset,
       retryAfter,
     })
     expect(headers['x-process-time']).toMatch(/^\d+\.\d\dms$/)

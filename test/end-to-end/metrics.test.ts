@@ -15,12 +15,14 @@ limits:
   watched: {limit: 2, window: 1h, mode: shadow}
   often: {limit: 100000, window: 1d, align: UTC, lease: on}
   login: {limit: 5, window: 1h, fallback: closed}
+  tpm: {unit: tokens, limit: 5000, window: 1h}
 `
 const ROUTES = [
   '{path: /few, limits: [few]}',
   '{path: /watched, limits: [watched]}',
   '{path: /often, limits: [often], cache: {ttl: 1h}}',
   '{path: /login, limits: [login]}',
+  '{path: /chat, limits: [tpm]}',
 ]
 
 describeWithRedis('a scrape', () => {
@@ -39,7 +41,7 @@ describeWithRedis('a scrape', () => {
     const { all } = await startInstances(1, redis.url, {
       routes: ROUTES,
       more: LIMITS + more,
-      script: (_seen, response) => void response.end('fine'),
+      script: (_seen, response) => void response.setHeader('Content-Type', 'text/plain').end('fine'),
     })
     return all[0] as TestGateway
   }
@@ -126,6 +128,7 @@ describeWithRedis('a scrape', () => {
     const gateway = await startOne(`cache: {disk: {path: "${join(folder, 'cache.db')}", max: 64MiB}}\n`)
     onTestFinished(() => gateway.close())
     await getAll(gateway, '/often', 2)
+    await getAll(gateway, '/chat', 1)
     const scraped = [...(await scrape(gateway)).matchAll(/^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$/gm)]
     const listed = scraped.map(([, name, help, type]) => `| \`${name}\` | ${type} | ${help} |`).toSorted()
     const page = readFileSync(new URL('../../docs/metrics.md', import.meta.url), 'utf8')

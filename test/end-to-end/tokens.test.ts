@@ -178,6 +178,23 @@ describe('a budget in tokens before a cache', () => {
     await settles(30)
   })
 
+  it('tells in metrics what was used, reserved and saved', async () => {
+    const { post, settles, gateway } = await start({ route })
+    for (const prompt of ['a', 'a', 'a']) await post('/chat', { prompt })
+    await settles(30)
+    const lines = gateway.gateway.metrics().split('\n')
+    expect(lines.filter((line) => line.startsWith('weirgate_tokens_total'))).toEqual([
+      'weirgate_tokens_total{route="POST /*",kind="input",source="actual"} 10',
+      'weirgate_tokens_total{route="POST /*",kind="output",source="actual"} 20',
+      'weirgate_tokens_total{route="POST /*",kind="input",source="saved"} 20',
+      'weirgate_tokens_total{route="POST /*",kind="output",source="saved"} 40',
+    ])
+    expect(lines.filter((line) => line.startsWith('weirgate_limit_units_total'))).toEqual([
+      'weirgate_limit_units_total{policy="tpm",event="reserved"} 1000',
+      'weirgate_limit_units_total{policy="tpm",event="charged"} 30',
+    ])
+  })
+
   it('still serves what is stored when it is spent', async () => {
     const { post, settles } = await start({ route, script: answering(6000, 6000) })
     await post('/chat', { prompt: 'a' })

@@ -142,6 +142,9 @@ describe('the limiter', () => {
       detail: 'Policy min: 2 requests per 60 s.',
       request_id: 'req-1',
       'violated-policies': ['min'],
+      scope: 'ip',
+      unit: 'requests',
+      reset: 1_795_341_666,
       retryAfter: 66,
     })
     expect(ctx.quota).toEqual({ admitted: false, policy: 'min', limit: 2, remaining: 0 })

@@ -5,6 +5,7 @@ import type {
   BodySink,
   BodyStream,
   HeaderList,
+  Reply,
   ReplyBody,
   RequestBody,
   RequestContext,
@@ -173,12 +174,12 @@ describe('a limit in tokens', () => {
   })
 
   it('charges what was reserved where the length of the request is not known either', async () => {
-    const { enter, call, limiter, used } = start(tokens)
+    const { enter, call, used } = start(tokens)
     const ctx = enter()
     ctx.body = unread(null)
     ;(await call(ctx, 500, JSON_TYPE, null)).answer.takeBody()
     ctx.end()
-    expect([used(), limiter.isEnforced]).toEqual([[1000], true])
+    expect(used()).toEqual([1000])
   })
 
   it('has as much again as a debt at most, so that no call locks its client out for long', async () => {
@@ -208,10 +209,83 @@ describe('a limit in tokens', () => {
     expect(used()).toEqual([7, 50])
   })
 
+  it.each([
+    [{ weights: { input: 2, cached: 0.5, output: 5 } }, 5000, 40 + 30 + 1000],
+    [{ weights: { cached: 1 } }, 1000, 20 + 60 + 200],
+    [{ weights: { output: 0 } }, 1, 20],
+    [{ weights: { output: 0.3 }, reserve: 10 }, 3, 20 + 60],
+  ])('weighs tokens by their kind: %j', async (weights, reserved, charged) => {
+    const { enter, call, used } = start({ ...tokens, limit: 5000, ...weights })
+    const ctx = enter()
+    expect(used()).toEqual([reserved])
+    ;(await call(ctx, 200, JSON_TYPE, usage(80, 200, 60))).answer.takeBody()
+    ctx.end()
+    expect(used()).toEqual([charged])
+  })
+
+  it('says in fields of their own how the tightest of those in tokens stands', () => {
+    const { enter } = start(tokens, { ...tokens, limit: 4000 }, { limit: 1, window: '1h' })
+    const { fields } = enter()
+    const told = ['X-RateLimit-Limit', 'X-RateLimit-Limit-Tokens', 'X-RateLimit-Remaining-Tokens']
+    expect(told.map((name) => field(fields, name))).toEqual(['1', '4000', '3000'])
+    expect(field(fields, 'X-RateLimit-Reset-Tokens')).toBe('1m6s')
+  })
+
+  it('leaves the fields of its upstream that it does not write itself', () => {
+    expect(start(tokens).limiter.ownFields).toContain('x-ratelimit-remaining-tokens')
+    expect(start({ ...tokens, mode: 'shadow' }).limiter.ownFields).toEqual(new Set())
+    expect(start({ limit: 1, window: '1h' }).limiter.ownFields).not.toContain('x-ratelimit-remaining-tokens')
+  })
+
+  it('tells who is refused whose budget it was, what is counted, and when all of it is there again', async () => {
+    const { enter, call, limiter } = start({ ...tokens, limit: 1000, key: ['ip', 'route'] })
+    ;(await call(enter(), 200, JSON_TYPE, null)).answer.takeBody()
+    const ctx = request()
+    expect(limiter.check(ctx)).toBeNull()
+    const reply = limiter.checkMiss?.(ctx) as Reply
+    expect(JSON.parse((reply.body as Buffer).toString())).toMatchObject({
+      detail: 'Policy tpm0: 1000 tokens per 60 s.',
+      scope: 'ip route',
+      unit: 'tokens',
+      reset: 1_795_341_666,
+    })
+  })
+
   it('asks for an answer that can be read', async () => {
     const { enter, call, asked } = start(tokens)
     await call(enter(), 200, JSON_TYPE, null)
     expect(asked).toEqual([{ drop: new Set(['accept-encoding']), add: ['Accept-Encoding', 'identity'] }])
+  })
+})
+
+describe('a limit in money', () => {
+  const money = { unit: 'cost', limit: 0.5, window: '1h', price: { input: 3, cached: 0.3, output: 15 }, reserve: 2000 }
+
+  it('counts millionths of what tokens cost by the million', async () => {
+    const { enter, call, used } = start(money)
+    const ctx = enter()
+    expect(used()).toEqual([30_000])
+    expect(field(ctx.fields, 'RateLimit-Policy')).toBe('"tpm0";q=500000;w=3600;gw-unit="cost-millionths"')
+    expect(field(ctx.fields, 'X-RateLimit-Limit-Tokens')).toBeUndefined()
+    ;(await call(ctx, 200, JSON_TYPE, usage(1000, 500, 400))).answer.takeBody()
+    ctx.end()
+    expect(used()).toEqual([600 * 3 + 400 * 0.3 + 500 * 15])
+  })
+
+  it('takes what is cached for input where no price says otherwise', async () => {
+    const { enter, call, used } = start({ ...money, price: { input: 3, output: 15 } })
+    const ctx = enter()
+    ;(await call(ctx, 200, JSON_TYPE, usage(1000, 0, 400))).answer.takeBody()
+    ctx.end()
+    expect(used()).toEqual([3000])
+  })
+
+  it('goes beside one in tokens, each in its own unit', async () => {
+    const { enter, call, used } = start(money, tokens)
+    const ctx = enter()
+    ;(await call(ctx, 200, JSON_TYPE, usage(1000, 500))).answer.takeBody()
+    ctx.end()
+    expect(used()).toEqual([10_500, 1500])
   })
 })
 

@@ -66,6 +66,8 @@ const sources = {
     { policy: 'per-client', result: 'refused', source: 'memory', count: 2 },
     { policy: 'per-client', result: 'shadowed', source: 'redis', count: 1 },
   ],
+  limitReservations: () => [{ policy: 'tpm', reserved: 3000, charged: 1200 }],
+  tokens: () => [{ route: '/chat', kind: 'output', source: 'actual', count: 900 }],
   limitStores: () => ({
     subjects: 11,
     overflowed: 12,
@@ -99,6 +101,8 @@ const alone = {
   redisUp: () => null,
   mirrored: () => new Map(),
   upstreams: () => [],
+  limitReservations: () => [],
+  tokens: () => [],
   limitStores: () => ({ subjects: 11, overflowed: 0, shared: null, leases: null }),
   purgeLog: () => null,
   fetchLeases: () => null,
@@ -126,6 +130,14 @@ describe('the limits', () => {
     const labels = (result: string, source: string) => `{policy="per-client",result="${result}",source="${source}"}`
     expect(value(`weirgate_limit_decisions_total${labels('refused', 'memory')}`)).toBe(2)
     expect(value(`weirgate_limit_decisions_total${labels('shadowed', 'redis')}`)).toBe(1)
+  })
+})
+
+describe('tokens', () => {
+  it('are told by route, kind and source, and by policy as reserved and as charged', () => {
+    expect(value('weirgate_tokens_total{route="/chat",kind="output",source="actual"}')).toBe(900)
+    expect(value('weirgate_limit_units_total{policy="tpm",event="reserved"}')).toBe(3000)
+    expect(value('weirgate_limit_units_total{policy="tpm",event="charged"}')).toBe(1200)
   })
 })
 

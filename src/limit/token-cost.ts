@@ -1,0 +1,60 @@
+// What a request under a limit in tokens or in money is charged: what is reserved before the upstream is asked, and what it
+// has used in the end. Tokens of each kind have a weight, which is what one of them costs in units of the budget. Budgets
+// in money count millionths, so a price for a million tokens is the weight of one.
+
+import type { RequestContext } from '../core/context.ts'
+import type { Rate } from './algorithm.ts'
+import type { Spent } from './meter.ts'
+import type { LimitOptions } from './options.ts'
+import { type Tokens, type UsageRule, usageRule } from './usage.ts'
+
+/** Units of a budget in money to the whole. */
+export const MILLIONTHS = 1_000_000
+
+/** Units of a budget in what the route table gives an amount in. */
+export const unitsIn = ({ unit }: Pick<LimitOptions, 'unit'>, amount: number): number =>
+  unit === 'cost' ? Math.max(1, Math.round(amount * MILLIONTHS)) : amount
+
+export interface TokenCost {
+  /** Where an answer says what it used; null where a field says what it cost. */
+  readonly usage: UsageRule | null
+  /** Units. */
+  readonly reservedOf: (ctx: RequestContext) => number
+  /** What was used, in units. told: by a field; spent: by `usage`, null where nothing was asked that could be read. */
+  readonly usedOf: (reserved: number, told: number | null, spent: Spent | null) => number
+}
+
+/** null for a policy that counts requests. */
+export function compileTokenCost(options: LimitOptions, { burst }: Rate): TokenCost | null {
+  const { unit, reserve, usage, costField } = options
+  if (unit === 'requests') return null
+  const weights = weightsOf(options)
+  // A reservation that can never fit would lock everybody out. What is reserved is taken for the answer, mostly.
+  const reserved = Math.min(Math.max(1, Math.ceil(reserve * weights.output - ROUNDING)), burst)
+  // What a call has used beyond all that there is at once is owed, up to as much again: no single one locks its client out
+  // for longer than that takes.
+  const most = 2 * burst
+  return {
+    usage: usage === undefined && costField !== undefined ? null : usageRule(usage ?? 'auto'),
+    reservedOf: () => reserved,
+    usedOf: (reserved, told, spent) =>
+      Math.min(most, told ?? (spent === null ? reserved : unitsOf(spent, weights, reserved))),
+  }
+}
+
+/** Of one token, in units. */
+function weightsOf({ unit, weights, price }: LimitOptions): Tokens {
+  if (unit !== 'cost') return { input: weights?.input ?? 1, cached: weights?.cached ?? 0, output: weights?.output ?? 1 }
+  // Refused without; and who says nothing of what is cached pays for it like for the rest.
+  const { input = 0, cached = input, output = 0 } = price ?? {}
+  return { input, cached, output }
+}
+
+/** 0.3 * 10 is more than 3, and that costs nobody a unit. */
+const ROUNDING = 1e-6
+
+/** Nothing that has been worked on is free. reserved: units that stand for what nobody could estimate. */
+function unitsOf({ input, cached, output, isEstimated, isPart }: Spent, weights: Tokens, reserved: number): number {
+  const units = input * weights.input + cached * weights.cached + output * weights.output
+  return Math.max(Math.ceil(units - ROUNDING), isPart ? reserved : isEstimated ? 1 : 0)
+}
