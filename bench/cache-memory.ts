@@ -96,6 +96,9 @@ async function fill(shape: Shape, entries: number): Promise<SharedCache> {
     collapse: true,
     maxBodyBytes: 0,
     epoch: 'bench',
+    onAbort: 'auto',
+    upstream: 'bench',
+    mostDetached: 1,
     fetch: () => ({
       answer: Promise.resolve({
         status: 200,
@@ -103,6 +106,7 @@ async function fill(shape: Shape, entries: number): Promise<SharedCache> {
         framed: true,
         takeBody: () => read(shape.bodyBytes),
       }),
+      isSent: true,
       abort() {},
     }),
   })

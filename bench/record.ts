@@ -80,6 +80,7 @@ function recorder(name: string, level: 'info' | 'silent', path: string): Subject
     purgeLog: () => null,
     fetchLeases: () => null,
     idempotency: () => ({ counts: {}, table: { keys: 0, bytes: 0, dropped: { answers: 0, keys: 0 } }, shared: null }),
+    detached: () => ({ running: 0, counts: { used: 0, wasted: 0 } }),
   })
   const statistics = createStatistics(0)
   const made = createRecorder(

@@ -52,6 +52,8 @@ import { type Address, formatAddress } from './server/options.ts'
 const MAX_REDIS_START_MS = 1000
 /** Of the time to drain, what is kept for telling those whose answer will not come. */
 const MAX_LAST_WORDS_MS = 500
+/** Of the time to drain, what fetches have that nobody waits for, when nobody else is there. */
+const MAX_DETACHED_DRAIN_MS = 10_000
 
 export interface GatewaySetup {
   /** Reads the configuration, at the start and at every reload. */
@@ -148,6 +150,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     purgeLog: () => purgeLog?.status ?? null,
     fetchLeases: () => leases?.counts ?? null,
     idempotency: () => idempotency,
+    detached: () => cache.detached,
   })
   const recorder = createRecorder({ log, metrics, statistics }, recording(initial))
   const redis = openRedis(initial.redis, log)
@@ -364,8 +367,10 @@ export function createGateway(setup: GatewaySetup): Gateway {
     draining = true
     mirrors.close()
     const lastWordsMs = Math.min(MAX_LAST_WORDS_MS, deadlineMs / 10)
+    const givenUpAtMs = performance.now() + deadlineMs - lastWordsMs
     const timer = setTimeout(() => void destroyPools(), deadlineMs - lastWordsMs)
     await listener.drain(deadlineMs)
+    await cache.detached.whenNone(Math.min(MAX_DETACHED_DRAIN_MS, givenUpAtMs - performance.now()))
     clearTimeout(timer)
   }
 

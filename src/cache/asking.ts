@@ -6,6 +6,7 @@ import { GatewayError } from '../core/errors.ts'
 import { CONDITIONAL_FIELDS, validatorsOf } from '../http/conditional.ts'
 import { readRetryAfter } from '../http/retry-after.ts'
 import type { Answers } from './answers.ts'
+import type { Finishing } from './detached.ts'
 import { sayMayVary } from './coding.ts'
 import type { StoredResponse } from './entry.ts'
 import { freshenByHead, takeAnswer } from './fill.ts'
@@ -47,11 +48,13 @@ export interface AskingSetup {
   readonly selection: Selection
   readonly places: Places
   readonly answers: Answers
+  /** Null: what nobody waits for is given up. */
+  readonly finishing: Finishing | null
   readonly fetch: FetchOrigin
 }
 
 export function compileAsking(setup: AskingSetup): Asking {
-  const { shared, policy, keyRule, epoch, selection, places, answers, fetch } = setup
+  const { shared, policy, keyRule, epoch, selection, places, answers, finishing, fetch } = setup
   const { flights } = shared
   const { find, findParts, unaskedReason, unwantedReason, wishOf } = selection
 
@@ -91,7 +94,9 @@ export function compileAsking(setup: AskingSetup): Asking {
     else if (gap !== null) originFetch = fetchMissing(fetch, ctx, gap, shared.now)
     else originFetch = fetch(ctx, dropped)
     const flight = flights.open(key, epoch, place, originFetch, tags, shared.purgeSeq)
-    const leave = flight.join()
+    const leave = flight.join(ctx)
+    // A part is of use to who asks for just that, and of others like it nothing was stored.
+    if (finishing !== null && !isBackground && !isPart && !isHopeless) flight.mayGoOn(finishing, ctx)
     ctx.whenAborted(leave)
     try {
       const answer = await originFetch.answer

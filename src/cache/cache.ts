@@ -27,11 +27,13 @@ import { type Bid, unlessGone } from './bids.ts'
 import { isChoosy } from './client-control.ts'
 import { sayMayVary } from './coding.ts'
 import type { Flight, SharedAnswer } from './collapse.ts'
+import { Finishing } from './detached.ts'
 import { type StoredResponse, isSelected } from './entry.ts'
 import type { KeyRule } from './key-rule.ts'
 import { claimsOf } from './key.ts'
 import { isKeyedByBody } from './methods.ts'
 import { compileOneFetch } from './one-fetch.ts'
+import type { OnAbort } from './options.ts'
 import { compilePlaces } from './places.ts'
 import { type CachePolicy, asksForPart, fillRefusal, lookupRefusal } from './policy.ts'
 import type { Reason } from './reasons.ts'
@@ -69,6 +71,11 @@ export interface RouteCacheSetup {
   readonly maxBodyBytes: number
   /** Changes when the same URL would be forwarded to something else; older entries are then not used. */
   readonly epoch: string
+  /** What becomes of a fetch that nobody waits for any more. */
+  readonly onAbort: OnAbort
+  /** Whom it asks, and of how many such fetches that may go on at the same time. */
+  readonly upstream: string
+  readonly mostDetached: number
   readonly fetch: FetchOrigin
 }
 
@@ -81,7 +88,10 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { find, unaskedReason, unwantedReason, wishOf } = selection
   const places = compilePlaces(shared, policy, setup.collapse !== false, epoch)
   const answers = compileAnswers(shared, policy, selection)
-  const asked = { shared, policy, keyRule: setup.key, epoch, selection, places, answers, fetch: setup.fetch }
+  const { key: keyRule, onAbort, upstream, mostDetached: most, fetch } = setup
+  const { detached, now } = shared
+  const finishing = onAbort === 'abort' ? null : new Finishing({ onAbort, upstream, most, detached, now })
+  const asked = { shared, policy, keyRule, epoch, selection, places, answers, finishing, fetch }
   const { lead, forward, forwardHead } = compileAsking(asked)
   const readThrough = compileReadThrough(shared, places, epoch)
   const { leases } = shared

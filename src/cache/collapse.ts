@@ -7,11 +7,16 @@
 //
 //   open -> landed (its answer streams, others may still join) -> closed: stored, passed on, failed or deserted
 //
+// Where its answer may be stored, one that all have left may go on for a while (detached.ts). It stays what it was: purges
+// reach it, and who comes joins it. What its leader holds of limits on what is at the upstream is held until it is closed,
+// whoever has gone.
+//
 // A key whose answer could not be shared is remembered, so that nobody queues on it again in vain.
 
-import type { OriginFetch, ReplyBody } from '../core/context.ts'
+import type { OriginFetch, ReplyBody, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
-import type { StoredHead } from './entry.ts'
+import type { Finishing, Stay } from './detached.ts'
+import type { StoredHead, StoredResponse } from './entry.ts'
 
 /** How long an unshareable key is remembered, and how much memory all of them may take. */
 const UNSHAREABLE_MS = 120_000
@@ -27,6 +32,13 @@ export interface SharedAnswer {
   readonly head: StoredHead
   /** A view of the body from its beginning; left is called once, when that reader is through. Null: too late to join. */
   open(left: () => void): { readonly body: ReplyBody } | null
+}
+
+/** A body on its way into the cache. */
+export interface Recorded {
+  readonly isOver: boolean
+  /** See Recording. */
+  stay(left: () => void): void
 }
 
 export interface Flight {
@@ -50,8 +62,14 @@ export interface Flight {
   /** True while nobody else may wait for it. */
   readonly isFull: boolean
   /** Somebody waits. The answer is called when that one has all or has gone; with the last one the fetch is given up,
-   *  where it still runs. Further calls do nothing. */
-  join(): () => void
+   *  where it still runs and does not go on. Further calls do nothing. leader: whose request it has been made of. */
+  join(leader?: RequestContext): () => void
+  /** It may go on when all have left. */
+  mayGoOn(finishing: Finishing, leader: RequestContext): void
+  /** Its answer is being recorded; null: and will not be stored. */
+  recordedBy(recording: Recorded | null): void
+  /** Its answer has been stored. fetchMs: how long that took; null where it says nothing of other fetches. */
+  stored(entry: StoredResponse, fetchMs: number | null): void
   /** All tags, known with the answer's head. False when one was purged since the flight began: the answer may be from
    *  before the change, so it is for nobody who came after. */
   landWith(tags: readonly string[]): boolean
@@ -173,6 +191,14 @@ class OpenFlight implements Flight {
   /** Tags purged before the answer's own were known, and by which change. */
   #purged: Map<string, object> | null = null
   #change: object | null = null
+  #finishing: Finishing | null = null
+  #sinceMs = 0
+  #leader: RequestContext | null = null
+  #recorded: Recorded | null = null
+  /** While it goes on with nobody there. */
+  #stay: Stay | null = null
+  /** Lets go of what its leader holds. */
+  #release: (() => void) | null = null
 
   constructor(
     flights: OpenFlights,
@@ -208,18 +234,59 @@ class OpenFlight implements Flight {
     return this.answer === null && this.#present >= MAX_WAITING
   }
 
-  join(): () => void {
+  join(leader?: RequestContext): () => void {
     this.#present++
+    this.#stay?.joined()
+    this.#stay = null
     let isPresent = true
     return () => {
       if (!isPresent) return
       isPresent = false
-      if (--this.#present > 0) return
-      // No purge reaches it any more, and its answer may be on its way all the same.
-      this.isSpoiled = true
-      this.close()
-      this.#fetch.abort(DESERTED)
+      if (--this.#present === 0 && !this.#goOn()) return this.#giveUp()
+      if (leader !== undefined && this.#isOpen) this.#release = leader.linger()
     }
+  }
+
+  mayGoOn(finishing: Finishing, leader: RequestContext): void {
+    this.#finishing = finishing
+    this.#leader = leader
+    this.#sinceMs = finishing.now()
+  }
+
+  recordedBy(recording: Recorded | null): void {
+    this.#recorded = recording
+    if (recording === null) this.#finishing = null
+    if (this.#stay === null) return
+    if (recording === null) this.#giveUp()
+    else recording.stay(() => this.#onRecorded())
+  }
+
+  stored(entry: StoredResponse, fetchMs: number | null): void {
+    if (fetchMs !== null) this.#finishing?.note(fetchMs)
+    this.#stay?.stored(entry)
+  }
+
+  /** True where it goes on with nobody there. What may not be stored, or is whole, is closed by now. */
+  #goOn(): boolean {
+    const finishing = this.#finishing
+    if (finishing === null || !this.#isOpen || this.isSpoiled || !this.#fetch.isSent) return false
+    if (this.#recorded?.isOver === true) return false
+    const isDear = this.#leader?.hasLastSlot === true
+    this.#stay = finishing.begin(this.#recorded !== null, this.#sinceMs, isDear, () => this.#giveUp())
+    if (this.#stay !== null) this.#recorded?.stay(() => this.#onRecorded())
+    return this.#stay !== null
+  }
+
+  /** Nothing more comes of its body. Where that has been stored, nobody stays any more. */
+  #onRecorded(): void {
+    if (this.#stay !== null) this.#giveUp()
+  }
+
+  #giveUp(): void {
+    // No purge reaches it any more, and its answer may be on its way all the same.
+    this.isSpoiled = true
+    this.close()
+    this.#fetch.abort(DESERTED)
   }
 
   landWith(tags: readonly string[]): boolean {
@@ -237,6 +304,7 @@ class OpenFlight implements Flight {
     this.isSpoiledTwice ||= this.isSpoiled && this.#change !== change
     this.isSpoiled = true
     this.#change = change
+    if (this.#stay !== null) this.#giveUp()
   }
 
   /** True when it carries one of these tags, or when too many have been purged to remember them for it. */
@@ -255,7 +323,13 @@ class OpenFlight implements Flight {
     if (!this.#isOpen) return
     this.#isOpen = false
     this.#flights.remove(this)
+    this.#release?.()
     this.#whenClosed?.()
+    if (this.#stay === null) return
+    this.#stay.end()
+    this.#stay = null
+    // Nobody else will let go of it.
+    this.#fetch.abort(DESERTED)
   }
 
   whenClosed(listener: () => void): void {

@@ -94,6 +94,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
           ? storedResponse(flight, head, whole, verdict, nowMs, costMs())
           : storedStream(flight, head, whole, verdict, nowMs, costMs(), stream)
       save(shared, entry)
+      flight.stored(entry, entry.costMs)
     }
     if (isFresh) shared.flights.unshareable.delete(memoryKey)
     flight.close()
@@ -130,6 +131,7 @@ export function takeAnswer(fill: Fill, answer: OriginAnswer): Reply {
     },
   })
   share({ head, open: (left) => recording.open(left) })
+  flight.recordedBy(noRoom === null ? recording : null)
   // The leader's part is taken before the start: from the first byte on, what nobody has still to read may be let go of.
   let reply: Reply
   if (fill.isBackground || isUnchangedFor(ctx, answer)) {
@@ -174,8 +176,10 @@ function freshen(fill: Fill, stored: StoredResponse, answer: OriginAnswer, nowMs
   // A purge of one of them meanwhile spoils what was asked for before it.
   const hasLanded = tags !== null && flight.landWith(tags)
   const entry = verdict.store ? storedResponse(flight, head, body, verdict, nowMs, stored.costMs, stored) : null
-  if (entry !== null && hasLanded && !flight.isSpoiled) save(shared, entry)
-  else if (isWithdrawn(verdict) && mayWithdraw(fill)) forget(shared, flight)
+  if (entry !== null && hasLanded && !flight.isSpoiled) {
+    save(shared, entry)
+    flight.stored(entry, null)
+  } else if (isWithdrawn(verdict) && mayWithdraw(fill)) forget(shared, flight)
   if (verdict.store && hasLanded && verdict.freshMs > 0) {
     shared.flights.unshareable.delete(memoryKey)
     flight.share(wholeAnswer(head, body))

@@ -47,6 +47,9 @@ export function fetchMissing(fetch: FetchOrigin, ctx: RequestContext, gap: Gap, 
   })
   return {
     answer,
+    get isSent() {
+      return current.isSent
+    },
     abort(reason) {
       aborted ??= reason
       current.abort(reason)

@@ -186,6 +186,9 @@ const keyOptions = z.strictObject({
 /** As `paced` means it. */
 const PACE = { speed: 1, maxGapMs: 200, maxTotalMs: 3000 }
 
+const ON_ABORT = ['auto', 'finish', 'abort'] as const
+export type OnAbort = (typeof ON_ABORT)[number]
+
 export const routeCacheOptions = z.strictObject({
   ttl: ttl
     .optional()
@@ -217,6 +220,11 @@ export const routeCacheOptions = z.strictObject({
     .prefault(true)
     .describe(
       'concurrent misses of one key share one fetch, for which 1,000 wait at most; shared: across all instances with the same Redis',
+    ),
+  onAbort: word(ON_ABORT)
+    .prefault('auto')
+    .describe(
+      'what becomes of a fetch whose clients have all gone. abort: it is given up; finish: where its answer may be stored it goes on, for 30 s at most, for who asks next; auto: likewise, once its answer has begun or it has taken half as long as fetches of this route do, and not with the last slot that a limit has for its client. As many as a tenth of concurrency.max of the upstream, or of connections, may go on so, and at least one; slots of limits are held until the end. What waits in line is given up',
     ),
   compress: flag()
     .optional()

@@ -78,8 +78,10 @@ export class Recording implements BodySink {
 
   /** Wants it kept, and reads nothing. left: called once, when it is decided whether it is. */
   stay(left: () => void): void {
-    if (this.#isKept && this.#end === null) this.#patrons.add(left)
-    else left()
+    if (!this.#isKept || this.#end !== null) return left()
+    this.#patrons.add(left)
+    // It may have waited for readers that have gone.
+    this.moved()
   }
 
   // ---- the origin's side ----
@@ -116,6 +118,10 @@ export class Recording implements BodySink {
     this.#release()
     this.#dismissPatrons()
     for (const reader of this.#readers) reader.fail(error)
+  }
+
+  get isOver(): boolean {
+    return this.#end !== null
   }
 
   // ---- the readers' side ----

@@ -20,6 +20,9 @@ export function fetchIfChanged(fetch: FetchOrigin, ctx: RequestContext, stored: 
   })
   return {
     answer,
+    get isSent() {
+      return current.isSent
+    },
     abort(reason) {
       aborted ??= reason
       current.abort(reason)

@@ -4,6 +4,7 @@
 import { type Bids, createBids } from './bids.ts'
 import { type Flights, createFlights } from './collapse.ts'
 import { type Compressor, createCompressor } from './compress.ts'
+import { type Detached, createDetached } from './detached.ts'
 import { type Failures, createFailures } from './failures.ts'
 import type { Leases } from './lease.ts'
 import type { CacheStore } from './store.ts'
@@ -15,6 +16,7 @@ export interface SharedCache {
   readonly store: CacheStore
   readonly tiers: Tiers
   readonly flights: Flights
+  readonly detached: Detached
   readonly bids: Bids
   /** Null where there are no other instances. */
   readonly leases: Leases | null
@@ -46,6 +48,7 @@ export const createSharedCache = (
   store,
   tiers: createTiers(tiers, store, now),
   flights: createFlights(),
+  detached: createDetached(store),
   bids: createBids(),
   leases,
   failures: createFailures(),

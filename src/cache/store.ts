@@ -23,6 +23,9 @@ export interface CacheStore {
   /** Adds a coded form to an entry that may have them and has none of this coding, and its size to the entry's. False, and
    *  nothing is changed, when the entry is not there any more, or there is no room for both. */
   addForm(entry: StoredResponse, form: CodedForm): boolean
+  /** Tells whether an entry is of use: true when it is touched for the first time from now on, false when it goes before, or
+   *  is not there; once. */
+  watch(entry: CacheEntry, told: (wasUsed: boolean) => void): void
   /** All keys, those that stayed longest first. Lives on: keys come (at the end) and go while it is read. */
   keys(): Iterable<string>
   /** The entries with a tag; null when there is none. Lives on as keys() does. A urlTag() (key.ts) is on all entries whose

@@ -92,6 +92,8 @@ export interface OriginAnswer {
 export interface OriginFetch {
   /** Rejects with a GatewayError. */
   readonly answer: Promise<OriginAnswer>
+  /** False while all of it waits for its turn: then nobody but the gateway knows of it. */
+  readonly isSent: boolean
   /** Gives up, at any point of it. */
   abort(reason: GatewayError): void
   /** Once there is no answer: false where nobody has worked on it. Absent where that is not known. */
@@ -192,8 +194,10 @@ export class RequestContext implements RequestFacts {
   hasStandIn = false
   /** null: it has no key, or its route knows none. */
   idempotency: IdempotencyOutcome | null = null
-  /** True once an upstream was asked on behalf of this request. */
+  /** True once an upstream was asked on behalf of this request; false again where it was given up before its turn. */
   wasForwarded = false
+  /** It has taken the last slot that some limit has for its subject. */
+  hasLastSlot = false
   /** Milliseconds from sending the request upstream to the head of its answer; null when no upstream was asked. */
   upstreamMs: number | null = null
   error: GatewayError | null = null
@@ -217,6 +221,8 @@ export class RequestContext implements RequestFacts {
   aborted = false
   #onAbort: (() => void) | null = null
   #onEnd: ((ctx: RequestContext) => void) | null = null
+  #onThrough: ((ctx: RequestContext) => void) | null = null
+  #lingering = 0
   #isOver = false
   #outlives = false
 
@@ -258,16 +264,23 @@ export class RequestContext implements RequestFacts {
 
   /** Has something done when the answer is finished or broken off, before the request is recorded; in the order of the
    *  calls. At once where that has been: a client may go while something is still taken for it. */
-  whenEnded(act: (ctx: RequestContext) => void): void {
+  whenEnded(act: Act): void {
     if (this.#isOver && !this.#outlives) return act(this)
-    const earlier = this.#onEnd
-    this.#onEnd =
-      earlier === null
-        ? act
-        : (ctx) => {
-            earlier(ctx)
-            act(ctx)
-          }
+    this.#onEnd = both(this.#onEnd, act)
+  }
+
+  /** The same for what has to wait until nothing goes on, either, that the request has begun. */
+  whenThrough(act: Act): void {
+    if (this.#isOver && !this.#outlives && this.#lingering === 0) return act(this)
+    this.#onThrough = both(this.#onThrough, act)
+  }
+
+  /** Something that it has begun goes on after its end, until what is answered is called, once. */
+  linger(): () => void {
+    this.#lingering++
+    return () => {
+      if (--this.#lingering === 0 && this.#isOver && !this.#outlives) this.#runThrough()
+    }
   }
 
   /** The answer is finished or broken off. Called once, by whoever records it. */
@@ -287,5 +300,22 @@ export class RequestContext implements RequestFacts {
     const act = this.#onEnd
     this.#onEnd = null
     act?.(this)
+    if (this.#lingering === 0) this.#runThrough()
+  }
+
+  #runThrough(): void {
+    const act = this.#onThrough
+    this.#onThrough = null
+    act?.(this)
   }
 }
+
+type Act = (ctx: RequestContext) => void
+
+const both = (first: Act | null, second: Act): Act =>
+  first === null
+    ? second
+    : (ctx) => {
+        first(ctx)
+        second(ctx)
+      }

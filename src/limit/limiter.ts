@@ -169,7 +169,8 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
     noteDecision(ctx, draft, i, !isRefused)
     if (isRefused) return !isEnforced
     draft.slots.push(answer)
-    ctx.whenEnded(releaseSlots)
+    if (isEnforced && answer.remaining === 0) ctx.hasLastSlot = true
+    ctx.whenThrough(releaseSlots)
     return true
   }
 

@@ -211,6 +211,9 @@ export function metered(fetch: FetchOrigin, meterOf: (ctx: RequestContext) => Me
     )
     return {
       answer,
+      get isSent() {
+        return sent.isSent
+      },
       abort(reason) {
         sent.abort(reason)
         call.left()

@@ -1,5 +1,6 @@
 // How many requests of one subject are at the upstream at the same time. A slot is taken last, when nothing else can
-// refuse the request any more, and given back when its answer is finished or broken off, whatever became of it.
+// refuse the request any more, and given back when its answer is finished or broken off, whatever became of it, and no
+// fetch goes on that it has led.
 
 import type { DecisionSource } from './algorithm.ts'
 import type { Quota } from './quota.ts'

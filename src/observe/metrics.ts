@@ -37,6 +37,8 @@ export interface MetricSources extends IdempotencySources, LimitSources, Sharing
   readonly droppedLogLines: () => number
   /** What the cache has saved, by route. */
   readonly savings: () => readonly (readonly [route: string, saved: Savings])[]
+  /** Fetches that go on though every client has gone, and what became of those before. */
+  readonly detached: () => { readonly running: number; readonly counts: Readonly<Record<'used' | 'wasted', number>> }
   /** What the cache's tiers have done since the start. */
   readonly cacheTiers: () => readonly {
     readonly name: string
@@ -97,6 +99,22 @@ export function createMetrics(sources: MetricSources): Metrics {
 
   registry.reading('gauge', 'weirgate_cache_entries', 'Responses stored in memory.', sources.cacheEntries)
   registry.reading('gauge', 'weirgate_cache_bytes', 'Bytes that stored responses take.', sources.cacheBytes)
+  registry.reading(
+    'gauge',
+    'weirgate_detached_fetches',
+    'Fetches that go on though every client has gone.',
+    () => sources.detached().running,
+  )
+  registry.readings(
+    'counter',
+    'weirgate_detached_fetches_total',
+    'Fetches that went on though every client had gone. used: joined, or what was stored has answered somebody; wasted: not stored, or gone from memory unused.',
+    ['result'],
+    () => {
+      const { used, wasted } = sources.detached().counts
+      return [[['used'], used] as const, [['wasted'], wasted] as const]
+    },
+  )
   /** results: label values with the counts that they stand for. */
   const perTier = (results: Readonly<Record<string, TierCount>>) => () =>
     sources

@@ -59,7 +59,10 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
   const { options, upstream, isCanary, methods, replacedFields, metered } = setup
   const { config, shared, pools, credentials, weakensTags } = parts
   const pool = required(pools.get(upstream), `upstream ${upstream}`)
-  const { timeouts, retries, refusals, framing, balance } = required(config.upstreams[upstream], `upstream ${upstream}`)
+  const { timeouts, retries, refusals, framing, balance, concurrency, connections } = required(
+    config.upstreams[upstream],
+    `upstream ${upstream}`,
+  )
   const forwarder = compileForward({
     pool: pool.pool,
     balance,
@@ -100,6 +103,9 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
           collapse: options.cache.collapse,
           maxBodyBytes: options.maxBody,
           epoch: epochOf(options, upstream, config),
+          onAbort: options.cache.onAbort,
+          upstream,
+          mostDetached: Math.max(1, Math.floor((concurrency?.max ?? connections) / 10)),
           fetch: forwarder.fetch,
         })
   return { pool, forwarder, cache, upstreamOf: () => upstream }

@@ -120,6 +120,11 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     this.#idleMs = asker.timeouts.idleMs
   }
 
+  /** False while it waits for a connection. */
+  get isSent(): boolean {
+    return this.#connection !== null
+  }
+
   start(): void {
     this.#enter('queue', this.#asker.timeouts.queueMs)
     this.#isInPlace = true

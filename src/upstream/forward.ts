@@ -101,6 +101,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
       hasStandIn: ctx.hasStandIn,
       onSent: null,
       onAttempts: (count: number) => sayAttempts(ctx, count),
+      onUnsent: () => void (ctx.wasForwarded = false),
       // A name that anybody can give would be as many turns as there are names.
       client: ctx.user?.isProved === true ? ctx.user.id : ctx.clientAddress,
     }
@@ -110,8 +111,10 @@ export function compileForward(options: ForwardOptions): Forwarder {
     ctx: RequestContext,
     request: UpstreamRequest,
     read: (raw: AttemptAnswer) => Answer | GatewayError,
-  ): Pick<UpstreamFetch<Answer>, 'answer' | 'abort' | 'wasSent'> {
-    if (overload.isOver) return { answer: Promise.reject(overload.refuse()), abort: () => {}, wasSent: false }
+  ): Pick<UpstreamFetch<Answer>, 'answer' | 'abort' | 'isSent' | 'wasSent'> {
+    if (overload.isOver) {
+      return { answer: Promise.reject(overload.refuse()), abort: () => {}, isSent: false, wasSent: false }
+    }
     ctx.wasForwarded = true
     const sentAtMs = performance.now()
     return new UpstreamFetch(pool, request, patience, (raw) => {

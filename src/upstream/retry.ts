@@ -47,6 +47,8 @@ export interface UpstreamRequest {
   readonly onSent: (() => void) | null
   /** Called before the end of it is told, where it has taken more than one attempt. */
   readonly onAttempts: (count: number) => void
+  /** Called where it is given up before anything of it was sent. */
+  readonly onUnsent: () => void
   /** Whose it is, where requests wait in line. */
   readonly client: string
 }
@@ -96,6 +98,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   #isAtTarget = false
   #isAnswered = false
   #wasSent = false
+  #isOver = false
 
   /** read: makes of an answer what is wanted; with an error the exchange ends there. */
   constructor(
@@ -135,8 +138,13 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     return this.#wasSent
   }
 
+  get isSent(): boolean {
+    return this.#attempts > 1 || this.#pause !== null || this.#current?.isSent === true
+  }
+
   /** Gives up, at any point of it; the upstream's connection is closed. */
   abort(reason: GatewayError): void {
+    if (!this.#isOver && !this.isSent) this.#request.onUnsent()
     if (this.#pause === null && this.#ticket === null) return this.#current?.abort(reason)
     this.#endPause()
     this.#ticket?.leave()
@@ -289,6 +297,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 
   #fail(error: GatewayError): void {
+    this.#isOver = true
     this.#ticket = null
     this.#leavePlace()
     this.#tellAttempts()

@@ -7,7 +7,7 @@ const KEY = 'http://gateway.test/'
 
 /** A fetch that counts how often it was given up. */
 function startFetch() {
-  const fetch = { answer: new Promise<never>(() => {}), aborts: 0, abort: () => void fetch.aborts++ }
+  const fetch = { answer: new Promise<never>(() => {}), isSent: true, aborts: 0, abort: () => void fetch.aborts++ }
   return fetch satisfies OriginFetch
 }
 

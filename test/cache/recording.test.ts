@@ -234,6 +234,15 @@ describe('the pace of a recording', () => {
     expect(source.isWaiting).toBe(false)
   })
 
+  it('is its own again for who wants it kept, where all readers have gone', () => {
+    const { source, leaderBody, recording } = record({ leaderRoom: 1 })
+    sendAll(source)
+    leaderBody.cancel()
+    expect(source.isWaiting).toBe(true)
+    recording.stay(() => {})
+    expect(source.isWaiting).toBe(false)
+  })
+
   it('cuts off who lags 8 MiB behind others, when it is not kept', () => {
     const { source, leader, leaderBody, join, owner, left } = record({ maxBytes: MIB, leaderRoom: 1 })
     const fast = new NotingSink()

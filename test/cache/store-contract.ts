@@ -125,6 +125,36 @@ export function describeStore(name: string, create: (maxBytes: number) => CacheS
       expect(store.tagged('t')).toBeNull()
     })
 
+    it.each<[string, boolean, (store: CacheStore, entry: StoredResponse) => void]>([
+      ['is touched', true, (store, entry) => store.touch(entry)],
+      ['goes', false, (store, entry) => void store.remove(entry)],
+      ['makes way for others', false, (store) => store.resize(0)],
+      ['is replaced', false, (store) => void store.put(entryOf({ body: 'new' }))],
+      [
+        'is touched, after another was put in its place',
+        true,
+        (store, entry) => {
+          const next = { ...entry, freshUntilMs: 1 }
+          store.replace(entry, next)
+          store.touch(next)
+        },
+      ],
+    ])('tells once whether an entry is of use: %s', (_what, wasUsed, act) => {
+      const store = create(4 * SIZE)
+      const entry = entryOf({})
+      const told: boolean[] = []
+      store.put(entry)
+      for (let i = 0; i < 5; i++) store.touch(entry)
+      store.watch(entry, (used) => told.push(used))
+      expect(told).toEqual([])
+      act(store, entry)
+      store.touch(entry)
+      store.delete(entry.key)
+      expect(told).toEqual([wasUsed])
+      store.watch(entry, (used) => told.push(used))
+      expect(told).toEqual([wasUsed, false])
+    })
+
     it('adds each coded form of an entry once, and counts it until the entry goes', () => {
       const store = create(100_000)
       const entry = entryOf()

@@ -152,7 +152,7 @@ describe('who leaves', () => {
   it.each(['before the head', 'in the middle of the body'])(
     'as the last, %s, ends the fetch, and the next one begins another',
     async (phase) => {
-      const edge = await startOwing()
+      const edge = await startOwing('ttl: 1h, onAbort: abort')
       const clients = [await rawGet(edge)]
       await edge.owes(1)
       clients.push(await rawGet(edge), await rawGet(edge))

@@ -73,7 +73,11 @@ function start(...yaml: readonly object[]) {
     ctx.wasForwarded = true
     const fetch = limiter.metered?.((_ctx, drop, add = []) => {
       asked.push({ drop, add })
-      return { answer: Promise.resolve({ status, headers, framed: true, takeBody: () => body }), abort() {} }
+      return {
+        answer: Promise.resolve({ status, headers, framed: true, takeBody: () => body }),
+        isSent: true,
+        abort() {},
+      }
     })
     const sent = fetch?.(ctx, NO_NAMES)
     if (sent === undefined) throw new Error('Nothing is metered.')
@@ -83,7 +87,7 @@ function start(...yaml: readonly object[]) {
   const fail = async (ctx: RequestContext, wasSent?: boolean) => {
     ctx.wasForwarded = true
     const known = wasSent === undefined ? {} : { wasSent }
-    const fetch = limiter.metered?.(() => ({ answer: Promise.reject(GONE), abort() {}, ...known }))
+    const fetch = limiter.metered?.(() => ({ answer: Promise.reject(GONE), isSent: true, abort() {}, ...known }))
     await expect(fetch?.(ctx, NO_NAMES).answer).rejects.toBe(GONE)
   }
 

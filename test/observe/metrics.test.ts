@@ -89,6 +89,7 @@ const sources = {
     table: { keys: 43, bytes: 44, dropped: { answers: 45, keys: 46 } },
     shared: { owed: 47, lost: 48 } as { owed: number; lost: number } | null,
   }),
+  detached: () => ({ running: 35, counts: { used: 36, wasted: 37 } }),
 }
 
 /** Of a gateway that stands alone. */

@@ -39,6 +39,7 @@ function recording(level: LogLevel = 'info') {
     purgeLog: () => null,
     fetchLeases: () => null,
     idempotency: () => ({ counts: {}, table: { keys: 0, bytes: 0, dropped: { answers: 0, keys: 0 } }, shared: null }),
+    detached: () => ({ running: 0, counts: { used: 0, wasted: 0 } }),
   })
   opened.push(metrics)
   const statistics = createStatistics(0)

@@ -58,6 +58,7 @@ const PLAIN: UpstreamRequest = {
   hasStandIn: false,
   onSent: null,
   onAttempts: () => {},
+  onUnsent: () => {},
   client: '192.0.2.1',
 }
 

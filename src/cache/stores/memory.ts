@@ -38,6 +38,9 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
   const tags = createTagIndex()
   const small = new Fifo()
   const main = new Fifo()
+  const watched = new Map<CacheEntry, (wasUsed: boolean) => void>()
+  /** Asked on every hit. */
+  let isWatching = false
   let maxBytes = initialMaxBytes
   let moves = 0
   let ghosts = ghostsFor(maxBytes)
@@ -49,10 +52,18 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     const { entry } = place
     place.queue.remove(place)
     tags.delete(entry)
+    if (isWatching) tell(entry, false)
     setPlaces(
       entry.key,
       placesOf(entry.key).filter((other) => other !== place),
     )
+  }
+
+  function tell(entry: CacheEntry, wasUsed: boolean): void {
+    const told = watched.get(entry)
+    watched.delete(entry)
+    isWatching = watched.size > 0
+    told?.(wasUsed)
   }
 
   function placesOf(key: string): readonly Place[] {
@@ -115,6 +126,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     },
     touch(entry) {
       if (entry.uses < MAX_USES) entry.uses++
+      if (isWatching) tell(entry, true)
     },
     put(entry) {
       if (entry.sizeBytes > maxBytes) return false
@@ -153,6 +165,9 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
       if (place === undefined) return false
       next.uses = entry.uses
       place.entry = next
+      const told = watched.get(entry)
+      if (told !== undefined) watched.set(next, told)
+      watched.delete(entry)
       tags.delete(entry)
       tags.add(next)
       moves++
@@ -171,6 +186,11 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
       entry.sizeBytes += bytes
       place.queue.bytes += bytes
       return true
+    },
+    watch(entry, told) {
+      if (placeOf(entry) === undefined) return told(false)
+      watched.set(entry, told)
+      isWatching = true
     },
     keys: () => byKey.keys(),
     tagged: (tag) => tags.get(tag),
