@@ -14,7 +14,7 @@
 
 import type { HeaderList } from '../core/context.ts'
 import type { StreamEvent, StreamReader } from '../http/event-stream.ts'
-import { EventStreamReader, eventsAlone } from '../http/event-stream.ts'
+import { EventStreamReader, eventsAlone, isEventStream } from '../http/event-stream.ts'
 import { getCombined, getHeader } from '../http/headers.ts'
 import { JsonLinesReader } from '../http/json-lines.ts'
 import type { PlainJson } from '../http/json.ts'
@@ -58,7 +58,6 @@ export interface StreamRule {
   readonly id: string
 }
 
-const EVENTS = /^\s*text\/event-stream\b/i
 const LINES = /^\s*application\/(?:(?:x-)?ndjson|(?:x-)?jsonl(?:ines)?|json-seq|stream\+json)\b/i
 
 /** methods: those that the cache of the route answers. */
@@ -68,9 +67,8 @@ export function compileStreamRule(options: StreamRuleOptions, methods: ReadonlyS
   const isWatched = (method: string): boolean => hasEnd || method === 'POST'
 
   function kindOf(method: string, headers: HeaderList): 'events' | 'lines' | null {
-    const type = getHeader(headers, 'content-type') ?? ''
-    if (EVENTS.test(type)) return 'events'
-    return isWatched(method) && LINES.test(type) ? 'lines' : null
+    if (isEventStream(headers)) return 'events'
+    return isWatched(method) && LINES.test(getHeader(headers, 'content-type') ?? '') ? 'lines' : null
   }
 
   const judgement: Judgement = {

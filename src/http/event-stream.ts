@@ -5,6 +5,9 @@
 // A line's end may come in two pieces. CR ends it at once, and an LF behind it belongs to it: an event is told as soon as
 // it has come, and the boundary moves on over that LF.
 
+import type { HeaderList } from '../core/context.ts'
+import { getHeader } from './headers.ts'
+
 /** What a client would dispatch, and beside that an event without data, which some clients take as well. */
 export interface StreamEvent {
   /** `message` where it has none. */
@@ -34,6 +37,29 @@ export interface StreamReader {
 
 /** Of one event: what is read. */
 export const MAX_EVENT_BYTES = 1024 ** 2
+
+const TYPE = /^\s*text\/event-stream\s*(?:;|$)/i
+
+export const isEventStream = (headers: HeaderList): boolean => TYPE.test(getHeader(headers, 'content-type') ?? '')
+
+/** Two ends of a line, in any mixture. */
+const BLANK_LINE = /(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)$/
+/** Of the longest blank line. */
+const TAIL_CHARS = 4
+
+/** Where a stream stands that passes by, as far as its last bytes tell. */
+export class EventTail {
+  #tail = ''
+
+  note(chunk: Buffer): void {
+    this.#tail = (this.#tail + chunk.toString('latin1', Math.max(0, chunk.length - TAIL_CHARS))).slice(-TAIL_CHARS)
+  }
+
+  /** True before the first byte, and behind a blank line. */
+  get isAtBoundary(): boolean {
+    return this.#tail === '' || BLANK_LINE.test(this.#tail)
+  }
+}
 
 const LF = 0x0a
 const CR = 0x0d

@@ -1,6 +1,10 @@
 // The only place where bytes go to a client. An answer ends in exactly one of two ways: whole, or visibly broken; what
 // failed after its head was sent is cut off with a reset, so that it can never be taken for a whole one. Framing is
 // node:http's own: the length where it is known, chunks where it is not, the end of the connection for HTTP/1.0.
+//
+// A stream of events can say why it ends: by an `event: error`, after which its connection closes without the last chunk.
+// Only in chunks, since with a length those bytes could make up for the missing ones, and only between two events:
+// behind half an event, which no client may dispatch, they would end it.
 
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -9,6 +13,7 @@ import type { GatewayError } from '../core/errors.ts'
 import { fixedMs } from '../core/milliseconds.ts'
 import { http } from '../core/node-http.ts'
 import { formatHttpDate } from '../http/date.ts'
+import { EventTail, isEventStream } from '../http/event-stream.ts'
 import { fieldLines, hasHeader } from '../http/headers.ts'
 import { METHODS } from '../http/methods.ts'
 import { problemReply } from '../http/problem.ts'
@@ -40,14 +45,16 @@ export function respond(response: ServerResponse, ctx: RequestContext, reply: Re
     ctx.bytesSent = body.length
     response.end(body)
   } else {
-    stream(response, ctx, body)
+    stream(response, ctx, body, isEventStream(reply.headers) ? new EventTail() : null)
   }
 }
 
-function stream(response: ServerResponse, ctx: RequestContext, body: BodyStream): void {
+/** events: of a stream of events, how far they have gone. */
+function stream(response: ServerResponse, ctx: RequestContext, body: BodyStream, events: EventTail | null): void {
   const sink: BodySink = {
     write(chunk) {
       ctx.bytesSent += chunk.length
+      events?.note(chunk)
       return response.write(chunk)
     },
     end() {
@@ -55,7 +62,8 @@ function stream(response: ServerResponse, ctx: RequestContext, body: BodyStream)
     },
     fail(error) {
       ctx.error = error
-      breakOff(response)
+      if (events?.isAtBoundary === true && response.chunkedEncoding) endByError(response, ctx, error)
+      else breakOff(response)
     },
   }
   response.on('drain', () => body.resume())
@@ -80,6 +88,17 @@ export function respondUpgraded(socket: Socket, ctx: RequestContext, reply: Repl
 export function discard({ body, upgraded }: Reply): void {
   upgraded?.cancel()
   if (body !== null && !Buffer.isBuffer(body)) body.cancel()
+}
+
+/** Tells clients of a stream why it ends, and closes without the end that a whole one has: what was written is sent before
+ *  that, where a reset could overtake it. */
+function endByError(response: ServerResponse, ctx: RequestContext, { code }: GatewayError): void {
+  const { socket } = response
+  // Who has gone, or is too slow for its own answer, is not there to be told.
+  if (socket === null || socket.destroyed || code === 'client_gone') return breakOff(response)
+  const event = Buffer.from(`event: error\ndata: ${JSON.stringify({ code, request_id: ctx.id })}\n\n`)
+  ctx.bytesSent += event.length
+  response.write(event, () => socket.destroySoon())
 }
 
 /** Ends an answer so that nobody takes it for whole: a plain close would be the proper end of one without length or

@@ -12,6 +12,7 @@ import type { Readable } from 'node:stream'
 import type { Alarm } from '../core/alarms.ts'
 import type { BodySink, BodyStream, HeaderList, Upgraded } from '../core/context.ts'
 import { GatewayError, type ErrorCode } from '../core/errors.ts'
+import { isEventStream } from '../http/event-stream.ts'
 import { getHeader } from '../http/headers.ts'
 import type { AnswerHead, UpstreamConnection } from './connection.ts'
 import type { Timeouts } from './pool.ts'
@@ -52,6 +53,8 @@ export interface AttemptAnswer {
   /** True when the end of the body can be proved: by Content-Length, by chunks, or because there is none; or, of a
    *  lenient request, is taken on trust. */
   readonly framed: boolean
+  /** It is a stream of events (text/event-stream). */
+  readonly isEvents: boolean
   /** What follows a 101, in place of a body. */
   readonly upgraded: Upgraded | null
   takeBody(): Buffer | BodyStream | null
@@ -74,6 +77,7 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
   status = 0
   headers: readonly string[] = []
   framed = false
+  isEvents = false
   upgraded: Upgraded | null = null
   onSpace: (() => void) | null = null
   // One alarm for the phase that runs and for the total.
@@ -200,7 +204,10 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     this.framed = this.#asker.isLenient || framing !== 'end'
     this.#hasBody = framing !== 'none'
     if (status === 101) this.#onUpgraded()
-    else if (isStream(headers)) this.#totalMs = this.#asker.timeouts.streamTotalMs
+    else if (isStream(headers)) {
+      this.#totalMs = this.#asker.timeouts.streamTotalMs
+      this.isEvents = isEventStream(headers)
+    }
     this.#enter('idle', this.#idleMs)
     this.#isSettled = true
     this.#asker.onAnswer(this)

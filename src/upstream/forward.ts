@@ -5,6 +5,7 @@ import type { FetchOrigin, HeaderList, OriginAnswer, Reply, RequestContext, Stag
 import { GatewayError } from '../core/errors.ts'
 import type { Overload } from '../core/overload.ts'
 import { withStrongIfMatch } from '../http/conditional.ts'
+import { hasHeader } from '../http/headers.ts'
 import { readTags } from '../http/tags.ts'
 import { acceptsHandshake } from '../http/websocket.ts'
 import type { AttemptAnswer } from './fetch.ts'
@@ -137,6 +138,7 @@ export function compileForward(options: ForwardOptions): Forwarder {
     const headers = responseHead(status, raw.headers, editResponse, replacedFields)
     if (headers === null)
       return new GatewayError('upstream_invalid', 'The upstream sent a header field that is not valid.')
+    if (raw.isEvents && !hasHeader(headers, UNBUFFERED[0])) headers.push(...UNBUFFERED)
     return { status, headers, framed, tags: readTags(raw.headers), takeBody: () => raw.takeBody() }
   }
 
@@ -172,6 +174,9 @@ function sayAttempts({ fields }: RequestContext, count: number): void {
   if (at < 0) fields.push(ATTEMPTS, String(count))
   else fields[at + 1] = String(count)
 }
+
+/** Tells proxies like nginx to pass each event on when it comes. */
+const UNBUFFERED = ['X-Accel-Buffering', 'no'] as const
 
 const ATTEMPTS = 'X-Weirgate-Attempts'
 

@@ -78,6 +78,7 @@ describe('a stream that is whole', () => {
       'content-type': EVENTS['Content-Type'],
       'content-length': String(RECORD.length),
       'cache-control': 'no-cache',
+      'x-accel-buffering': 'no',
     })
     expect(answers[1]?.headers['content-encoding']).toBeUndefined()
     expect(edge.origin.seen).toHaveLength(2)
@@ -270,10 +271,32 @@ describe('a stream that runs', () => {
     await Promise.all(others.map((client) => client.expect('data: 2\n\n')))
     edge.taps[0]?.destroy()
     await Promise.all(others.map((client) => client.end()))
-    for (const client of others) expect(client.received).not.toContain('\r\n0\r\n')
+    for (const client of others) {
+      expect(client.received).not.toContain('\r\n0\r\n')
+      expect(bodyOf(client)).toMatch(
+        /^data: 1\n\ndata: 2\n\nevent: error\ndata: \{"code":"upstream_reset","request_id":"[^"]+"\}\n\n$/,
+      )
+    }
+    expect(new Set(others.map((client) => /request_id":"[^"]+/.exec(client.received)?.[0])).size).toBe(2)
     expect(edge.gateway.gateway.stats().cache.entries).toBe(0)
     void send(edge, { p: 1 }, { headers: { Host: 'a.test' } }).catch(() => {})
     await until(() => edge.taps.length === 2, 'another fetch')
+  })
+})
+
+describe('a stream that breaks off', () => {
+  it.each([
+    ['within an event', {}, 'data: 1\n\ndata: 2\n'],
+    ['in a body of a declared length', { 'Content-Length': '500' }, 'data: 1\n\n'],
+  ])('%s is reset and says nothing', async (_where, fields, sent) => {
+    const edge = await start({
+      script: (_message, response) => void response.writeHead(200, { ...EVENTS, ...fields }).write(sent),
+    })
+    const client = await converse(edge.gateway.port, post('{"p":1}'))
+    await client.expect(sent.slice(-8))
+    await edge.origin.close()
+    await client.end()
+    expect([client.closedBy, client.received.includes('event: error')]).toEqual(['reset', false])
   })
 })
 

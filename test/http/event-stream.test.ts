@@ -1,6 +1,12 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { EventStreamReader, type StreamEvent, eventsAlone } from '../../src/http/event-stream.ts'
+import {
+  EventStreamReader,
+  EventTail,
+  type StreamEvent,
+  eventsAlone,
+  isEventStream,
+} from '../../src/http/event-stream.ts'
 import { JsonLinesReader } from '../../src/http/json-lines.ts'
 
 interface Read {
@@ -110,6 +116,36 @@ describe('an event stream', () => {
         expect(eventsAlone(alone)).toBe(alone)
       }),
     )
+  })
+})
+
+describe('the tail of an event stream', () => {
+  const isAtBoundary = (pieces: readonly string[]): boolean => {
+    const tail = new EventTail()
+    for (const piece of pieces) tail.note(Buffer.from(piece))
+    return tail.isAtBoundary
+  }
+
+  it.each<[string, boolean]>([
+    ['', true],
+    ['data: a\n\n', true],
+    ['data: a\r\n\r\n', true],
+    ['data: a\r\r', true],
+    ['data: a\n\r\n', true],
+    ['data: a\r\n\n', true],
+    [': a\n\n', true],
+    ['data: a', false],
+    ['data: a\n', false],
+    ['data: a\r\n', false],
+    ['data: a\r', false],
+    ['data: a\n\ndata: b\n', false],
+  ])('of %j', (text, expected) => {
+    expect([isAtBoundary([text]), isAtBoundary(text.split(''))]).toEqual([expected, expected])
+  })
+
+  it('is known by its type', () => {
+    const is = (type: string) => isEventStream(['Content-Type', type])
+    expect([is('text/event-stream'), is('Text/Event-Stream; charset=utf-8'), is('text/event-streams'), is('')]).toEqual([true, true, false, false]) // prettier-ignore
   })
 })
 
