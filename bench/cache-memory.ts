@@ -90,6 +90,7 @@ async function fill(shape: Shape, entries: number): Promise<SharedCache> {
   const shared = createSharedCache(createMemoryStore(MAX_BYTES), Date.now)
   const options = routeCacheOptions.parse({ ttl: '1h' })
   const { lookup, fill } = compileCache({
+    route: '/*',
     shared,
     policy: compilePolicy(options, { maxObjectBytes: 8 * 1024 ** 2 }),
     key: compileKeyRule({}, false),

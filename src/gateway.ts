@@ -15,7 +15,7 @@ import { createRedisTier } from './cache/stores/redis.ts'
 import { type ConfigIssue, formatIssue } from './config/issues.ts'
 import type { LoadResult } from './config/load.ts'
 import type { GatewayConfig } from './config/schema.ts'
-import type { Reply } from './core/context.ts'
+import { type Reply, canaryName } from './core/context.ts'
 import type { Control, HealthReport, ReloadResult, RouteRow, UpstreamRow } from './core/control.ts'
 import { GatewayError } from './core/errors.ts'
 import { Overload, type Pulse, processPulse } from './core/overload.ts'
@@ -34,7 +34,6 @@ import { createMetrics } from './observe/metrics.ts'
 import { createRecorder } from './observe/record.ts'
 import { createStatistics } from './observe/statistics.ts'
 import { Mirrors } from './upstream/mirror.ts'
-import { canaryName } from './observe/verdict.ts'
 import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
 import type { PlannedPool } from './plan/pools.ts'
@@ -296,7 +295,9 @@ export function createGateway(setup: GatewaySetup): Gateway {
     log.setLevel(next.config.log.level)
     overload.configure(next.config.overload)
     recorder.configure(recording(next.config))
-    recorder.keepRoutes(new Set(next.routes.flatMap(({ row }) => recordedAs(row))))
+    const live = new Set(next.routes.flatMap(({ row }) => recordedAs(row)))
+    recorder.keepRoutes(live)
+    cache.nearMisses.keepRoutes(live)
     mirrors.keep(new Set(Object.keys(next.config.upstreams)))
     limits.decisions.keep(new Set(Object.keys(next.config.limits)), new Set(next.routes.map(({ row }) => row.route)))
     metrics.reloaded(true, loadedAt.getTime())
@@ -318,6 +319,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     stats: () => ({
       ...statistics.snapshot(performance.now()),
       cache: { entries: store.entries, bytes: store.bytes, max_bytes: store.maxBytes },
+      near_misses: cache.nearMisses.report(),
       limits: countDecisions(plan, limits.decisions),
     }),
     routes: () => plan.routes.map(({ row }) => row),

@@ -37,9 +37,10 @@ export type BodyRefusal =
   | 'unknown-field'
   | 'bypass-if'
 
-/** part: well-formed Unicode, up to some five times as long as the body; hash it. */
+/** part: well-formed Unicode, up to some five times as long as the body; hash it. counted: what it is made of; null where
+ *  that are bytes. */
 export type BodyKeyPart =
-  | { readonly ok: true; readonly part: string }
+  | { readonly ok: true; readonly part: string; readonly counted: JsonValue | null }
   | { readonly ok: false; readonly reason: BodyRefusal }
 
 const refused = (reason: BodyRefusal): BodyKeyPart => ({ ok: false, reason })
@@ -81,7 +82,8 @@ function rawPart(headers: HeaderList, body: Buffer): BodyKeyPart {
   const types = getHeaders(headers, 'content-type')
   const codings = getHeaders(headers, 'content-encoding')
   const counts = [String(types.length), String(codings.length)]
-  return { ok: true, part: withLengths(['raw', ...counts, ...types, ...codings, body.toString('latin1')]) }
+  const part = withLengths(['raw', ...counts, ...types, ...codings, body.toString('latin1')])
+  return { ok: true, part, counted: null }
 }
 
 function jsonPart(headers: HeaderList, body: Buffer, rule: JsonRule): BodyKeyPart {
@@ -94,7 +96,7 @@ function jsonPart(headers: HeaderList, body: Buffer, rule: JsonRule): BodyKeyPar
   if (!json.ok) return refused(json.reason === 'syntax' || json.reason === 'not-utf8' ? 'body-not-json' : 'unsafe-json')
   const refusal = countedOf(json.value, rule)
   if (refusal !== null) return refused(refusal)
-  return { ok: true, part: withLengths(['json', type, formatCanonical(json.value)]) }
+  return { ok: true, part: withLengths(['json', type, formatCanonical(json.value)]), counted: json.value }
 }
 
 /** Leaves of a value what counts, as it counts. Conditions see what the backend sees: defaults, and all that is ignored. */

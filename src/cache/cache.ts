@@ -20,6 +20,7 @@
 import type { FetchOrigin, Reply, RequestContext, Stage } from '../core/context.ts'
 import type { ExplainedCache } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
+import type { JsonValue } from '../http/json.ts'
 import { compileAnswers } from './answers.ts'
 import { GONE, compileAsking, failed } from './asking.ts'
 import { compileBodyReading } from './body-reading.ts'
@@ -32,6 +33,7 @@ import { type StoredResponse, isSelected } from './entry.ts'
 import type { KeyRule } from './key-rule.ts'
 import { claimsOf } from './key.ts'
 import { isKeyedByBody } from './methods.ts'
+import { compileMissLook } from './near-misses.ts'
 import { compileOneFetch } from './one-fetch.ts'
 import type { OnAbort } from './options.ts'
 import { compilePlaces } from './places.ts'
@@ -62,6 +64,8 @@ export interface RouteCache {
 }
 
 export interface RouteCacheSetup {
+  /** Its name. */
+  readonly route: string
   readonly shared: SharedCache
   readonly policy: CachePolicy
   readonly key: KeyRule
@@ -97,6 +101,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const { leases } = shared
   const oneFetch =
     leases === null || setup.collapse !== 'shared' ? null : compileOneFetch(shared, leases, places, epoch, find)
+  const lookAtMiss = compileMissLook(shared.nearMisses.ofRoute(setup.route, setup.key.id), setup.key)
   const readPart = compileBodyReading(shared, setup.key, setup.maxBodyBytes)
 
   const lookup: Stage = (ctx) => {
@@ -104,7 +109,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     if (refusal !== null) return note(ctx, 'bypass', refusal)
     const key = setup.key.ofGet(ctx)
     if (key === null) return note(ctx, 'bypass', 'no-user')
-    return isKeyedByBody(ctx.method) ? lookByBody(ctx) : look(ctx, key, null)
+    return isKeyedByBody(ctx.method) ? lookByBody(ctx) : look(ctx, key, null, null)
   }
 
   function findNow(ctx: RequestContext): StoredResponse | null {
@@ -128,11 +133,17 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   async function lookByBody(ctx: RequestContext): Promise<Reply | null> {
     const read = await readPart(ctx)
     const key = read.ok ? setup.key.ofBody(ctx, read.part) : null
-    return key === null ? note(ctx, 'bypass', read.ok ? 'no-user' : read.reason) : look(ctx, key, null)
+    if (!read.ok) return note(ctx, 'bypass', read.reason)
+    return key === null ? note(ctx, 'bypass', 'no-user') : look(ctx, key, null, read.counted)
   }
 
-  /** read: what has been brought into memory for this request. */
-  function look(ctx: RequestContext, key: string, read: TierRead | null): Reply | null | Promise<Reply | null> {
+  /** read: what has been brought into memory for this request. counted: what counts of its body. */
+  function look(
+    ctx: RequestContext,
+    key: string,
+    read: TierRead | null,
+    counted: JsonValue | null,
+  ): Reply | null | Promise<Reply | null> {
     ctx.cacheKey = key
     const nowMs = shared.now()
     const found = find(ctx, key, nowMs)
@@ -148,7 +159,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const parts = isPart ? answers.hitParts(ctx, key, nowMs) : null
     if (parts !== null) return parts
     const reading = unwanted === 'client-no-cache' ? null : readThrough(ctx, key, found, read)
-    if (reading !== null) return reading.then((next) => look(ctx, key, next))
+    if (reading !== null) return reading.then((next) => look(ctx, key, next, counted))
     const wish = wishOf(ctx)
     const reason = unwanted ?? (typeof found === 'object' ? 'expired' : found)
     if (wish?.onlyIfCached === true) {
@@ -160,7 +171,9 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     note(ctx, 'miss', reason)
     if (isPart || (wish !== null && isChoosy(wish))) return null
     const flight = places.joinable(ctx, key)
-    return flight === undefined ? null : join(ctx, flight)
+    if (flight !== undefined) return join(ctx, flight)
+    lookAtMiss(ctx, reason, counted, nowMs)
+    return null
   }
 
   async function fill(ctx: RequestContext, mayAsk: Stage | null = null): Promise<Reply> {

@@ -7,6 +7,7 @@ import { type Compressor, createCompressor } from './compress.ts'
 import { type Detached, createDetached } from './detached.ts'
 import { type Failures, createFailures } from './failures.ts'
 import type { Leases } from './lease.ts'
+import { MissWatches } from './near-misses.ts'
 import type { CacheStore } from './store.ts'
 import type { CacheTier } from './tier.ts'
 import { type Tiers, createTiers } from './tiers.ts'
@@ -22,6 +23,7 @@ export interface SharedCache {
   readonly leases: Leases | null
   readonly failures: Failures
   readonly compressor: Compressor
+  readonly nearMisses: MissWatches
   /** For work on the store that is too long for one turn of the event loop. */
   readonly turns: Turns
   /** Whether there is no memory for storing more. */
@@ -53,6 +55,7 @@ export const createSharedCache = (
   leases,
   failures: createFailures(),
   compressor: createCompressor(store),
+  nearMisses: new MissWatches(),
   turns: createTurns(),
   memory,
   now,

@@ -17,7 +17,8 @@ export const statsCommand = () =>
       console.log(json === true ? JSON.stringify(stats, null, 2) : formatStats(stats))
     })
 
-function formatStats({ since_start: { total, routes }, cache }: Stats): string {
+/** For people. */
+export function formatStats({ since_start: { total, routes }, cache, near_misses }: Stats): string {
   const hasCost = total.saved.cost > 0 || total.saved.collapsed_cost > 0
   const row = (name: string, r: StatsRow): string[] => [
     name,
@@ -34,8 +35,18 @@ function formatStats({ since_start: { total, routes }, cache }: Stats): string {
     [...HEADINGS, ...(hasCost ? ['SAVED COST'] : [])],
     [row('total', total), ...Object.entries(routes).map(([name, r]) => row(name, r))],
   )
-  return `${table}\n\ncache: ${cache.entries} entries, ${cache.bytes} of ${cache.max_bytes} bytes`
+  const kept = `cache: ${cache.entries} entries, ${cache.bytes} of ${cache.max_bytes} bytes`
+  return [table, kept, ...formatNearMisses(near_misses)].join('\n\n')
 }
+
+/** A paragraph for each route. */
+const formatNearMisses = (byRoute: Stats['near_misses']): string[] =>
+  Object.entries(byRoute).map(([route, { differs }]) => {
+    const lines = differs.map(({ field, percent_of_misses, advice }) =>
+      advice === null ? `${field} differs in ${percent_of_misses} % of misses` : advice,
+    )
+    return [`near misses of ${route}:`, ...lines.map((line) => `  ${line}`)].join('\n')
+  })
 
 const HEADINGS = ['ROUTE', 'REQUESTS', 'ERRORS', 'LIMITED', 'HITS', 'P50 MS', 'P99 MS', 'SAVED']
 

@@ -151,6 +151,9 @@ export interface RequestFacts {
   readonly receivedAtMs: number
 }
 
+/** Under which name the requests of a route are recorded that go to its canary. */
+export const canaryName = (route: string): string => `${route} (canary)`
+
 /** One request, from its head to its log line. Every field is set here once; none is added later, so that all
  *  requests keep one shape. A request finishes under the plan it started with. */
 export class RequestContext implements RequestFacts {

@@ -214,11 +214,27 @@ export interface Savings {
   readonly collapsed_cost: number
 }
 
+/** In what misses of a route differ from requests of shortly before, where that is one field or two. */
+export interface NearMisses {
+  /** Misses of late that were looked at; a sample of all. */
+  readonly misses: number
+  /** The most frequent first. */
+  readonly differs: readonly {
+    /** A JSON Pointer into the body, or the name of a parameter of the query. */
+    readonly field: string
+    readonly percent_of_misses: number
+    /** What to write into the route table, and on what condition; null where nothing suggests itself. */
+    readonly advice: string | null
+  }[]
+}
+
 export interface Stats {
   readonly uptime_s: number
   readonly since_start: { readonly total: StatsRow; readonly routes: Readonly<Record<string, StatsRow>> }
   readonly last_minute: { readonly total: StatsRow; readonly routes: Readonly<Record<string, StatsRow>> }
   readonly cache: { readonly entries: number; readonly bytes: number; readonly max_bytes: number }
+  /** By route, where there are any. */
+  readonly near_misses: Readonly<Record<string, NearMisses>>
   /** What the limits have decided since start, by policy. */
   readonly limits: Readonly<Record<string, LimitCounts>>
 }

@@ -2,13 +2,13 @@
 //
 // On the path of every request: one look-up, one line, nothing else.
 
-import type { RequestContext } from '../core/context.ts'
+import { type RequestContext, canaryName } from '../core/context.ts'
 import type { Log } from './log.ts'
 import type { Metrics, RouteMetrics } from './metrics.ts'
 import type { LogOptions } from './options.ts'
 import { COMPLETED, type FormatRest, SLOW, compileLines } from './request-line.ts'
 import type { RouteStatistics, Statistics } from './statistics.ts'
-import { NO_ROUTE, canaryName, finalStatus, latencyMs } from './verdict.ts'
+import { NO_ROUTE, finalStatus, latencyMs } from './verdict.ts'
 
 /** As many as metrics and statistics tell apart. */
 const MAX_ROUTES = 20_000

@@ -19,8 +19,8 @@ export interface Statistics {
   /** Where the requests of one route are counted; keep it until keepRoutes. callCost: what one of its fetches costs, in the
    *  user's own unit. */
   ofRoute(route: string, callCost?: number): RouteStatistics
-  /** nowMs: performance.now(). The gateway adds the numbers of the cache and of the limits. */
-  snapshot(nowMs: number): Omit<Stats, 'cache' | 'limits'>
+  /** nowMs: performance.now(). The gateway adds what cache and limits know. */
+  snapshot(nowMs: number): Pick<Stats, 'uptime_s' | 'since_start' | 'last_minute'>
   /** What the cache has saved since start, by route, where it has saved anything. */
   savings(): readonly (readonly [route: string, saved: Savings])[]
   /** Forgets all routes but these; for a reload. What they had counted stays in the totals. */

@@ -2,9 +2,6 @@
 
 import type { RequestContext } from '../core/context.ts'
 
-/** Under which name the requests of a route are recorded that go to its canary. */
-export const canaryName = (route: string): string => `${route} (canary)`
-
 /** Stands for the route of a request that none matched. */
 export const NO_ROUTE = '(none)'
 /** Stands for all names that found no room in a bounded table. */

@@ -7,7 +7,7 @@ import { compileKeyRule } from '../cache/key-rule.ts'
 import { compilePolicy } from '../cache/policy.ts'
 import type { SharedCache } from '../cache/shared.ts'
 import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
-import type { FetchOrigin, RequestContext } from '../core/context.ts'
+import { type FetchOrigin, type RequestContext, canaryName } from '../core/context.ts'
 import type { Overload } from '../core/overload.ts'
 import type { CredentialFields } from '../http/credentials.ts'
 import { meaningOfIds } from '../identity/user.ts'
@@ -15,6 +15,7 @@ import { type Forwarder, compileForward, resolveTimeouts } from '../upstream/for
 import { type Mirror, type Mirrors, compileMirror } from '../upstream/mirror.ts'
 import type { PlannedPool, PlannedPools } from './pools.ts'
 import { keySecretOf } from './redis-secret.ts'
+import { routeName } from './table.ts'
 
 export interface Backing {
   /** Whose requests are counted until they have their answers. */
@@ -85,6 +86,7 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
     options.cache === undefined
       ? null
       : compileCache({
+          route: isCanary ? canaryName(routeName(options)) : routeName(options),
           shared: shared.cache,
           policy: compilePolicy(options.cache, {
             maxObjectBytes: config.cache.maxObject,

@@ -23,7 +23,7 @@ export function describeRoute(options: RouteOptions, upstream: string, limits: r
 }
 
 /** Unique, since two routes that share host, path and a method are refused at load. */
-const routeName = ({ host = '', path, methods }: Pick<RouteOptions, 'host' | 'path' | 'methods'>): string =>
+export const routeName = ({ host = '', path, methods }: Pick<RouteOptions, 'host' | 'path' | 'methods'>): string =>
   `${methods === undefined ? '' : `${methods.join(',')} `}${host}${path}`
 
 /** What one fetch of a route costs, by its name, where the file says so. */

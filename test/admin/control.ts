@@ -28,6 +28,7 @@ export const STATS: Stats = {
   since_start: { total: ROW, routes: { '/a': ROW } },
   last_minute: { total: ROW, routes: {} },
   cache: { entries: 1, bytes: 50, max_bytes: 1000 },
+  near_misses: {},
   limits: {},
 }
 

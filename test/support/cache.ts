@@ -128,7 +128,7 @@ export function createBench(
       hasStreams: parsed.terminal !== undefined,
     })
     const { collapse, onAbort } = parsed
-    const known = { shared, policy, key, collapse, onAbort, epoch, fetch }
+    const known = { route: '/*', shared, policy, key, collapse, onAbort, epoch, fetch }
     return compileCache({ ...known, maxBodyBytes: 1024 ** 2, upstream: 'origin', mostDetached: 2 })
   }
   let cache = compile(route, 'first')
