@@ -10,9 +10,14 @@ import { GatewayError } from '../core/errors.ts'
 /** A body that is not wanted is read to its end where it has no more than this; beyond it the connection is closed. */
 export const MAX_UNWANTED_BYTES = 64 * 1024
 
+/** How far a client may fall behind the rate that is asked of it, in milliseconds. */
+const MAX_BEHIND_MS = 10_000
+
 export interface ClientBodyOptions {
   /** Longest gap, in milliseconds, while the gateway waits for more. */
   readonly idleMs: number
+  /** Bytes a second that are to come while the gateway waits for them. */
+  readonly minRate: number
   /** Sends `100 Continue`; null where the client does not wait for it. */
   readonly invite: (() => void) | null
 }
@@ -21,7 +26,7 @@ export interface ClientBodyOptions {
 export class ClientBody implements RequestBody {
   readonly declaredBytes: number | null
   readonly #message: IncomingMessage
-  readonly #idleMs: number
+  readonly #options: ClientBodyOptions
   /** What the client still waits for. */
   #invite: (() => void) | null
   #stream: BodyReader | null = null
@@ -30,14 +35,14 @@ export class ClientBody implements RequestBody {
   constructor(message: IncomingMessage, declaredBytes: number | null, options: ClientBodyOptions) {
     this.declaredBytes = declaredBytes
     this.#message = message
-    this.#idleMs = options.idleMs
+    this.#options = options
     this.#invite = options.invite
   }
 
   open(maxBytes: number): Readable {
     this.#invite?.()
     this.#invite = null
-    this.#stream = new BodyReader(this.#message, maxBytes, this.#idleMs)
+    this.#stream = new BodyReader(this.#message, maxBytes, this.#options)
     if (this.#failure !== null) this.#stream.destroy(this.#failure)
     return this.#stream
   }
@@ -60,17 +65,21 @@ class BodyReader extends Readable {
   readonly #message: IncomingMessage
   readonly #maxBytes: number
   readonly #idleMs: number
+  readonly #minRate: number
   #bytes = 0
+  /** By how much less has come than at the rate, as the time that makes. */
+  #behindMs = 0
   /** When the client last sent, or we last asked; only while we wait is the gap the client's. */
   #waitingSinceMs = 0
   #isWaiting = false
   #timer: NodeJS.Timeout
 
-  constructor(message: IncomingMessage, maxBytes: number, idleMs: number) {
+  constructor(message: IncomingMessage, maxBytes: number, { idleMs, minRate }: ClientBodyOptions) {
     super()
     this.#message = message
     this.#maxBytes = maxBytes
     this.#idleMs = idleMs
+    this.#minRate = minRate
     this.#timer = setTimeout(() => this.#onTimer(), idleMs)
     message.on('data', this.#onData).on('end', this.#onEnd).on('close', this.#onClose).on('error', this.#onClose)
     message.pause()
@@ -94,8 +103,15 @@ class BodyReader extends Readable {
 
   readonly #onData = (chunk: Buffer): void => {
     this.#bytes += chunk.length
-    this.#waitingSinceMs = performance.now()
-    if (this.#bytes > this.#maxBytes) {
+    const nowMs = performance.now()
+    if (this.#minRate > 0 && this.#isWaiting) {
+      const waitedMs = nowMs - this.#waitingSinceMs
+      this.#behindMs = Math.max(0, this.#behindMs + waitedMs - (chunk.length / this.#minRate) * 1000)
+    }
+    this.#waitingSinceMs = nowMs
+    if (this.#behindMs > MAX_BEHIND_MS) {
+      this.destroy(new GatewayError('timeout_body', `A body has to come at ${this.#minRate} bytes a second.`))
+    } else if (this.#bytes > this.#maxBytes) {
       this.destroy(new GatewayError('body_too_large', `The body may have ${this.#maxBytes} bytes.`))
     } else if (!this.push(chunk)) {
       this.#isWaiting = false

@@ -145,6 +145,7 @@ function readRequest(
       ? null
       : new ClientBody(message, declared === 'chunked' ? null : declared, {
           idleMs: options.bodyIdle,
+          minRate: options.bodyRate,
           invite: expectation === null ? null : () => response.writeContinue(),
         })
 

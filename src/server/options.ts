@@ -47,6 +47,9 @@ const listenMapping = z.strictObject({
   target: size({ minBytes: 256 }).prefault('8KiB').describe('request target; more is a 414'),
   headTimeout: duration({ minMs: 100 }).prefault('10s').describe('time for a whole request head; then 408'),
   bodyIdle: duration({ minMs: 100 }).prefault('10s').describe('longest gap in a request body; then 408'),
+  bodyRate: size()
+    .prefault('500B')
+    .describe('of a request body each second, some ten of them apart; less is a 408. 0B: however slow'),
   keepAlive: duration({ minMs: 0 }).prefault('65s').describe('how long an idle connection is kept'),
   writeStall: duration({ minMs: 100 })
     .prefault('30s')

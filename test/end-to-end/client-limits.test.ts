@@ -6,6 +6,7 @@ import http from 'node:http'
 import net from 'node:net'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { type Conversation, converse, request } from '../support/client.ts'
+import { holdTime } from '../support/clock.ts'
 import { startBareOrigin } from '../support/bare-origin.ts'
 import { expectWorking, openConnections, settled, startEdge, startGatewayBefore } from '../support/edge.ts'
 import { until } from '../support/gateway.ts'
@@ -114,6 +115,52 @@ describe('time for a body', () => {
     }
     await client.end()
     expect(readAnswers(client.received).map(({ status, body }) => [status, body])).toEqual([[200, '8']])
+  })
+
+  /** An origin that counts what has come of a body. */
+  async function counted(listen: string) {
+    let bytes = 0
+    const edge = await startEdge({
+      listen,
+      routes: ['{path: /*, timeouts: {total: 1h}}'],
+      script(message, response) {
+        message.on('data', (chunk: Buffer) => (bytes += chunk.length)).on('end', () => response.end('whole'))
+      },
+    })
+    return { ...edge, bytes: () => bytes }
+  }
+
+  it('answers 408 to one that comes byte by byte, though without a gap', async () => {
+    const clock = holdTime()
+    const edge = await counted('')
+    const client = await converse(edge.gateway.port, post('Content-Length: 1000000\r\n', 'x'.repeat(9000)))
+    await clock.until(() => edge.bytes() === 9000, 'the beginning at the origin')
+    let seconds = 0
+    while (!client.closed && seconds < 60) {
+      clock.advance(1000)
+      client.send('x'.repeat(10))
+      seconds++
+      await clock.until(() => client.closed || edge.bytes() === 9000 + 10 * seconds, 'what has come')
+    }
+    expect(statuses(client.received)).toEqual([408])
+    // What came at once in the beginning does not pay for more.
+    expect(seconds).toBe(11)
+    const isLogged = () => edge.gateway.log.some(({ error }) => error === 'timeout_body')
+    await clock.until(isLogged, 'its line')
+    await clock.until(() => edge.origin.aborted === 1, 'the origin to see the break')
+  })
+
+  it('takes one that is as fast as is asked for, however unevenly it comes', async () => {
+    const clock = holdTime()
+    const edge = await counted('bodyRate: 1KiB')
+    const client = await converse(edge.gateway.port, post(`Content-Length: 40960\r\n${CLOSE}`))
+    for (let i = 1; i <= 5; i++) {
+      clock.advance(8000)
+      client.send('x'.repeat(8192))
+      await clock.until(() => edge.bytes() === 8192 * i, 'what has come')
+    }
+    await clock.until(() => client.closed, 'the answer')
+    expect(readAnswers(client.received).map(({ status, body }) => [status, body])).toEqual([[200, 'whole']])
   })
 
   it('does not hold a slow origin against the client', async () => {

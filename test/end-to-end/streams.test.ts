@@ -220,10 +220,11 @@ describe('an upload', () => {
     }
   })
 
-  it('that takes an hour goes through where the route gives it the time', async () => {
+  it('that takes an hour goes through where the route gives it the time, and the listener does not ask for more', async () => {
     const clock = holdTime()
     let bytes = 0
     const edge = await startEdge({
+      listen: 'bodyRate: 0B',
       routes: ['{path: /*, timeouts: {total: 2h}}'],
       script(incoming, response) {
         incoming.on('data', (chunk: Buffer) => (bytes += chunk.length))

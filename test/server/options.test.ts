@@ -44,6 +44,7 @@ describe('the options of the listener', () => {
       target: 8 * 1024,
       headTimeout: 10_000,
       bodyIdle: 10_000,
+      bodyRate: 500,
       keepAlive: 65_000,
       writeStall: 30_000,
       drain: 30_000,
