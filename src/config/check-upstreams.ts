@@ -16,6 +16,7 @@ export function checkUpstreams(raw: unknown): Finding[] {
       checkHealth(path, upstream),
       checkConcurrency(path, upstream),
       checkFraming(path, upstream),
+      checkHedge(path, upstream),
     )
   })
 }
@@ -85,4 +86,9 @@ function checkFraming(path: Path, upstream: Record<string, unknown>): Finding[] 
   const expected = 'strict where a target is https'
   const cure = 'a TLS connection that was cut off looks ended'
   return [{ path: [...path, 'framing'], at: 'value', expected, got: null, cure }]
+}
+
+function checkHedge(path: Path, upstream: Record<string, unknown>): Finding[] {
+  if (!isMapping(upstream['hedge']) || listAt(upstream, ['targets']).length > 1) return []
+  return [complaint([...path, 'hedge'], 'asks another target, and there is none', 'add a target, or remove it')]
 }

@@ -40,6 +40,9 @@ export interface UpstreamRow {
   readonly upstream: string
   /** Further attempts that requests have taken. */
   readonly retries: number
+  /** Second attempts while the first was still out, and those of them that were the first to answer. */
+  readonly hedges: number
+  readonly hedges_won: number
   /** Requests in line for a place, where the upstream has so many at the same time, and those refused for want of one. */
   readonly waiting: number
   readonly refused: number

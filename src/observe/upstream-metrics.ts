@@ -76,6 +76,18 @@ export function addUpstreamMetrics(registry: Registry, { upstreams, mirrored }: 
     ({ retries }) => retries,
   )
   perUpstream(
+    'counter',
+    'weirgate_upstream_hedges_total',
+    'Requests sent to a second target since the first was late.',
+    ({ hedges }) => hedges,
+  )
+  perUpstream(
+    'counter',
+    'weirgate_upstream_hedges_won_total',
+    'Those of them that the second target answered first.',
+    (row) => row.hedges_won,
+  )
+  perUpstream(
     'gauge',
     'weirgate_upstream_waiting',
     'Requests that wait until an upstream may have one more.',

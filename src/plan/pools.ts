@@ -50,8 +50,18 @@ export function compilePools(
   const pools = new Map<string, PlannedPool>()
   for (const [name, options] of Object.entries(config.upstreams)) {
     const { connectMs } = resolveTimeouts(options.timeouts)
-    const { targets, primary, balance, connections, connectionLifetime, health, breaker, refusals, concurrency } =
-      options
+    const {
+      targets,
+      primary,
+      balance,
+      connections,
+      connectionLifetime,
+      health,
+      breaker,
+      refusals,
+      hedge,
+      concurrency,
+    } = options
     const kept = {
       targets,
       primary,
@@ -61,6 +71,7 @@ export function compilePools(
       health,
       breaker,
       refusals,
+      hedge,
       concurrency,
       connectMs,
     }

@@ -11,6 +11,7 @@ import { acceptsHandshake } from '../http/websocket.ts'
 import type { AttemptAnswer } from './fetch.ts'
 import { type HeadEdit, compileEdit, compileRewrite, requestHead, responseHead } from './head.ts'
 import { compileHashKey } from './hash-key.ts'
+import { HedgedFetch, mayBeHedged } from './hedge.ts'
 import type {
   Balance,
   HeaderEditOptions,
@@ -118,10 +119,14 @@ export function compileForward(options: ForwardOptions): Forwarder {
     }
     ctx.wasForwarded = true
     const sentAtMs = performance.now()
-    return new UpstreamFetch(pool, request, patience, (raw) => {
+    const readInTime = (raw: AttemptAnswer): Answer | GatewayError => {
       ctx.upstreamMs = performance.now() - sentAtMs
       return read(raw)
-    })
+    }
+    const { hedging } = pool
+    return hedging !== null && mayBeHedged(request)
+      ? new HedgedFetch(pool, hedging, request, patience, overload, readInTime)
+      : new UpstreamFetch(pool, request, patience, readInTime)
   }
 
   /** An interim answer is cleaned as a final one is; what cannot be is dropped, since it is for information alone. */

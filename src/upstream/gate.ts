@@ -88,18 +88,23 @@ export class Gate implements Alarm {
     return this.#taken
   }
 
+  /** Whoever comes need not wait. */
+  get hasRoom(): boolean {
+    return this.#restMs() === 0 && this.#taken < this.#rules.max && this.#waiting === 0
+  }
+
   get waiting(): number {
     return this.#waiting
   }
 
   /** A place at once, or in line; null: onPlace or onRefused has been called already. */
   enter(guest: Guest): Ticket | null {
-    const restMs = this.#restMs()
-    if (restMs === 0 && this.#taken < this.#rules.max && this.#waiting === 0) {
+    if (this.hasRoom) {
       this.#taken++
       guest.onPlace()
       return null
     }
+    const restMs = this.#restMs()
     const { client, longestWaitMs } = guest
     const { maxWaiting, waitMs } = this.#rules
     const patienceMs = Math.min(waitMs, longestWaitMs)

@@ -99,6 +99,7 @@ export function compileMirror({ options, pool, timeouts, isLenient, mirrors, ran
         hasStandIn: false,
         onSent: null,
         onAttempts: () => {},
+        onUnsent: () => {},
       },
       patience,
       (answer) => answer.takeBody(),

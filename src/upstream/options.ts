@@ -165,6 +165,20 @@ export const refusalOptions = z.strictObject({
 
 export type RefusalOptions = z.output<typeof refusalOptions>
 
+export const hedgeOptions = z.strictObject({
+  after: duration({ minMs: 1, named: { auto: 0 } })
+    .prefault('auto')
+    .transform((ms): number | 'auto' => (ms === 0 ? 'auto' : ms))
+    .describe(
+      'without the head of an answer; auto: what 19 of 20 requests of late have taken, at least 20ms; until 20 have come, none is sent twice',
+    ),
+  percent: count({ min: 1, max: 100 })
+    .prefault(5)
+    .describe('of a hundred requests that may be sent twice, as many are at most'),
+})
+
+export type HedgeOptions = z.output<typeof hedgeOptions>
+
 export const upstreamOptions = z.strictObject({
   targets: z.array(target).min(1).max(256).describe('the backends, all of which can answer every request'),
   primary: url()
@@ -203,6 +217,11 @@ export const upstreamOptions = z.strictObject({
   refusals: refusalOptions
     .prefault({})
     .describe('what becomes of a 429 or 503 that says in Retry-After, or retry-after-ms, when to come again'),
+  hedge: hedgeOptions
+    .optional()
+    .describe(
+      'a GET, HEAD or QUERY that waits long for its answer goes to another target as well: the head that comes first is the answer, the other attempt is broken off. Not while the upstream has as many requests as it may have. Default: never',
+    ),
   concurrency: concurrencyOptions
     .optional()
     .describe('how many requests the upstream bears at the same time; others wait in line. Default: as many as come'),

@@ -4,6 +4,7 @@ import type { UpstreamRow } from '../core/control.ts'
 import type { GatewayError } from '../core/errors.ts'
 import { compileChoice } from './choice.ts'
 import { Gate } from './gate.ts'
+import { Hedging } from './hedging.ts'
 import type { UpstreamOptions } from './options.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { DRAINING, PooledTarget, type Target, type TargetSetup } from './target.ts'
@@ -51,6 +52,8 @@ export interface UpstreamPool extends TargetChoice {
   readonly pausing: Set<{ abort(reason: GatewayError): void }>
   /** Null: as many requests at the same time as come. */
   readonly gate: Gate | null
+  /** Null: no request is sent twice for being late. */
+  readonly hedging: Hedging | null
   /** A request goes out once more. */
   countRetry(): void
   status(): UpstreamRow
@@ -80,18 +83,22 @@ export function createPool(setup: TargetSetup): UpstreamPool {
     gate?.rest(Math.min(...all.map(({ restsUntilMs }) => restsUntilMs)))
   }
   const pausing: UpstreamPool['pausing'] = new Set()
+  const hedging = options.hedge === undefined ? null : new Hedging(options.hedge)
   let retries = 0
   return {
     name,
     budget: new RetryBudget(),
     pausing,
     gate,
+    hedging,
     countRetry: () => void retries++,
     ...choiceOf(targets, options),
     writes: primary === null ? null : choiceOf([primary], options),
     status: () => ({
       upstream: name,
       retries,
+      hedges: hedging?.sent ?? 0,
+      hedges_won: hedging?.won ?? 0,
       waiting: gate?.waiting ?? 0,
       refused: gate?.refused ?? 0,
       targets: all.map((target) => ({ ...target.status(), takes: takes(target) })),

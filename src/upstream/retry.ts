@@ -83,7 +83,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   readonly #refusals: Patience['refusals']
   #attempts = 0
   /** Targets that have failed it, in order. */
-  #tried: readonly Target[] = NONE
+  #tried: readonly Target[]
   #current: Attempt | null = null
   #target: Target | null = null
   #body: Readable | null = null
@@ -100,12 +100,14 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   #wasSent = false
   #isOver = false
 
-  /** read: makes of an answer what is wanted; with an error the exchange ends there. */
+  /** read: makes of an answer what is wanted; with an error the exchange ends there. tried: targets that others are asked
+   *  before. */
   constructor(
     pool: UpstreamPool,
     request: UpstreamRequest,
     { timeouts, retries, refusals }: Patience,
     read: (answer: AttemptAnswer) => Answer | GatewayError,
+    tried: readonly Target[] = NONE,
   ) {
     this.method = request.method
     this.path = request.path
@@ -118,6 +120,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     this.#targets = pool.writes === null || isSafeMethod(request.method) ? pool : pool.writes
     this.#request = request
     this.#read = read
+    this.#tried = tried
     this.#retries = retries
     this.#refusals = refusals
     const { promise, resolve, reject } = Promise.withResolvers<Answer>()
@@ -126,6 +129,16 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     this.#reject = reject
     pool.budget.note(this.startedAtMs)
     this.#begin()
+  }
+
+  /** Who was asked last; null: it has not come to that. */
+  get target(): Target | null {
+    return this.#target
+  }
+
+  /** How often it has been sent. */
+  get attempts(): number {
+    return this.#attempts
   }
 
   /** Of the time that there is for all of it. */
@@ -334,9 +347,9 @@ const BACK_OFF_MS = 250
 const ANOTHER = new GatewayError('upstream_failing', 'Another target is asked.')
 
 /** Asked again after a cut: they change nothing. */
-const isReadOnly = (method: string): boolean => method === 'GET' || method === 'HEAD' || method === 'QUERY'
+export const isReadOnly = (method: string): boolean => method === 'GET' || method === 'HEAD' || method === 'QUERY'
 
-const isHeld = (body: RequestBody | null): boolean => body === null || body.mayReopen === true
+export const isHeld = (body: RequestBody | null): boolean => body === null || body.mayReopen === true
 
 /** False where it is known beforehand that it will not be sent again, so that nothing need be kept. */
 function mayReplay({ method, body }: UpstreamRequest, { methods }: Patience['refusals']): boolean {

@@ -83,6 +83,8 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
       {
         upstream: 'presentation',
         retries: 0,
+        hedges: 0,
+        hedges_won: 0,
         waiting: 0,
         refused: 0,
         targets: [

@@ -403,9 +403,12 @@ routes:
         path: '/x/:id',
         methods: null,
         upstream: 'dead',
+        canary: null,
+        mirror: null,
         cache: null,
         limits: ['a', 'b'],
         websocket: true,
+        idempotency: null,
       },
       {
         route: 'GET /x/*',
@@ -413,9 +416,12 @@ routes:
         path: '/x/*',
         methods: ['GET'],
         upstream: 'app',
+        canary: null,
+        mirror: null,
         cache: 'ttl 200: 1h 404: 30s, public',
         limits: [],
         websocket: false,
+        idempotency: null,
       },
       {
         route: '/*',
@@ -423,9 +429,12 @@ routes:
         path: '/*',
         methods: null,
         upstream: 'app',
+        canary: null,
+        mirror: null,
         cache: null,
         limits: [],
         websocket: false,
+        idempotency: null,
       },
     ])
   })
@@ -466,6 +475,8 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
     expect(first).toEqual({
       upstream: 'app',
       retries: 0,
+      hedges: 0,
+      hedges_won: 0,
       waiting: 0,
       refused: 0,
       targets: [
@@ -475,6 +486,7 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
           takes: 'all',
           state: 'up',
           breaker: null,
+          cooling_until: null,
           exits: 0,
           open_connections: 1,
           in_flight: 1,

@@ -32,6 +32,8 @@ const sources = {
     {
       upstream: 'app',
       retries: 7,
+      hedges: 0,
+      hedges_won: 0,
       waiting: 0,
       refused: 0,
       targets: [

@@ -169,6 +169,8 @@ describe('targets', () => {
     expect(pool.pool.status()).toEqual({
       upstream: 'app',
       retries: 0,
+      hedges: 0,
+      hedges_won: 0,
       waiting: 0,
       refused: 0,
       targets: [
