@@ -47,6 +47,7 @@ const NOT_OF_SLOTS = [
   'price',
   'cost',
   'costField',
+  'staleFrom',
   'lease',
 ]
 
@@ -67,7 +68,13 @@ function checkLimit(path: Path, limit: Record<string, unknown>, knowsUsers: bool
     for (const key of NOT_OF_SLOTS) refuse(key, 'says nothing of requests at the same time', 'remove it')
     return findings
   }
-  return [...findings, ...checkWindow(path, limit), ...checkCost(path, limit), ...checkLease(path, limit)]
+  return [
+    ...findings,
+    ...checkLow(path, limit),
+    ...checkWindow(path, limit),
+    ...checkCost(path, limit),
+    ...checkLease(path, limit),
+  ]
 }
 
 function checkWindow(path: Path, limit: Record<string, unknown>): Finding[] {
@@ -143,6 +150,13 @@ function checkMoney(path: Path, limit: Record<string, unknown>): Finding[] {
   if (!large) return []
   const got = `beyond ${MOST_PER_SPAN} is for windows of the calendar`
   return [complaint([...path, large], got, 'add align: UTC, or another time zone')]
+}
+
+/** What is stored costs a budget nothing, or there would be no rest to keep. */
+function checkLow(path: Path, limit: Record<string, unknown>): Finding[] {
+  const isOfMisses = isWord(limit['count'], 'miss') || ['tokens', 'cost'].some((word) => isWord(limit['unit'], word))
+  if (limit['staleFrom'] === undefined || isOfMisses) return []
+  return [complaint([...path, 'staleFrom'], 'keeps nothing where hits count as well', 'add count: miss, or remove it')]
 }
 
 /** Only money comes in fractions. */

@@ -128,6 +128,23 @@ export function count(range: { min: number; max: number }) {
   })
 }
 
+/** A whole number, or one of a few words. */
+export function countOr<const W extends string>(range: { min: number; max: number }, words: readonly W[]) {
+  const { min, max } = range
+  const listed = words.map((w) => `"${w}"`).join(', ')
+  const json = {
+    anyOf: [
+      { type: 'integer', minimum: min, maximum: max },
+      { type: 'string', pattern: `^(\\d+|${words.join('|')})$|${ENV}` },
+    ],
+  }
+  return scalar(`a whole number from ${min} to ${max} or ${listed}`, json, (value): number | W | Refused => {
+    const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value
+    if (typeof number === 'number' && Number.isInteger(number) && number >= min && number <= max) return number
+    return words.find((w) => w === value) ?? refuse()
+  })
+}
+
 /** How much of something that has its own unit: any number above 0, or from 0 on. expected: where that has a name of its own. */
 export function amount(range: { max?: number; orNothing?: boolean; expected?: string } = {}) {
   const { max = 1e9, orNothing = false, expected = `a number ${orNothing ? 'from' : 'above'} 0, such as 0.02` } = range

@@ -5,6 +5,7 @@
 // Outlives a reload: policies of the same name go on counting, others are dropped.
 
 import type { DecisionSource } from './algorithm.ts'
+import { LearnedReserve } from './learned-reserve.ts'
 import { TokenCounts } from './token-counts.ts'
 import { TopSubjects } from './top-subjects.ts'
 
@@ -23,6 +24,8 @@ export class Tally {
   /** Units that requests which are over had reserved, and what they were charged, where these may differ. */
   reservedUnits = 0
   chargedUnits = 0
+  /** What a reservation goes by that is learned. */
+  readonly learned = new LearnedReserve()
   readonly #counts: Record<Result, Partial<Record<DecisionSource, number>>> = {
     admitted: {},
     refused: {},

@@ -34,6 +34,9 @@ export interface Limiter {
   readonly checkMiss: Stage | null
   /** Reads from an answer what it has cost; null where no policy wants to know. */
   readonly onAnswer: ((ctx: RequestContext, headers: HeaderList) => void) | null
+  /** Asked before checkMiss: whether so little is left that what is stored had better answer; null where no policy says
+   *  when that is. */
+  readonly isLow: ((ctx: RequestContext) => boolean) | null
   /** The same fetch, with what its answers use read for the policies that charge that; null where no policy does. */
   readonly metered: ((fetch: FetchOrigin) => FetchOrigin) | null
   /** What the checks would say now, policy by policy; charges nothing. Policies that do not apply are left out. */
@@ -58,7 +61,9 @@ export interface LimiterSetup extends LimitState {
  *  counts once. */
 export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetup): Limiter {
   const { quotas: store, slots, decisions, clock, random = Math.random } = setup
-  const named = [...new Map(limits.map((limit) => [limit.name, limit])).values()].map(compilePolicy)
+  const named = [...new Map(limits.map((limit) => [limit.name, limit])).values()].map((limit) =>
+    compilePolicy(limit, decisions.of(limit.name).learned),
+  )
   const ofTurn = (turn: Policy['turn']) => named.filter((policy) => policy.turn === turn)
   const [checks, misses, slotted] = [ofTurn('check'), ofTurn('miss'), ofTurn('slot')]
   const policies = [...checks, ...misses, ...slotted]
@@ -141,6 +146,15 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
     return takeSlots(ctx, draft, slotsAt)
   }
 
+  function isLow(ctx: RequestContext): boolean {
+    const draft = drafts.get(ctx)
+    if (draft === undefined) return false
+    return policies.some(({ lowAt }, i) => {
+      const applies = lowAt !== null && i >= missesAt && draft.subjects[i] !== null
+      return applies && (draft.standings[i] as Standing).remaining <= lowAt
+    })
+  }
+
   /** Takes the slots from `at` on. */
   function takeSlots(ctx: RequestContext, draft: Draft, at: number): ReturnType<Stage> {
     for (let i = at; i < policies.length; i++) {
@@ -216,11 +230,12 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   }
 
   function settleOne(ctx: RequestContext, draft: Draft, i: number, spent: Spent | null, nowMs: number): void {
-    const { finalCostOf, countsUse } = policies[i] as Policy
+    const { finalCostOf, countsUse, isLearning } = policies[i] as Policy
     const taken = draft.taken[i] as number
     if (finalCostOf === null || taken === 0) return
     const cost = finalCostOf(ctx, taken, draft.told[i] as number | null, spent)
     if (countsUse) (tallies[i] as Tally).settle(taken, cost)
+    if (isLearning && cost > 0) (tallies[i] as Tally).learned.note(ctx, cost)
     correct(draft, i, cost, nowMs)
   }
 
@@ -306,6 +321,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
     check,
     checkMiss: missesAt === policies.length ? null : checkMiss,
     onAnswer: policies.some(({ costField }) => costField !== null) ? onAnswer : null,
+    isLow: policies.some(({ lowAt }) => lowAt !== null) ? isLow : null,
     metered: usage.count === 0 ? null : (fetch) => metered(fetch, (ctx) => drafts.get(ctx)?.meter ?? null),
     explain,
   }

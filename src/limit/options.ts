@@ -2,7 +2,7 @@
 // fixed window of the calendar. What contradicts what is in config/references.ts.
 
 import { z } from 'zod'
-import { amount, count, decoded, duration, text, word } from '../core/decode.ts'
+import { amount, count, countOr, decoded, duration, fraction, text, word } from '../core/decode.ts'
 import { parseCidr } from '../http/forwarded.ts'
 import { isToken } from '../http/headers.ts'
 import { parseField } from '../http/json.ts'
@@ -124,9 +124,11 @@ export const limitOptions = z.strictObject({
     .describe(
       'tokens: `reserve` of them are charged beforehand, and what has been used when the answer is whole or broken off; a hit uses none, nor does who shares a fetch. cost: likewise what they cost by `price`; `limit` and `burst` are then in its currency, fractions and all, while fields of answers and the admin port tell millionths of it',
     ),
-  reserve: count({ min: 1, max: 2 ** 31 })
+  reserve: countOr({ min: 1, max: 2 ** 31 }, ['learned'])
     .prefault(1000)
-    .describe('tokens charged before the answer is known, as if they were all of the answer'),
+    .describe(
+      'tokens charged before the answer is known, as if they were all of the answer. learned: what nine in ten requests have used to the same route with about as long a body; 1000 until ten are known',
+    ),
   weights: perKind('what one token counts', '1', '0', '1')
     .optional()
     .describe('with unit: tokens, where some count more than others'),
@@ -154,6 +156,11 @@ export const limitOptions = z.strictObject({
   enabledPercent: count({ min: 0, max: 100 })
     .prefault(100)
     .describe('share of the subjects that are limited at all, always the same ones: for a gradual start'),
+  staleFrom: fraction()
+    .optional()
+    .describe(
+      'part of the budget that is used up when routes with `onLimited: stale` begin to answer from what is stored, stale too, before they ask the upstream; the rest is for what is not stored at all',
+    ),
   allow: members().prefault([]).describe('who is not limited, nor counted; a user by a proved name only'),
   deny: members().prefault([]).describe('who gets a 403'),
   fallback: word(['share', 'full', 'open', 'closed'])

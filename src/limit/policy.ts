@@ -7,6 +7,7 @@ import { compileTrust } from '../http/forwarded.ts'
 import { MONTH_MS } from './calendar.ts'
 import { CONCURRENT, formatPolicy, quotedString } from './fields.ts'
 import { compileKey, compileKeyText } from './key.ts'
+import type { LearnedReserve } from './learned-reserve.ts'
 import type { Spent } from './meter.ts'
 import type { LimitOptions, Member } from './options.ts'
 import { type Quota, compileQuota } from './quota.ts'
@@ -44,6 +45,10 @@ export interface Policy {
   readonly usage: UsageRule | null
   /** It charges what was used, and not a number of requests. */
   readonly countsUse: boolean
+  /** Its reservations go by what was used. */
+  readonly isLearning: boolean
+  /** With so many units left or fewer, what is stored answers before the upstream is asked; null: never. */
+  readonly lowAt: number | null
   /** It counts tokens, as services of AI count them. */
   readonly isTokens: boolean
   /** For who is refused: what its key is made of, and what is counted. */
@@ -55,11 +60,12 @@ export interface Policy {
   readonly refusal: GatewayError
 }
 
-export function compilePolicy({ name, options }: NamedLimit): Policy {
+/** learned: what its requests have used so far. */
+export function compilePolicy({ name, options }: NamedLimit, learned: LearnedReserve): Policy {
   const quota = compileQuota(name, options)
   const { key, onMissing, burst, mode } = options
   const { limit } = quota.rate
-  const tokens = compileTokenCost(options, quota.rate)
+  const tokens = compileTokenCost(options, quota.rate, learned)
   const isEnforced = mode === 'enforce'
   const keyOf = compileKey(key, onMissing)
   const isAllowed = compileMembership(options.allow, true)
@@ -78,6 +84,8 @@ export function compilePolicy({ name, options }: NamedLimit): Policy {
     costField: options.costField ?? null,
     usage: tokens?.usage ?? null,
     countsUse: tokens !== null,
+    isLearning: tokens?.isLearning ?? false,
+    lowAt: options.staleFrom === undefined || !isEnforced ? null : limit * (1 - options.staleFrom),
     isTokens: options.unit === 'tokens',
     facts: { scope: quota.scope, unit: options.kind === 'concurrency' ? 'concurrent-requests' : UNITS[options.unit] },
     quotedName: quotedString(name),

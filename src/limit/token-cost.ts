@@ -4,6 +4,7 @@
 
 import type { RequestContext } from '../core/context.ts'
 import type { Rate } from './algorithm.ts'
+import type { LearnedReserve } from './learned-reserve.ts'
 import type { Spent } from './meter.ts'
 import type { LimitOptions } from './options.ts'
 import { type Tokens, type UsageRule, usageRule } from './usage.ts'
@@ -15,28 +16,36 @@ export const MILLIONTHS = 1_000_000
 export const unitsIn = ({ unit }: Pick<LimitOptions, 'unit'>, amount: number): number =>
   unit === 'cost' ? Math.max(1, Math.round(amount * MILLIONTHS)) : amount
 
+/** Tokens that are reserved as long as too little is known. */
+const UNTIL_LEARNED = 1000
+
 export interface TokenCost {
   /** Where an answer says what it used; null where a field says what it cost. */
   readonly usage: UsageRule | null
   /** Units. */
   readonly reservedOf: (ctx: RequestContext) => number
+  /** It goes by what was used before. */
+  readonly isLearning: boolean
   /** What was used, in units. told: by a field; spent: by `usage`, null where nothing was asked that could be read. */
   readonly usedOf: (reserved: number, told: number | null, spent: Spent | null) => number
 }
 
 /** null for a policy that counts requests. */
-export function compileTokenCost(options: LimitOptions, { burst }: Rate): TokenCost | null {
+export function compileTokenCost(options: LimitOptions, { burst }: Rate, learned: LearnedReserve): TokenCost | null {
   const { unit, reserve, usage, costField } = options
   if (unit === 'requests') return null
   const weights = weightsOf(options)
   // A reservation that can never fit would lock everybody out. What is reserved is taken for the answer, mostly.
-  const reserved = Math.min(Math.max(1, Math.ceil(reserve * weights.output - ROUNDING)), burst)
+  const units = (tokens: number) => Math.min(Math.max(1, Math.ceil(tokens * weights.output - ROUNDING)), burst)
+  const isLearning = reserve === 'learned'
+  const reserved = units(isLearning ? UNTIL_LEARNED : reserve)
   // What a call has used beyond all that there is at once is owed, up to as much again: no single one locks its client out
   // for longer than that takes.
   const most = 2 * burst
   return {
     usage: usage === undefined && costField !== undefined ? null : usageRule(usage ?? 'auto'),
-    reservedOf: () => reserved,
+    reservedOf: isLearning ? (ctx) => Math.min(learned.of(ctx) ?? reserved, burst) : () => reserved,
+    isLearning,
     usedOf: (reserved, told, spent) =>
       Math.min(most, told ?? (spent === null ? reserved : unitsOf(spent, weights, reserved))),
   }

@@ -271,6 +271,7 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
     ...entrance,
     lookup: cache?.lookup ?? null,
     misses,
+    isLow: limiter?.isLow ?? null,
     onAnswer,
     fetch: cache?.fill ?? forwarder.stage,
     invalidate(ctx, status, headers) {

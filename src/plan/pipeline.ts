@@ -18,6 +18,7 @@
 //                next who waits is asked about, for itself. What is stored answers in the place of such a refusal as well.
 //                While the gateway is overloaded, upstream/forward.ts refuses what has come through all this: what is stored
 //                may answer as when the upstream fails, and limits on misses give back what they took.
+//                Where a limit says from when on its budget is low, what is stored answers before it is spent.
 //   invalidate   after an unsafe request that succeeded, what is stored under its URL goes (RFC 9111 §4.4), and what
 //                carries a tag that the route purges. Then what the answer itself brings for later GETs is stored.
 //
@@ -42,6 +43,8 @@ export interface RouteStages {
   /** null: there is no cache. */
   readonly lookup: Stage | null
   readonly misses: Stage | null
+  /** Asked before `misses`: whether whenLimited is to answer already; null: never. */
+  readonly isLow: ((ctx: RequestContext) => boolean) | null
   /** The last stage: always answers or throws. With a cache, it asks `misses` before the upstream. */
   readonly fetch: (ctx: RequestContext, misses: Stage | null) => ReturnType<Stage>
   /** Called with what an unsafe request was answered; its client hears of it when the promise resolves. */
@@ -59,7 +62,7 @@ export type AnswerNow = (ctx: RequestContext) => Reply | Promise<Reply> | null
 /** once: takes the place of what comes after the limits, and calls that where it has to; null: it is walked each time. */
 export function compilePipeline(route: RouteStages, once: ((rest: Pipeline) => Stage) | null = null): Pipeline {
   const { identity, limits, whenLimited, lookup, fetch, invalidate, onAnswer } = route
-  const misses = orInstead(route.misses, whenLimited)
+  const misses = whenLow(route.isLow, orInstead(route.misses, whenLimited), whenLimited)
   // Without a cache nobody shares a fetch: every request is asked about.
   const [first, asked] = lookup === null ? [misses, null] : [null, misses]
   const last: Stage = (ctx) => {
@@ -94,6 +97,12 @@ function orInstead(limits: Stage | null, answer: RouteStages['whenLimited']): St
     const refusal = limits(ctx)
     return refusal instanceof Promise ? refusal.then((reply) => instead(ctx, reply)) : instead(ctx, refusal)
   }
+}
+
+/** The same before there is a refusal: what is stored answers while the rest of a budget is kept for what is not. */
+function whenLow(isLow: RouteStages['isLow'], misses: Stage | null, answer: RouteStages['whenLimited']): Stage | null {
+  if (misses === null || isLow === null || answer === null) return misses
+  return (ctx) => (isLow(ctx) ? answer(ctx) : null) ?? misses(ctx)
 }
 
 /** The walk of a WebSocket handshake: nothing of it is in a cache. It is charged as a request that goes to the upstream, and

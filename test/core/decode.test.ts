@@ -6,6 +6,7 @@ import {
   NOT_SUPPORTED_YET,
   amount,
   count,
+  countOr,
   decoded,
   duration,
   flag,
@@ -152,6 +153,21 @@ describe('fractions', () => {
 
   it('is refused as a percentage, with what to write', () => {
     expect(decode(fraction(), '25%')).toMatchObject({ cure: 'write 0.25' })
+  })
+})
+
+describe('a count or a word', () => {
+  it.each([
+    [5, 5],
+    ['5', 5],
+    ['all', 'all'],
+  ])('%j is %j', (value, expected) => {
+    expect(decode(countOr({ min: 1, max: 9 }, ['all']), value)).toBe(expected)
+  })
+
+  it.each([0, 10, 1.5, 'some', null])('%j is refused', (value) => {
+    const expected = 'a whole number from 1 to 9 or "all"'
+    expect(decode(countOr({ min: 1, max: 9 }, ['all']), value)).toEqual({ expected, cure: null })
   })
 })
 

@@ -136,3 +136,46 @@ describe('over a limit, where the body is part of the key', () => {
     expect(origin.seen).toHaveLength(1)
   })
 })
+
+describe('with a budget that runs low', () => {
+  async function low(limit: string, onLimited = 'stale') {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const edge = await startEdge({
+      routes: [`{path: /*, limits: [few], cache: {ttl: 1m}, onLimited: ${onLimited}}`],
+      more: `limits: {few: {limit: 5, window: 1h, count: miss, ${limit}}}`,
+      script: (_request, response, count) => void response.end(`made ${count}`),
+    })
+    const ask = async (path: string) => {
+      const { status, headers } = await request(edge.gateway.url + path)
+      return `${status} ${String(headers['x-cache'] ?? '')} ${String(headers['x-ratelimit-remaining'])}`
+    }
+    const move = (seconds: number) => void vi.setSystemTime(Date.now() + seconds * 1000)
+    return { ...edge, ask, move }
+  }
+
+  it('what is stale answers before the upstream is asked, and the rest is for what is not stored', async () => {
+    const { ask, move, origin } = await low('staleFrom: 0.6')
+    expect(await ask('/a')).toBe('200 MISS 4')
+    move(100)
+    expect([await ask('/a'), await ask('/b')]).toEqual(['200 MISS 3', '200 MISS 2'])
+    move(100)
+    expect([await ask('/a'), await ask('/b')]).toEqual(['200 STALE 2', '200 STALE 2'])
+    expect([await ask('/c'), await ask('/d'), await ask('/e')]).toEqual(['200 MISS 1', '200 MISS 0', '429  0'])
+    expect([await ask('/d'), await ask('/a')]).toEqual(['200 HIT 0', '200 STALE 0'])
+    expect(origin.seen).toHaveLength(5)
+  })
+
+  it.each([
+    ['nothing', '', 'stale'],
+    ['the limit alone', 'staleFrom: 0.2', 'deny'],
+    ['a limit that only watches', 'staleFrom: 0.2, mode: shadow', 'stale'],
+  ])('is refreshed as ever where %s says so', async (_what, limit, onLimited) => {
+    const { ask, move, origin } = await low(limit, onLimited)
+    for (let i = 0; i < 4; i++) {
+      expect(await ask('/a')).toContain('200 MISS')
+      move(100)
+    }
+    expect(origin.seen).toHaveLength(4)
+  })
+})

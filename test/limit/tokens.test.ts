@@ -255,6 +255,25 @@ describe('a limit in tokens', () => {
     })
   })
 
+  it('reserves what nine in ten have used, once it knows', async () => {
+    const { enter, call, used } = start({ ...tokens, limit: 1_000_000, reserve: 'learned' })
+    let before = 0
+    const ask = async (): Promise<number> => {
+      const ctx = enter(400)
+      const reserved = (used()[0] as number) - before
+      ;(await call(ctx, 200, JSON_TYPE, usage(100, 300))).answer.takeBody()
+      ctx.end()
+      before = used()[0] as number
+      return reserved
+    }
+    const reserved: number[] = []
+    for (let i = 0; i < 12; i++) reserved.push(await ask())
+    expect(reserved.slice(0, 10)).toEqual(Array(10).fill(1000))
+    expect(reserved[11]).toBeGreaterThanOrEqual(400)
+    expect(reserved[11]).toBeLessThanOrEqual(480)
+    expect(before).toBe(12 * 400)
+  })
+
   it('asks for an answer that can be read', async () => {
     const { enter, call, asked } = start(tokens)
     await call(enter(), 200, JSON_TYPE, null)

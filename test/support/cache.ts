@@ -156,6 +156,7 @@ export function createBench(
         limits: null,
         whenLimited: null,
         lookup: parts.isDelayed === true ? async (asking) => await lookup(asking) : lookup,
+        isLow: null,
         misses: parts.mayAsk ?? null,
         fetch: fill,
         onAnswer: null,
