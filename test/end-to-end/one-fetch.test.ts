@@ -79,6 +79,29 @@ routes: [{path: /*, cache: {${SHARED}}}]
     expect(all.reduce((sum, gateway) => sum + Number(fetchLeases(gateway)[2]), 0)).toBeGreaterThan(0)
   })
 
+  it('of a stream that outlives its lease stays one, and all others get what it has brought', async () => {
+    const { all, owed, asked } = await startOwing(3, { cache: `${SHARED}, terminal: openai` })
+    const [first, ...others] = all as [TestGateway, TestGateway, TestGateway]
+    const one = ask(first, '/a')
+    await asked(1)
+    const rest = Promise.all(others.map((gateway) => ask(gateway, '/a')))
+    await waiting(others, 1)
+    owed[0]?.writeHead(200, { 'Content-Type': 'text/event-stream' })
+    const [lease = ''] = await leases()
+    let leftMs = Infinity
+    // As often as it takes for the first term to be over.
+    for (let renewals = 0; renewals < 4;) {
+      const nowLeftMs = Number(await redis.ask('PTTL', lease))
+      if (nowLeftMs > leftMs) owed[0]?.write(`data: ${++renewals}\n\n`)
+      leftMs = nowLeftMs
+    }
+    expect(owed).toHaveLength(1)
+    owed[0]?.end('data: [DONE]\n\n')
+    const stream = 'data: 1\n\ndata: 2\n\ndata: 3\n\ndata: 4\n\ndata: [DONE]\n\n'
+    expect([await one, await rest]).toEqual([`MISS ${stream}`, [`COLLAPSED ${stream}`, `COLLAPSED ${stream}`]])
+    expect([await ask(first, '/a'), owed.length]).toEqual([`HIT ${stream}`, 1])
+  })
+
   it('that fails lets the next one try', async () => {
     const { all, owed, asked } = await startOwing(2)
     const [first, second] = all as [TestGateway, TestGateway]
