@@ -21,9 +21,11 @@ Private: with Authorization nothing is shared, "X-Cache: BYPASS" each time.
 AI: a deck takes 10 s. Run it twice: "X-Cache: MISS", then "X-Cache: HIT" at once, however the same JSON is written.
   ${head} ${json} \\
     -d '{"prompt": "tides", "num_cards": 5, "style": "plain"}' ${gatewayUrl}/api/v1/ai/generate
-As events: five cards, one every 2 s, each shown as soon as it is made.
-  curl -sS -N ${json} -H 'Accept: text/event-stream' \\
+As events: a card every 2 s. In a second terminal meanwhile: "COLLAPSED", the cards so far at once, the others as they
+come. When it has ended: "HIT", all at once. One call made all of them, as the second command tells.
+  curl -sS -N -i ${json} -H 'Accept: text/event-stream' \\
     -d '{"prompt": "tides", "num_cards": 5, "style": "plain"}' ${gatewayUrl}/api/v1/ai/generate
+  curl -sS ${gatewayUrl}/debug/calls
 
 Explain: route, cache verdict, key and limits of a request that is not sent.
   curl -sS ${json} \\

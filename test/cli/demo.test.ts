@@ -1,9 +1,10 @@
 // `weirgate demo`: it starts without any set-up, what its page claims is so, and Ctrl-C ends it.
 
+import type { IncomingMessage } from 'node:http'
 import net, { type AddressInfo } from 'node:net'
 import { describe, expect, it } from 'vitest'
 import type { Explanation, Stats } from '../../src/core/control.ts'
-import { request } from '../support/client.ts'
+import { type Answer, request } from '../support/client.ts'
 import { closeAfterEach } from '../support/closing.ts'
 import { weirgate, weirgateToEnd } from '../support/process.ts'
 
@@ -47,12 +48,27 @@ describe('weirgate demo', () => {
     let firstEvents = ''
     const made = (body: string) => request(`${url}/api/v1/ai/generate`, { method: 'POST', headers: JSON_TYPE, body })
     const making = made('{"prompt": "tides", "num_cards": 5, "style": "plain"}')
-    const deck = await request(`${url}/api/v1/ai/generate`, {
-      method: 'POST',
-      headers: { ...JSON_TYPE, Accept: 'text/event-stream' },
-      body: '{"prompt": "tides", "num_cards": 5, "style": "plain"}',
-      onHead: (message) => message.once('data', (chunk: Buffer) => (firstEvents = chunk.toString())),
+    const stream = (onHead?: (message: IncomingMessage) => void) =>
+      request(`${url}/api/v1/ai/generate`, {
+        method: 'POST',
+        headers: { ...JSON_TYPE, Accept: 'text/event-stream' },
+        body: '{"prompt": "tides", "num_cards": 5, "style": "plain"}',
+        ...(onHead === undefined ? {} : { onHead }),
+      })
+    const joining: Promise<Answer>[] = []
+    const deck = await stream((message) => {
+      message.once('data', (chunk: Buffer) => {
+        firstEvents = chunk.toString()
+        joining.push(stream())
+      })
     })
+    const [joined] = await Promise.all(joining)
+    const replayed = await stream()
+    const streams = [deck, joined, replayed]
+    expect(streams.map((answer) => answer?.headers['x-cache'])).toEqual(['MISS', 'COLLAPSED', 'HIT'])
+    expect(new Set(streams.map((answer) => answer?.text)).size).toBe(1)
+    // The other is the deck that comes whole.
+    expect(JSON.parse((await request(`${url}/debug/calls`)).text)).toEqual({ calls: 2 })
     expect(deck.text.match(/^event: card$/gm)).toHaveLength(5)
     expect(firstEvents.match(/^event: card$/gm)?.length ?? 0).toBeLessThan(5)
 

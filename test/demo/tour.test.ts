@@ -52,6 +52,7 @@ describe('the tour', () => {
       'GET /api/v1/users/me',
       'POST /api/v1/ai/generate',
       'POST /api/v1/ai/generate',
+      'GET /debug/calls',
       'POST admin/api/explain',
       'POST admin/api/cache/purge',
       'POST /api/v1/presentations',
@@ -65,7 +66,7 @@ describe('the tour', () => {
 
   it.each(commands.filter(({ url }) => url.startsWith(GATEWAY)))('$method $url is answered well', async (command) => {
     const { url, method, headers, body } = command
-    const backend = url.includes('/ai/') ? ai : presentation
+    const backend = url.includes('/ai/') || url.endsWith('/debug/calls') ? ai : presentation
     const answer = await fetch(url.replace(GATEWAY, backend.url), {
       method,
       headers,
