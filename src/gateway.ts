@@ -372,7 +372,9 @@ export function createGateway(setup: GatewaySetup): Gateway {
     const givenUpAtMs = performance.now() + deadlineMs - lastWordsMs
     const timer = setTimeout(() => void destroyPools(), deadlineMs - lastWordsMs)
     await listener.drain(deadlineMs)
+    // What goes on without a client.
     await cache.detached.whenNone(Math.min(MAX_DETACHED_DRAIN_MS, givenUpAtMs - performance.now()))
+    await idempotency.running.whenNone(givenUpAtMs - performance.now())
     clearTimeout(timer)
   }
 

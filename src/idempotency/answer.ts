@@ -9,6 +9,7 @@
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib'
 import type { HeaderList, Reply } from '../core/context.ts'
+import { withoutHeaders } from '../http/headers.ts'
 
 export interface Answer {
   readonly status: number
@@ -34,9 +35,12 @@ const FAST = { params: { [constants.ZSTD_c_compressionLevel]: 1 } }
 /** As it goes to whoever repeats the request. */
 export const replayed = ({ status, headers, body }: Answer): Reply => ({
   status,
-  headers: [...headers, 'Idempotency-Replayed', 'true'],
+  headers: [...withoutHeaders(headers, OWN), 'Idempotency-Replayed', 'true'],
   body,
 })
+
+/** An upstream that knows keys itself may have said so of its own. */
+const OWN: ReadonlySet<string> = new Set(['idempotency-replayed'])
 
 /** Of memory, as near as matters. */
 export function sizeOf({ headers, body }: Answer): number {

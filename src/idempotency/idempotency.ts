@@ -23,7 +23,7 @@ import { type KeyNames, readKey } from './key.ts'
 import type { IdempotencyOptions } from './options.ts'
 import { Recording } from './recording.ts'
 import { type Claim, type SharedKeys, type Told, newToken } from './redis.ts'
-import { KeyTable, type Standing, type TableBounds } from './table.ts'
+import { KeyTable, type Standing, type TableBounds, type UnderWay } from './table.ts'
 
 /** What all routes share, and what outlives a reload. */
 export interface Idempotency {
@@ -31,8 +31,9 @@ export interface Idempotency {
   readonly shared: SharedKeys | null
   readonly names: KeyNames
   readonly counts: Record<Outcome, number>
-  /** Request bodies that are held. */
+  /** Of request bodies. */
   heldBytes: number
+  readonly running: Running
 }
 
 /** What became of requests with a key. local: of those that went on, in how many cases Redis could not be asked. */
@@ -49,7 +50,35 @@ export interface IdempotencySetup {
 
 export function createIdempotency({ bounds, shared, names, now }: IdempotencySetup): Idempotency {
   const counts = Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>
-  return { table: new KeyTable(bounds, now), shared, names, counts, heldBytes: 0 }
+  return { table: new KeyTable(bounds, now), shared, names, counts, heldBytes: 0, running: new Running() }
+}
+
+/** How many requests with a key are being carried out. */
+class Running {
+  #count = 0
+  #waiting: (() => void)[] = []
+
+  begin(): void {
+    this.#count++
+  }
+
+  end(): void {
+    if (--this.#count > 0) return
+    for (const resolve of this.#waiting) resolve()
+    this.#waiting = []
+  }
+
+  /** Resolves when there is none, or after maxMs. */
+  whenNone(maxMs: number): Promise<void> {
+    if (this.#count === 0 || maxMs <= 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, maxMs)
+      this.#waiting.push(() => {
+        clearTimeout(timer)
+        resolve()
+      })
+    })
+  }
 }
 
 export interface RouteIdempotency {
@@ -81,6 +110,8 @@ interface Keyed {
   readonly id: string
   readonly fingerprint: string
   readonly token: string
+  /** Lets go of its body, which is not sent. */
+  drop(): void
 }
 
 /** What others hear of it, and what is remembered; null: nothing, the key is free. */
@@ -95,7 +126,7 @@ export function compileIdempotency({
   maxBodyBytes,
   userOf,
 }: RouteIdempotencySetup): RouteIdempotency {
-  const { table, shared, names, counts } = idempotency
+  const { table, shared, names, counts, running } = idempotency
   const methods: ReadonlySet<string> = new Set(options.methods)
   const maxHeldBytes = Math.min(options.maxBody, maxBodyBytes)
   const mayRetry = options.unknown === 'retry'
@@ -119,7 +150,11 @@ export function compileIdempotency({
       release()
       settle()
     })
-    const keyed = { ctx, id, fingerprint: names.fingerprintOf(ctx, bytes), token: newToken() }
+    const drop = (): void => {
+      release()
+      ctx.body = null
+    }
+    const keyed = { ctx, id, fingerprint: names.fingerprintOf(ctx, bytes), token: newToken(), drop }
     try {
       return await answerKeyed(keyed, rest, finish)
     } catch (error) {
@@ -151,13 +186,27 @@ export function compileIdempotency({
   const tooLarge = (): GatewayError =>
     new GatewayError('body_too_large', `With an Idempotency-Key, a body may have ${maxHeldBytes} bytes here.`)
 
+  /** What is known of its key, for this very request; a promise: ask again then. Throws where it is that of another. */
+  function lookUp({ ctx, id, fingerprint }: Keyed): Standing | null | Promise<void> {
+    const known = table.find(id)
+    if (known === null || known.fingerprint === fingerprint) return known?.standing ?? null
+    // The other may be the one that has no right to it.
+    const claiming = known.standing.state === 'running' ? known.standing.claiming : null
+    if (claiming === null) throw refuse(ctx, 'reused')
+    return claiming
+  }
+
   /** finish: called once it is over, but for who rejects. */
   async function answerKeyed(keyed: Keyed, rest: Rest, finish: () => void): Promise<Reply> {
     const { ctx, id, fingerprint } = keyed
-    const known = table.find(id)
-    if (known !== null && known.fingerprint !== fingerprint) throw refuse(ctx, 'reused')
-    const standing = known?.standing ?? null
+    let standing = lookUp(keyed)
+    while (standing instanceof Promise) {
+      await standing
+      // From here on nothing may be waited for until it has begun: two would begin.
+      standing = lookUp(keyed)
+    }
     if (standing?.state === 'running') {
+      keyed.drop()
       const reply = conclude(ctx, 'joined', await standing.ended)
       finish()
       return reply
@@ -171,17 +220,24 @@ export function compileIdempotency({
       throw refuse(ctx, standing.state)
     }
     const { promise: ended, resolve: tell } = Promise.withResolvers<Ending>()
-    const begun = table.begin(id, fingerprint, ended)
+    const { promise: claiming, resolve: confirm } = Promise.withResolvers<void>()
+    const underWay: UnderWay = { state: 'running', ended, claiming: shared === null ? null : claiming }
+    const begun = table.begin(id, fingerprint, underWay)
     if (begun === null) throw CROWDED
+    const confirmed = (): void => {
+      underWay.claiming = null
+      confirm()
+    }
     let isConcluded = false
     const conclusion = (told: Conclusion): void => {
       if (isConcluded) return
       isConcluded = true
       table.settle(id, begun, told.standing, forMs)
       tell(told.ending)
+      confirmed()
     }
     try {
-      const claimed = await claim(keyed, standing)
+      const claimed = await claim(keyed, standing, confirmed)
       if (claimed.state === 'go') return await lead(keyed, rest, claimed.claim, conclusion, finish)
       const ending = endingOf(claimed)
       // What Redis knows need not be known here as well.
@@ -199,13 +255,18 @@ export function compileIdempotency({
   type Denial = Told | { readonly state: 'reused' | 'in_flight' }
 
   /** Asks for leave to run it, on behalf of all instances; where another runs it, when that is through. known: what this
-   *  one knows of its key. */
-  async function claim({ id, fingerprint, token }: Keyed, known: Told | null): Promise<Leave | Denial> {
+   *  one knows of its key. confirmed: called once the key is known to be that of this request. */
+  async function claim(
+    { id, fingerprint, token }: Keyed,
+    known: Told | null,
+    confirmed: () => void,
+  ): Promise<Leave | Denial> {
     if (shared === null) return { state: 'go', claim: null }
     let isElsewhere = false
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(MAX_PAUSE_MS, pauseMs * 2)) {
       try {
         const claimed = await shared.claim(id, fingerprint, token, forMs, mayRetry)
+        if (claimed.state !== 'reused') confirmed()
         if (claimed.state === 'mine') return { state: 'go', claim: claimed.claim }
         if (claimed.state !== 'running') return claimed
         isElsewhere = true
@@ -213,6 +274,7 @@ export function compileIdempotency({
         if (isElsewhere) return { state: 'in_flight' }
         if (known !== null && !(known.state === 'unknown' && mayRetry)) return known
         counts.local++
+        confirmed()
         return { state: 'go', claim: shared.assume(id, fingerprint, token, forMs) }
       }
       await pause(pauseMs)
@@ -229,8 +291,10 @@ export function compileIdempotency({
   ): Promise<Reply> {
     ctx.idempotency = 'first'
     counts.first++
+    running.begin()
     const end = (told: Conclusion): void => {
       conclusion(told)
+      running.end()
       finish()
       void claim?.end(told.standing)
     }

@@ -38,9 +38,9 @@ export function readKey({ headers }: Pick<RequestContext, 'headers'>): string | 
 export interface KeyNames {
   /** Where a key belongs: to one who asks and one route. user: a digest of who asks; null where nothing says so. Throws
    *  where the key is too easily guessed for that. */
-  idOf(ctx: RequestContext, user: string | null, key: string): string
+  readonly idOf: (ctx: RequestContext, user: string | null, key: string) => string
   /** The same for requests that are the same. */
-  fingerprintOf(ctx: RequestContext, body: Buffer): string
+  readonly fingerprintOf: (ctx: RequestContext, body: Buffer) => string
 }
 
 /** secret: of all instances. Both are 22 characters of base64url. */

@@ -61,7 +61,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found = redis.call('HMGET', KEYS[1], 'f', 's', 't', 'u')
 local function begin()
   redis.call('HSET', KEYS[1], 'f', ARGV[1], 's', 'running', 't', ARGV[2], 'u', string.format('%.0f', now + ARGV[3]))
-  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  redis.call('PEXPIRE', KEYS[1], ARGV[4] + ARGV[3])
   return {'mine'}
 end
 if not found[1] then return begin() end
@@ -81,7 +81,8 @@ const RENEW = `
 local found = redis.call('HMGET', KEYS[1], 't', 's')
 if found[1] ~= ARGV[1] or found[2] ~= 'running' then return end
 local time = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'u', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]))`
+redis.call('HSET', KEYS[1], 'u', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]))
+redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[2])`
 
 /** Where the key has gone, as with a Redis that was started anew, it is made again. */
 const END = `
@@ -107,6 +108,7 @@ export interface SharedKeysSetup {
 /** A request that this instance runs, or whose end it has still to tell. */
 interface Held {
   readonly token: string
+  readonly forMs: number
   /** Arguments of END; null while it runs. */
   ending: readonly RedisArgument[] | null
 }
@@ -127,7 +129,7 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
   function hold(id: string, fingerprint: string, token: string, forMs: number): Claim {
     const before = held.get(id)
     if (before !== undefined) letGo(id, before)
-    const own: Held = { token, ending: null }
+    const own: Held = { token, forMs, ending: null }
     held.set(id, own)
     timer ??= setInterval(tellAll, leaseMs / 3)
     const conclude = async (told: Told | null): Promise<void> => {
@@ -182,7 +184,7 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
   function tellAll(): void {
     for (const [id, own] of held) {
       if (!isUp(id)) continue
-      if (own.ending === null) renew([keyOf(id)], [own.token, leaseMs]).catch(() => {})
+      if (own.ending === null) renew([keyOf(id)], [own.token, leaseMs, own.forMs]).catch(() => {})
       else void tell(id, own.ending).then((isTold) => (isTold && own.ending !== null ? letGo(id, own) : undefined))
     }
   }

@@ -8,8 +8,15 @@ import type { Answer } from './answer.ts'
 import { sizeOf } from './answer.ts'
 import type { Ending } from './ending.ts'
 
+export interface UnderWay {
+  readonly state: 'running'
+  readonly ended: Promise<Ending>
+  /** Until it is known whether the key is that of this request, for all instances; null: it is. */
+  claiming: Promise<void> | null
+}
+
 export type Standing =
-  | { readonly state: 'running'; readonly ended: Promise<Ending> }
+  | UnderWay
   | { readonly state: 'answered'; readonly answer: Answer }
   /** It was carried out; its answer was too large, or had no proper end, or has had to go. */
   | { readonly state: 'not_kept' }
@@ -82,12 +89,12 @@ export class KeyTable {
 
   /** Remembers a request that begins, in the place of what was known of its key. Null where as many are under way as may
    *  be remembered. */
-  begin(id: string, fingerprint: string, ended: Promise<Ending>): Kept | null {
+  begin(id: string, fingerprint: string, standing: UnderWay): Kept | null {
     const before = this.#entries.get(id)
     if (before !== undefined) this.#remove(id, before)
     this.#lookAround()
     if (this.#entries.size >= this.#bounds.maxKeys && !this.#forgetOldest()) return null
-    const entry: Entry = { fingerprint, standing: { state: 'running', ended }, expiresAtMs: Infinity, bytes: 0 }
+    const entry: Entry = { fingerprint, standing, expiresAtMs: Infinity, bytes: 0 }
     this.#entries.set(id, entry)
     return entry
   }

@@ -428,6 +428,26 @@ describe('a client that goes', () => {
     expect([edge.origin.seen.length, edge.origin.aborted]).toEqual([1, 0])
   })
 
+  it('is waited for when the gateway ends', async () => {
+    const { script, waiting } = gate()
+    const { gateway, origin } = await start('true', { script })
+    const gone = await converse(
+      gateway.port,
+      `POST /pay HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer alice\r\nIdempotency-Key: ${KEY}\r\nContent-Length: 0\r\n\r\n`,
+    )
+    await until(() => waiting.length === 1, 'the request')
+    gone.destroy()
+    await gateway.requestLines(1)
+    let isDrained = false
+    const drained = gateway.gateway.drain().then(() => (isDrained = true))
+    // Time enough for one that does not wait.
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect([isDrained, origin.aborted]).toEqual([false, 0])
+    waiting[0]?.()
+    await drained
+    expect(origin.aborted).toBe(0)
+  })
+
   it('with half of its body sent has asked for nothing', async () => {
     const { gateway, origin } = await start()
     const gone = await converse(
