@@ -70,12 +70,22 @@ const DEFAULT_CONNECTIONS = 64
 
 /** Requests with a place and no connection would wait in another line, which is neither fair nor short. */
 function checkConcurrency(path: Path, upstream: Record<string, unknown>): Finding[] {
-  const max = Number(valueAt(upstream, ['concurrency', 'max']))
+  const { concurrency } = upstream
+  if (!isMapping(concurrency)) return []
+  const findings: Finding[] = []
+  const max = Number(concurrency['max'])
+  const min = Number(concurrency['min'] ?? 0)
   const connections = Number(upstream['connections'] ?? DEFAULT_CONNECTIONS)
   const most = connections * originsOf(upstream).size
-  if (!(max > most && most > 0)) return []
-  const got = `more than the ${most} connections that there may be`
-  return [complaint([...path, 'concurrency', 'max'], got, 'raise connections, or lower this')]
+  const complain = (option: string, got: string, cure: string): void =>
+    void findings.push(complaint([...path, 'concurrency', option], got, cure))
+  if (max > most && most > 0)
+    complain('max', `more than the ${most} connections that there may be`, 'raise connections, or lower this')
+  if (min > max) complain('min', `more than the ${max} that there may be at most`, 'lower it')
+  const { adaptive = false } = concurrency
+  if (min > 0 && (adaptive === false || adaptive === 'false'))
+    complain('min', 'is of a limit that adapts, and this one is fixed', 'add adaptive: true, or remove it')
+  return findings
 }
 
 /** Who cuts a TLS connection off shortens what is read from it (RFC 9112 §9.8), so its end proves nothing. */

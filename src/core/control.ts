@@ -43,6 +43,8 @@ export interface UpstreamRow {
   /** Second attempts while the first was still out, and those of them that were the first to answer. */
   readonly hedges: number
   readonly hedges_won: number
+  /** Requests that it may have at the same time at present; null: as many as come. */
+  readonly limit: number | null
   /** Requests in line for a place, where the upstream has so many at the same time, and those refused for want of one. */
   readonly waiting: number
   readonly refused: number

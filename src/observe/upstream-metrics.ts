@@ -75,6 +75,13 @@ export function addUpstreamMetrics(registry: Registry, { upstreams, mirrored }: 
     'Further attempts that requests to an upstream have taken.',
     ({ retries }) => retries,
   )
+  registry.readings(
+    'gauge',
+    'weirgate_upstream_limit',
+    'Requests that an upstream may have at the same time at present, where the table limits them.',
+    ['upstream'],
+    () => upstreams().flatMap(({ upstream, limit }) => (limit === null ? [] : [[[upstream], limit] as const])),
+  )
   perUpstream(
     'counter',
     'weirgate_upstream_hedges_total',

@@ -8,10 +8,13 @@
 
 import { type Alarm, Alarms } from '../core/alarms.ts'
 import { GatewayError } from '../core/errors.ts'
+import type { AdaptiveLimit } from './adaptive-limit.ts'
 import { coolingDown } from './cool-down.ts'
 
 export interface GateRules {
   readonly max: number
+  /** Instead of max; null: that alone. */
+  readonly adaptive: AdaptiveLimit | null
   readonly maxWaiting: number
   readonly waitMs: number
 }
@@ -84,13 +87,23 @@ export class Gate implements Alarm {
     this.#rules = rules
   }
 
+  /** What finds out how many places there are; null: that is known. */
+  get adaptive(): AdaptiveLimit | null {
+    return this.#rules.adaptive
+  }
+
+  /** Places that there are at present. */
+  get limit(): number {
+    return this.#rules.adaptive === null ? this.#rules.max : this.#rules.adaptive.limit
+  }
+
   get taken(): number {
     return this.#taken
   }
 
   /** Whoever comes need not wait. */
   get hasRoom(): boolean {
-    return this.#restMs() === 0 && this.#taken < this.#rules.max && this.#waiting === 0
+    return this.#restMs() === 0 && this.#taken < this.limit && this.#waiting === 0
   }
 
   get waiting(): number {
@@ -186,7 +199,7 @@ export class Gate implements Alarm {
   #admit(): void {
     if (this.#restsUntilMs !== -Infinity) return
     for (const [client, line] of this.#lines) {
-      if (this.#taken >= this.#rules.max) return
+      if (this.#taken >= this.limit) return
       const [ticket] = line
       if (ticket === undefined) continue
       this.forget(ticket)
@@ -208,7 +221,7 @@ export class Gate implements Alarm {
 
   /** Between two places that come free while all are taken, milliseconds, as far as one can tell. */
   get #paceMs(): number {
-    return (this.#heldMs ?? 0) / this.#rules.max
+    return (this.#heldMs ?? 0) / this.limit
   }
 
   #mayComeInTime(client: string, patienceMs: number): boolean {

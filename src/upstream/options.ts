@@ -1,7 +1,7 @@
 // What YAML may say of an upstream, and of what a route changes on the way there and back.
 
 import { z } from 'zod'
-import { count, decoded, duration, fraction, text, word } from '../core/decode.ts'
+import { count, decoded, duration, flag, fraction, text, word } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
 import { HOP_BY_HOP, isFieldValue, isToken } from '../http/headers.ts'
 import { normalizeTarget } from '../http/target.ts'
@@ -132,6 +132,14 @@ export type BreakerOptions = z.output<typeof breakerOptions>
 
 export const concurrencyOptions = z.strictObject({
   max: count({ min: 1, max: 100_000 }).describe('requests that the upstream has at the same time, on all targets'),
+  adaptive: flag()
+    .prefault(false)
+    .describe(
+      'whether fewer are sent at the same time where more do not bring more: the limit grows while answers begin as fast as usual, and shrinks while they take longer or fail; from min to max',
+    ),
+  min: count({ min: 1, max: 100_000 })
+    .optional()
+    .describe('requests that the upstream may always have, and at first, where the limit is adaptive. Default: 3'),
   queue: count({ min: 0, max: 100_000 })
     .prefault(128)
     .describe('requests that may wait for a place; clients take turns, however many of these each has'),

@@ -2,10 +2,11 @@
 
 import type { UpstreamRow } from '../core/control.ts'
 import type { GatewayError } from '../core/errors.ts'
+import { AdaptiveLimit } from './adaptive-limit.ts'
 import { compileChoice } from './choice.ts'
 import { Gate } from './gate.ts'
 import { Hedging } from './hedging.ts'
-import type { UpstreamOptions } from './options.ts'
+import type { ConcurrencyOptions, UpstreamOptions } from './options.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { DRAINING, PooledTarget, type Target, type TargetSetup } from './target.ts'
 
@@ -29,6 +30,9 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
   streamTotalMs: 300_000,
   websocketIdleMs: 300_000,
 }
+
+/** Of an adaptive limit. */
+const DEFAULT_MIN = 3
 
 /** Targets of which one is taken for a request. */
 export interface TargetChoice {
@@ -74,10 +78,7 @@ export function createPool(setup: TargetSetup): UpstreamPool {
     return target === primary ? 'writes' : 'reads'
   }
   const { concurrency } = options
-  const gate =
-    concurrency === undefined
-      ? null
-      : new Gate({ max: concurrency.max, maxWaiting: concurrency.queue, waitMs: concurrency.wait })
+  const gate = concurrency === undefined ? null : createGate(concurrency)
   /** Who waits in line for a place need not be told that there is nobody to ask. */
   function onRest(): void {
     gate?.rest(Math.min(...all.map(({ restsUntilMs }) => restsUntilMs)))
@@ -99,6 +100,7 @@ export function createPool(setup: TargetSetup): UpstreamPool {
       retries,
       hedges: hedging?.sent ?? 0,
       hedges_won: hedging?.won ?? 0,
+      limit: gate?.limit ?? null,
       waiting: gate?.waiting ?? 0,
       refused: gate?.refused ?? 0,
       targets: all.map((target) => ({ ...target.status(), takes: takes(target) })),
@@ -112,6 +114,11 @@ export function createPool(setup: TargetSetup): UpstreamPool {
       for (const target of all) target.destroy()
     },
   }
+}
+
+function createGate({ max, min, adaptive, queue, wait }: ConcurrencyOptions): Gate {
+  const range = { min: Math.min(min ?? DEFAULT_MIN, max), max }
+  return new Gate({ max, adaptive: adaptive ? new AdaptiveLimit(range) : null, maxWaiting: queue, waitMs: wait })
 }
 
 const findOrOpen = (

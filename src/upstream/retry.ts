@@ -21,6 +21,7 @@ import { GatewayError } from '../core/errors.ts'
 import { hasHeader } from '../http/headers.ts'
 import { isIdempotentMethod, isSafeMethod } from '../http/methods.ts'
 import { readRetryAfter } from '../http/retry-after.ts'
+import { NO_COHORT } from './adaptive-limit.ts'
 import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure, timeout } from './fetch.ts'
 import type { Guest, Ticket } from './gate.ts'
 import type { RefusalOptions } from './options.ts'
@@ -95,6 +96,8 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   #ticket: Ticket | null = null
   /** Since when it has a place; null: it has none. */
   #placedAtMs: number | null = null
+  /** Of the adaptive limit's measurement. */
+  #cohort = NO_COHORT
   #isAtTarget = false
   #isAnswered = false
   #wasSent = false
@@ -166,7 +169,11 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
 
   onPlace(): void {
     this.#ticket = null
-    this.#placedAtMs = performance.now()
+    const nowMs = performance.now()
+    this.#placedAtMs = nowMs
+    const { gate } = this.#pool
+    const adaptive = gate === null ? null : gate.adaptive
+    if (gate !== null && adaptive !== null) this.#cohort = adaptive.begin(gate.taken, nowMs)
     this.#askNext(null, false)
   }
 
@@ -211,6 +218,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     if (!(read instanceof GatewayError)) {
       this.#tellAttempts()
       this.#isAnswered = true
+      this.#measured(mayRefuse || isFailing(status) ? 'failed' : 'answered')
       if (!this.#isAtTarget) this.#leavePlace()
       return this.#resolve(read)
     }
@@ -258,7 +266,10 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     target.answered(status)
     this.#current?.abort(ANOTHER)
     this.#dropBody()
-    if (!isElsewhere) this.#leavePlace()
+    if (!isElsewhere) {
+      this.#measured('failed')
+      this.#leavePlace()
+    }
     this.#pool.pausing.add(this)
     this.#pause = setTimeout(() => {
       this.#endPause()
@@ -312,9 +323,20 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   #fail(error: GatewayError): void {
     this.#isOver = true
     this.#ticket = null
+    this.#measured(error.kind.source === 'upstream' ? 'failed' : 'gone')
     this.#leavePlace()
     this.#tellAttempts()
     this.#reject(error)
+  }
+
+  /** What the upstream has made of its place, told once. */
+  #measured(outcome: 'answered' | 'failed' | 'gone'): void {
+    const cohort = this.#cohort
+    const placedAtMs = this.#placedAtMs
+    if (cohort === NO_COHORT || placedAtMs === null) return
+    this.#cohort = NO_COHORT
+    const nowMs = performance.now()
+    this.#pool.gate?.adaptive?.end(cohort, outcome === 'answered' ? nowMs - placedAtMs : outcome, nowMs)
   }
 
   #leavePlace(): void {

@@ -85,6 +85,7 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
         retries: 0,
         hedges: 0,
         hedges_won: 0,
+        limit: null,
         waiting: 0,
         refused: 0,
         targets: [

@@ -219,6 +219,32 @@ routes: [{path: /*}, {path: /short, timeouts: {total: 250ms}}]
     expect((await second).text).toBe('second')
   })
 
+  it('has the least at first where its limit adapts, and more when that is well', async () => {
+    const origin = await heldOrigin()
+    const gateway = await gatewayTo([origin.url], 'max: 20, adaptive: true, min: 2')
+    const held = Array.from({ length: 5 }, () => request(gateway.url))
+    await until(() => row(gateway)?.waiting === 3, 'three in line')
+    expect([origin.held.length, row(gateway)?.limit]).toEqual([2, 2])
+    expect(gateway.gateway.metrics()).toContain('weirgate_upstream_limit{upstream="app"} 2\n')
+    origin.answer((_message, response) => response.end('ok'))
+    for (const response of origin.held) response.end()
+    await Promise.all(held)
+    const ask = () => Promise.all(Array.from({ length: 4 }, () => request(gateway.url)))
+    for (let i = 0; i < 500 && row(gateway)?.limit === 2; i++) await ask()
+    expect(row(gateway)?.limit).toBeGreaterThan(2)
+  })
+
+  it('has the least again where its limit adapts and it fails', async () => {
+    const origin = closing(await startOrigin())
+    const gateway = await gatewayTo([origin.url], 'max: 20, adaptive: true, min: 2')
+    const ask = () => Promise.all(Array.from({ length: 8 }, () => request(gateway.url)))
+    for (let i = 0; i < 500 && Number(row(gateway)?.limit) < 4; i++) await ask()
+    expect(row(gateway)?.limit).toBeGreaterThanOrEqual(4)
+    origin.answer((_message, response) => response.writeHead(503).end())
+    for (let i = 0; i < 500 && row(gateway)?.limit !== 2; i++) await ask()
+    expect(row(gateway)?.limit).toBe(2)
+  })
+
   it('has its line emptied when the gateway ends, and kept when it reloads', async () => {
     const origin = await heldOrigin()
     const gateway = await gatewayTo([origin.url], 'max: 1')

@@ -40,6 +40,7 @@ describeWithRedis('a scrape', () => {
   const startOne = async (more = '') => {
     const { all } = await startInstances(1, redis.url, {
       routes: ROUTES,
+      upstream: 'concurrency: {max: 9}',
       more: LIMITS + more,
       script: (_seen, response) => void response.setHeader('Content-Type', 'text/plain').end('fine'),
     })

@@ -34,6 +34,7 @@ const sources = {
       retries: 7,
       hedges: 0,
       hedges_won: 0,
+      limit: null,
       waiting: 0,
       refused: 0,
       targets: [

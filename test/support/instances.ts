@@ -27,6 +27,8 @@ export interface InstancesOptions {
   readonly script?: Script
   /** Of the YAML's `redis`, beside the URL. The deadline is long, so that no slow machine is seen as a slow Redis. */
   readonly redis?: string
+  /** Further entries of the upstream `origin`. */
+  readonly upstream?: string
   /** More YAML, top level. */
   readonly more?: string
 }
@@ -36,12 +38,22 @@ export async function startInstances(
   redisUrl: string,
   options: InstancesOptions = {},
 ): Promise<Instances> {
-  const { routes = ['{path: /*, cache: {ttl: 1h}}'], script, redis = 'deadline: 2s', more = '' } = options
+  const {
+    routes = ['{path: /*, cache: {ttl: 1h}}'],
+    script,
+    redis = 'deadline: 2s',
+    upstream = '',
+    more = '',
+  } = options
   const origin = await startOrigin(script)
   onTestFinished(() => origin.close())
   const all: TestGateway[] = []
   const add = async (url = redisUrl): Promise<TestGateway> => {
-    const gateway = await startGatewayBefore(origin.url, { routes, more: `redis: {url: "${url}", ${redis}}\n${more}` })
+    const gateway = await startGatewayBefore(origin.url, {
+      routes,
+      upstream,
+      more: `redis: {url: "${url}", ${redis}}\n${more}`,
+    })
     all.push(gateway)
     return gateway
   }

@@ -6,7 +6,7 @@ import { GatewayError } from '../../src/core/errors.ts'
 import { Gate, type Ticket } from '../../src/upstream/gate.ts'
 import { until } from '../support/gateway.ts'
 
-const rules = { max: 1, maxWaiting: 10, waitMs: 3_600_000 }
+const rules = { max: 1, adaptive: null, maxWaiting: 10, waitMs: 3_600_000 }
 const settle = () => new Promise<void>((resolve) => void setImmediate(resolve))
 
 /** A gate, and what has happened before it: `a1` is let in, `-a1` is refused, `~a1` has no more time. */
@@ -251,7 +251,7 @@ it('loses nobody and lets in no more than it may, whatever comes in which order'
   const steps = array(record({ act: integer({ min: 0, max: 3 }), who: integer({ min: 0, max: 3 }) }), { maxLength: 60 })
   await assert(
     asyncProperty(integer({ min: 1, max: 3 }), integer({ min: 0, max: 4 }), steps, async (max, maxWaiting, all) => {
-      const gate = new Gate({ max, maxWaiting, waitMs: 3_600_000 })
+      const gate = new Gate({ max, adaptive: null, maxWaiting, waitMs: 3_600_000 })
       const told: number[] = []
       const tickets = new Map<number, Ticket>()
       let inside = 0

@@ -171,6 +171,7 @@ describe('targets', () => {
       retries: 0,
       hedges: 0,
       hedges_won: 0,
+      limit: null,
       waiting: 0,
       refused: 0,
       targets: [
