@@ -194,6 +194,7 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
   }
 
   onAnswering(): void {
+    this.#target.heard()
     this.#isAnswered = true
   }
 
@@ -214,6 +215,7 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
   }
 
   onData(chunk: Buffer): void {
+    this.#target.heard()
     this.#activeAtMs = performance.now()
     this.#unread.push(chunk)
     this.#unreadBytes += chunk.length

@@ -29,8 +29,10 @@ const FIRST_PAUSE_MS = 500
 const MAX_PAUSE_MS = 4000
 /** Who fails again within this time after its return has not recovered. */
 const RELAPSE_MS = 10_000
-/** Between checks while they contradict the state, or would if they went on. */
+/** Between checks while it is out. */
 const MAX_DOUBT_MS = 1000
+/** After one that has failed while it is up: whether that was more than a hiccup is to be known soon. */
+const SECOND_LOOK_MS = 250
 const JITTER = 0.1
 
 export class TargetHealth {
@@ -103,8 +105,8 @@ export class TargetHealth {
     const { checks } = this.#rules
     const spread = 1 + JITTER * (2 * random - 1)
     if (checks === null) return this.#isOut ? this.#pauseMs * spread : null
-    const isInDoubt = this.#isOut || this.#checks > 0
-    return (isInDoubt ? Math.min(checks.intervalMs, MAX_DOUBT_MS) : checks.intervalMs) * spread
+    const mostMs = this.#isOut ? MAX_DOUBT_MS : this.#checks > 0 ? SECOND_LOOK_MS : Infinity
+    return Math.min(checks.intervalMs, mostMs) * spread
   }
 
   #leave(nowMs: number): void {

@@ -124,7 +124,10 @@ export class HedgedFetch<Answer> implements Alarm {
     this.#hedging.note(nowMs - this.#first.startedAtMs)
     if (this.#second !== null) {
       const isSecond = fetch === this.#second
-      if (isSecond) this.#hedging.won++
+      if (isSecond) {
+        this.#hedging.won++
+        this.#first.target?.suspect()
+      }
       const loser = isSecond ? this.#first : this.#second
       loser.abort(OVERTAKEN)
       this.#request.onAttempts(this.#attempts)

@@ -1,5 +1,8 @@
 // Looks after one target: hears what becomes of its requests, for its health, its breaker and its cool-down, checks it where
 // the table says so, tries to connect while it is out, and tells of each change once.
+//
+// A target that stalls fails no request before a deadline passes, and those are long. So where it is checked, one that has
+// requests and says nothing is checked at once: slow it may well be, but then it passes.
 
 import type { Alarm, Alarms } from '../core/alarms.ts'
 import type { GatewayError } from '../core/errors.ts'
@@ -19,6 +22,8 @@ export interface WatchSetup {
   readonly refusals: RefusalOptions
   /** It was out under the configuration before. */
   readonly isOut: boolean
+  /** How many requests it has. */
+  readonly load: () => number
   readonly tell: (event: TargetEvent, why: string) => void
 }
 
@@ -37,6 +42,11 @@ const FAILED: ReadonlySet<string> = new Set([
   'timeout_total',
 ])
 
+/** How often it is seen to that a target which has requests is heard of. */
+const SILENCE_MS = 250
+/** Between a look and one that is not due yet. */
+const MIN_PAUSE_MS = 1000
+
 export class TargetWatch implements Alarm {
   dueMs = 0
   place = -1
@@ -50,18 +60,28 @@ export class TargetWatch implements Alarm {
   #isToldOut: boolean
   #callOff: (() => void) | null = null
   #isClosed = false
+  readonly #isChecked: boolean
+  readonly #load: WatchSetup['load']
+  #lookDueMs = 0
+  #lookedAtMs = -Infinity
+  /** How often something has come from it; and by the last time that somebody saw to it. */
+  #heard = 0
+  #heardBefore = 0
+  #hadRequests = false
 
-  constructor({ origin, connect, alarms, health, breaker, refusals, isOut, tell }: WatchSetup) {
+  constructor({ origin, connect, alarms, health, breaker, refusals, isOut, load, tell }: WatchSetup) {
     const { path, failures, slowStart, interval, timeout, healthyAfter, unhealthyAfter } = health
     const checks = path === undefined ? null : { intervalMs: interval, healthyAfter, unhealthyAfter }
     this.#isToldOut = isOut
+    this.#isChecked = path !== undefined
+    this.#load = load
     this.#health = new TargetHealth({ failures, slowStartMs: slowStart, checks }, isOut)
     this.#look = path === undefined ? compileKnock(connect) : compileCheck(connect, origin, path, timeout)
     this.#alarms = alarms
     this.#tell = tell
     this.#breaker = breaker === undefined ? null : compileBreaker(breaker)
     this.#coolDown = refusals.coolDown === 'off' ? null : compileCoolDown(refusals)
-    if (path !== undefined) alarms.set(this, performance.now() + Math.random() * Math.min(interval, 1000))
+    if (path !== undefined) this.#lookIn(Math.random() * Math.min(interval, 1000))
     else this.#schedule()
   }
 
@@ -133,6 +153,19 @@ export class TargetWatch implements Alarm {
     else if (health.isInDoubt || this.#isToldOut) this.#update('answers', () => health.answered(performance.now()))
   }
 
+  /** Something has come from it. */
+  heard(): void {
+    this.#heard++
+  }
+
+  /** It may be unwell. */
+  suspect(): void {
+    if (!this.#isChecked || this.#isClosed || this.isOut || this.#callOff !== null) return
+    const nowMs = performance.now()
+    const dueMs = Math.max(nowMs, this.#lookedAtMs + MIN_PAUSE_MS)
+    if (dueMs < this.#lookDueMs) this.#lookIn(dueMs - nowMs)
+  }
+
   /** A request that the target was to answer has failed. */
   failed(error: GatewayError): void {
     const { code } = error
@@ -140,10 +173,13 @@ export class TargetWatch implements Alarm {
     if (isUnreachable || FAILED.has(code)) {
       if (this.#breaker !== null) this.#count(this.#breaker, true, code)
       this.#update(code, () => this.#health.failed(isUnreachable, performance.now()))
+      this.suspect()
     }
   }
 
-  ring(): void {
+  ring(nowMs: number): void {
+    if (this.#lookDueMs - nowMs >= 1 && !this.#isSilent(nowMs)) return this.#setAlarm(nowMs)
+    this.#lookedAtMs = nowMs
     this.#callOff = this.#look((isGood) => {
       this.#callOff = null
       this.#update(isGood ? 'passes its checks' : 'fails its checks', () =>
@@ -182,7 +218,27 @@ export class TargetWatch implements Alarm {
     const nextMs = this.#health.nextLookMs(Math.random())
     if (this.#isClosed || this.#callOff !== null) return
     if (nextMs === null) this.#alarms.clear(this)
-    else this.#alarms.set(this, performance.now() + nextMs)
+    else this.#lookIn(nextMs)
+  }
+
+  #lookIn(delayMs: number): void {
+    const nowMs = performance.now()
+    this.#lookDueMs = nowMs + delayMs
+    this.#setAlarm(nowMs)
+  }
+
+  #setAlarm(nowMs: number): void {
+    const seesToIt = this.#isChecked && !this.isOut
+    this.#alarms.set(this, seesToIt ? Math.min(this.#lookDueMs, nowMs + SILENCE_MS) : this.#lookDueMs)
+  }
+
+  /** It has had requests since the last time, and nothing has come. */
+  #isSilent(nowMs: number): boolean {
+    const hasRequests = this.#load() > 0
+    const isSilent = hasRequests && this.#hadRequests && this.#heard === this.#heardBefore
+    this.#hadRequests = hasRequests
+    this.#heardBefore = this.#heard
+    return isSilent && nowMs - this.#lookedAtMs >= MIN_PAUSE_MS
   }
 }
 

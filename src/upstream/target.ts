@@ -46,6 +46,10 @@ export interface Target {
   /** What becomes of the requests it gets, by which it is judged: a whole answer, or a failure, before its head or after. */
   answered(status: number): void
   failed(error: GatewayError): void
+  /** Something has come from it. */
+  heard(): void
+  /** It may be unwell. */
+  suspect(): void
   /** The head of an answer says when to come again. */
   refused(status: number, retryAfterMs: number): void
 }
@@ -103,6 +107,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
       breaker: options.breaker,
       refusals: options.refusals,
       isOut: out.has(origin.origin),
+      load: () => this.#busy,
       tell: (event, why) => tell({ upstream: name, target: origin.origin, event, why }),
     })
   }
@@ -142,6 +147,14 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
 
   answered(status: number): void {
     this.#watch.answered(status)
+  }
+
+  heard(): void {
+    this.#watch.heard()
+  }
+
+  suspect(): void {
+    this.#watch.suspect()
   }
 
   failed(error: GatewayError): void {

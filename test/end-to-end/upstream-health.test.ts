@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { request } from '../support/client.ts'
 import { closeAfterEach } from '../support/closing.ts'
 import { type TestGateway, startGateway, until } from '../support/gateway.ts'
-import { type Origin, closedPort, startOrigin } from '../support/origin.ts'
+import { type Origin, type Script, closedPort, startOrigin } from '../support/origin.ts'
 
 const closing = closeAfterEach()
 
@@ -273,6 +273,41 @@ describe('checks', () => {
     const gateway = await gatewayTo([`http://127.0.0.1:${port}`, other.url], CHECKS)
     await until(() => states(gateway)[0] === 'out', 'the target to be out')
     expect(await statuses(gateway, 4)).toEqual(ok(4))
+  })
+
+  it.each<[string, string, Script]>([
+    ['does not answer the requests that it has', '', () => {}],
+    ['fails one', 'failures: 0,', (message) => message.socket.destroy()],
+  ])('come at once where a target %s, and again soon', async (_what, failures, sick) => {
+    const [one, other] = [closing(await startOrigin()), closing(await startOrigin())]
+    const health = `{path: /alive, interval: 1h, timeout: 200ms, ${failures}}`
+    const gateway = await gatewayTo([one.url, other.url], `retries: 0, health: ${health}`)
+    await until(() => [one, other].every(({ seen }) => seen.length === 1), 'the first checks')
+    one.answer(sick)
+    const asked = [1, 2].map(() => request(gateway.url).catch(() => null))
+    await until(() => states(gateway)[0] === 'out', 'the target to be out')
+    expect(news(gateway)).toMatchObject([{ message: 'Upstream target is out', reason: 'fails its checks' }])
+    one.answer((_message, response) => response.end())
+    await until(() => states(gateway)[0] !== 'out', 'the target to be back')
+    await gateway.close()
+    await Promise.all(asked)
+  })
+
+  it('do not come where a target says something now and then', async () => {
+    const origin = closing(await startOrigin())
+    const gateway = await gatewayTo([origin.url], 'health: {path: /alive, interval: 1h}')
+    await until(() => origin.seen.length === 1, 'the first check')
+    let pieces = 0
+    origin.answer((_message, response) => {
+      const timer = setInterval(() => {
+        response.write('x')
+        if (++pieces < 30) return
+        clearInterval(timer)
+        response.end()
+      }, 50)
+    })
+    expect((await request(gateway.url)).text).toHaveLength(30)
+    expect(origin.seen.map(({ url }) => url)).toEqual(['/alive', '/'])
   })
 
   it('end with the upstream', async () => {

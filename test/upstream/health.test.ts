@@ -102,9 +102,9 @@ describe('with checks', () => {
     expect(after(events, CHECKED).isOut ? 'out' : 'up').toBe(state)
   })
 
-  it('checks at the interval, and every second while there is doubt', () => {
+  it('checks at the interval, soon after a failed check, and every second while it is out', () => {
     const looks = ['', '+', '-', '-+', '---', '---+', '---++'].map((events) => after(events, CHECKED).nextLookMs(0.5))
-    expect(looks).toEqual([5000, 5000, 1000, 5000, 1000, 1000, 5000])
+    expect(looks).toEqual([5000, 5000, 250, 5000, 1000, 1000, 5000])
     const often = { ...CHECKED, checks: { intervalMs: 200, healthyAfter: 2, unhealthyAfter: 3 } }
     expect(after('---', often).nextLookMs(0.5)).toBe(200)
   })
