@@ -5,6 +5,7 @@ import { digestWith } from '../cache/digest.ts'
 import { userOf } from '../cache/user.ts'
 import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
 import type { CredentialFields } from '../http/credentials.ts'
+import { meaningOfIds } from '../identity/user.ts'
 import {
   type Idempotency,
   type RouteIdempotency,
@@ -32,16 +33,18 @@ export function openIdempotency(config: GatewayConfig, redis: SharedRedis | null
 /** null: the route knows no keys. */
 export function compileKeys(
   { idempotency: options, maxBody: maxBodyBytes }: RouteOptions,
-  { redis }: GatewayConfig,
+  { redis, identity }: GatewayConfig,
   idempotency: Idempotency,
   credentials: CredentialFields,
 ): RouteIdempotency | null {
   if (options === undefined || options === null) return null
   const digest = digestWith(secretOf(redis))
+  // Keys outlive a reload, after which the same id may be another person's.
+  const meaning = identity === undefined ? '' : meaningOfIds(identity)
   return compileIdempotency({
     options,
     idempotency,
     maxBodyBytes,
-    userOf: (ctx) => userOf(ctx, credentials, digest),
+    userOf: (ctx) => userOf(ctx, credentials, (said) => digest([meaning, ...said])),
   })
 }

@@ -204,6 +204,25 @@ describe('whose key it is', () => {
     expect(origin.seen).toHaveLength(2)
   })
 
+  it('the same name is another user where users are known otherwise from now on', async () => {
+    const { gateway, origin } = await start('true', {
+      more: 'identity: {user: [{header: x-user, trusted: true}]}\ntrustedProxies: [127.0.0.1]',
+    })
+    const headers = { 'X-User': 'key:alice', 'X-Key': '0123456789abcdef' }
+    await send(gateway, { headers })
+    const yaml = (identity: string) => `
+upstreams: {origin: {targets: [${origin.url}]}}
+trustedProxies: [127.0.0.1]
+identity: {user: [${identity}]}
+routes: [{path: /*, upstream: origin, idempotency: true}]`
+    gateway.rewrite(yaml('{header: x-user, trusted: true}'))
+    expect(await gateway.gateway.reload()).toMatchObject({ ok: true })
+    expect(isReplayed(await send(gateway, { headers }))).toBe(true)
+    gateway.rewrite(yaml('{header: x-key, keys: {alice: 0123456789abcdef}}, {header: x-user, trusted: true}'))
+    expect(await gateway.gateway.reload()).toMatchObject({ ok: true })
+    expect(isReplayed(await send(gateway, { headers: { 'X-User': 'key:alice' } }))).toBe(false)
+  })
+
   it('without credentials it goes by the address, and must be long enough not to be guessed', async () => {
     const { gateway, origin } = await start('true', { more: 'trustedProxies: [127.0.0.1]' })
     const from = (address: string, key = KEY) => send(gateway, { key, headers: { 'X-Forwarded-For': address } })
@@ -492,6 +511,23 @@ describe('beside limits', () => {
     for (let i = 0; i < 5; i++) statuses.push((await send(gateway)).status)
     expect(statuses).toEqual([200, 200, 200, 200, 429])
     expect(origin.seen).toHaveLength(1)
+  })
+
+  it('a repeat uses no tokens', async () => {
+    const { gateway } = await start('true, limits: [tokens]', {
+      more: 'limits: {tokens: {unit: tokens, limit: 100, window: 1h, key: ip, reserve: 10}}',
+      script: (_r, response) =>
+        void response
+          .setHeader('Content-Type', 'application/json')
+          .end('{"usage":{"prompt_tokens":40,"completion_tokens":20,"total_tokens":60}}'),
+    })
+    const statuses: number[] = []
+    for (let i = 0; i < 4; i++) statuses.push((await send(gateway)).status)
+    expect(statuses).toEqual([200, 200, 200, 200])
+    const left = async (key: string) => Number((await send(gateway, { key })).headers['x-ratelimit-remaining'])
+    expect(await left(KEY)).toBeGreaterThanOrEqual(30)
+    expect((await send(gateway, { key: `${KEY}2` })).status).toBe(200)
+    expect((await send(gateway, { key: `${KEY}3` })).status).toBe(429)
   })
 
   it('a refusal on misses leaves the key free', async () => {
