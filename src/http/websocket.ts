@@ -30,6 +30,9 @@ const ACCEPTED = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 /** A whole Close frame of a server, with the code 1001: it goes away (RFC 6455 §5.5.1, §7.4.1). */
 export const GOING_AWAY = Buffer.from([0x88, 0x02, 0x03, 0xe9])
 
+/** A whole Ping frame of a server. Its Pong goes to the backend, which takes one that it has not asked for (§5.5.3). */
+export const PING = Buffer.from([0x89, 0x00])
+
 const CLOSE = 0x8
 
 /** Follows the frames in one direction of a connection (RFC 6455 §5.2). Frames of control may stand between any two. */

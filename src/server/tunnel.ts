@@ -4,14 +4,19 @@
 //
 // When the gateway shuts down, its client is told so in a Close frame, between two frames of the backend. Its own Close
 // then goes to the backend, which ends the connection as it always does; where either does not, patience does.
+//
+// A client that is held back, because its backend takes nothing, is not read, and so its end is not seen either. What is
+// sent to one that has gone comes back as a reset, so it is sent a Ping now and then.
 
 import type { Socket } from 'node:net'
 import type { BodySink, RequestContext, Upgraded } from '../core/context.ts'
 import type { GatewayError } from '../core/errors.ts'
-import { FrameBorders, GOING_AWAY } from '../http/websocket.ts'
+import { FrameBorders, GOING_AWAY, PING } from '../http/websocket.ts'
 
 /** How long either side may take to end, once the other has or has been asked to. */
 const MAX_CLOSING_MS = 2000
+/** Between two Pings to a client that is not read. */
+const PING_INTERVAL_MS = 5000
 
 export class Tunnel implements BodySink {
   readonly #socket: Socket
@@ -25,6 +30,8 @@ export class Tunnel implements BodySink {
   #hasSaidClose = false
   #isOver = false
   #timer: NodeJS.Timeout | null = null
+  /** While the client is held back. */
+  #pings: NodeJS.Timeout | null = null
 
   /** socket: the head of the 101 is on its way. hangUp: ends the connection once all is written. */
   constructor(socket: Socket, ctx: RequestContext, upgraded: Upgraded, hangUp: () => void) {
@@ -32,10 +39,11 @@ export class Tunnel implements BodySink {
     this.#ctx = ctx
     this.#upgraded = upgraded
     this.#hangUp = hangUp
-    upgraded.onSpace = () => socket.resume()
+    upgraded.onSpace = () => this.#release()
     socket.on('drain', () => upgraded.resume())
     socket.once('close', () => {
       if (this.#timer !== null) clearTimeout(this.#timer)
+      if (this.#pings !== null) clearTimeout(this.#pings)
       upgraded.cancel()
     })
   }
@@ -49,7 +57,21 @@ export class Tunnel implements BodySink {
 
   /** The chunk is the upstream's from here on. */
   onData(chunk: Buffer): void {
-    if (!this.#isOver && !this.#upgraded.send(chunk)) this.#socket.pause()
+    if (this.#isOver || this.#upgraded.send(chunk)) return
+    this.#socket.pause()
+    this.#pings ??= setTimeout(() => this.#ping(), PING_INTERVAL_MS)
+  }
+
+  #release(): void {
+    if (this.#pings !== null) clearTimeout(this.#pings)
+    this.#pings = null
+    this.#socket.resume()
+  }
+
+  #ping(): void {
+    this.#pings = setTimeout(() => this.#ping(), PING_INTERVAL_MS)
+    // One that does not read either is cut off as any other.
+    if (this.#mayInsert && this.#socket.writableLength === 0) this.#send(PING)
   }
 
   onEnd(): void {
@@ -88,12 +110,17 @@ export class Tunnel implements BodySink {
   }
 
   #sayClose(): void {
-    if (this.#hasSaidClose || this.#borders.hasClosed || !this.#borders.isBetween) return
+    if (!this.#mayInsert) return
     this.#hasSaidClose = true
     this.#send(GOING_AWAY)
   }
 
   // ---- inside ----
+
+  /** A frame of ours may stand here, between two of the backend. */
+  get #mayInsert(): boolean {
+    return !this.#isOver && !this.#hasSaidClose && !this.#borders.hasClosed && this.#borders.isBetween
+  }
 
   #send(bytes: Buffer): boolean {
     this.#ctx.bytesSent += bytes.length

@@ -498,6 +498,34 @@ describe('the end', () => {
     await until(() => backend.sockets.every(({ closed }) => closed), 'the end of all at the origin')
   })
 
+  it.each(['reset', 'destroy'] as const)(
+    'comes soon where a client goes (%s) that a deaf backend holds back',
+    async (go) => {
+      const clock = holdTime()
+      const backend = await rawBackend((socket) => void socket.write(SWITCHED))
+      const gateway = await gatewayTo(backend.url)
+      const client = await converse(gateway.port, handshake())
+      await clock.until(() => client.received.includes('\r\n\r\n'), 'the 101')
+      backend.sockets[0]?.pause()
+      // Until nobody takes more.
+      const piece = Buffer.alloc(256 * 1024)
+      for (let isTaken = true; isTaken;) {
+        isTaken = false
+        void client.flush(piece).then(() => (isTaken = true))
+        const sinceMs = Date.now()
+        await clock.until(() => isTaken || Date.now() - sinceMs > 300, 'a while')
+      }
+      client[go]()
+      for (let i = 0; i < 4 && openWebSockets(gateway) > 0; i++) {
+        clock.advance(5000)
+        expect((await request(`${gateway.url}/health`)).status).toBe(200)
+      }
+      await clock.until(() => openWebSockets(gateway) === 0, 'the end of it')
+      const line = () => gateway.log.find(({ status_code }) => status_code === 101)
+      await clock.until(() => line() !== undefined, 'its line')
+    },
+  )
+
   it('waits for what is on its way to a client that reads slowly', async () => {
     const backend = await rawBackend((socket) => {
       socket.write(SWITCHED)

@@ -5,6 +5,7 @@ import { expect, it } from 'vitest'
 import type { BodySink, Reply, RequestContext, Upgraded } from '../../src/core/context.ts'
 import { GatewayError } from '../../src/core/errors.ts'
 import { converse } from '../support/client.ts'
+import { holdTime } from '../support/clock.ts'
 import { until } from '../support/gateway.ts'
 import { serve } from './serve.ts'
 
@@ -16,6 +17,8 @@ class Side implements Upgraded {
   sink: BodySink | null = null
   received = ''
   calls: string[] = []
+  /** What it takes in goes on from there. */
+  hasRoom = true
 
   pipeTo(sink: BodySink): void {
     this.sink = sink
@@ -29,7 +32,7 @@ class Side implements Upgraded {
 
   send(chunk: Buffer): boolean {
     this.received += chunk.toString('latin1')
-    return true
+    return this.hasRoom
   }
 
   sendEnd(): void {
@@ -46,8 +49,8 @@ async function setUp(options: Parameters<typeof serve>[1] = {}) {
   }, options)
   const client = await converse(served.port)
   await client.flush(HANDSHAKE)
-  await until(() => side.sink !== null, 'the tunnel')
-  return { side, sink: side.sink as BodySink, client, ...served }
+  while (side.sink === null) await new Promise((resolve) => setImmediate(resolve))
+  return { side, sink: side.sink, client, ...served }
 }
 
 const MUCH = Buffer.alloc(16 * 1024 * 1024, 'x')
@@ -112,4 +115,31 @@ it('adds no Close frame to one of the upstream', async () => {
   client.finish()
   await drained
   expect(client.received).toBe(received)
+})
+
+const PING = '\x89\x00'
+
+it('sends a Ping now and then to a client that is held back, between two frames, and none to one that is read', async () => {
+  const clock = holdTime()
+  const { side, sink, client } = await setUp()
+  side.hasRoom = false
+  client.send('much')
+  await clock.until(() => side.received === 'much', 'what it has sent')
+  clock.advance(5000)
+  await clock.until(() => client.received.endsWith(PING), 'a Ping')
+  sink.write(Buffer.from('\x81\x02h', 'latin1'))
+  clock.advance(5000)
+  sink.write(Buffer.from('i', 'latin1'))
+  await clock.until(() => client.received.endsWith(`${PING}\x81\x02hi`), 'a whole frame')
+  clock.advance(5000)
+  await clock.until(() => client.received.endsWith(`hi${PING}`), 'the next Ping')
+  side.hasRoom = true
+  side.onSpace?.()
+  client.send('more')
+  await clock.until(() => side.received === 'muchmore', 'what it sends then')
+  clock.advance(20_000)
+  sink.write(Buffer.from('\x81\x02ok', 'latin1'))
+  await clock.until(() => client.received.endsWith('ok'), 'the last frame')
+  expect(client.received.split('\r\n\r\n')[1]).toBe(`${PING}\x81\x02hi${PING}\x81\x02ok`)
+  client.destroy()
 })
