@@ -32,6 +32,8 @@ export interface Limiter {
   readonly check: Stage
   /** The same for what goes to the upstream; null where no policy counts that. */
   readonly checkMiss: Stage | null
+  /** True where checkMiss goes by the body of a request that has one: it had better be held then. */
+  readonly readsBody: boolean
   /** Reads from an answer what it has cost; null where no policy wants to know. */
   readonly onAnswer: ((ctx: RequestContext, headers: HeaderList) => void) | null
   /** Asked before checkMiss: whether so little is left that what is stored had better answer; null where no policy says
@@ -74,6 +76,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   const verdict = compileVerdict(policies, random)
   const tallies = policies.map(({ name }) => decisions.of(name))
   const now = () => Math.floor(clock())
+  const readsBody = policies.some((policy) => policy.readsBody)
   const usage = compileUsage(policies.flatMap(({ usage }) => usage ?? []))
 
   // One suffices while nothing is left to be done for a request after its check; others have their own.
@@ -130,10 +133,19 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   function checkMiss(ctx: RequestContext): ReturnType<Stage> {
     const draft = drafts.get(ctx)
     if (draft === undefined) return null
+    if (readsBody) estimate(ctx, draft)
     const charged = !turnTo(draft, missesAt, slotsAt, now()) || store.charge(draft, draft.atMs[missesAt] as number)
     return typeof charged === 'boolean'
       ? missed(ctx, draft, charged)
       : charged.then((admitted) => missed(ctx, draft, admitted))
+  }
+
+  /** Before the check, no body had been read. */
+  function estimate(ctx: RequestContext, draft: Draft): void {
+    for (let i = missesAt; i < slotsAt; i++) {
+      const { readsBody, costOf } = policies[i] as Policy
+      if (readsBody && draft.subjects[i] !== null) draft.costs[i] = costOf(ctx)
+    }
   }
 
   function missed(ctx: RequestContext, draft: Draft, admitted: boolean): ReturnType<Stage> {
@@ -320,6 +332,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
     ownFields: ownFields(policies.filter(({ isEnforced }) => isEnforced)),
     check,
     checkMiss: missesAt === policies.length ? null : checkMiss,
+    readsBody,
     onAnswer: policies.some(({ costField }) => costField !== null) ? onAnswer : null,
     isLow: policies.some(({ lowAt }) => lowAt !== null) ? isLow : null,
     metered: usage.count === 0 ? null : (fetch) => metered(fetch, (ctx) => drafts.get(ctx)?.meter ?? null),

@@ -89,6 +89,22 @@ const perKind = (what: string, ofInput: string, ofCached: string, ofOutput: stri
 
 const factor = () => amount({ max: 1_000_000, orNothing: true })
 
+const requestField = () =>
+  decoded('a field of the JSON body, as max_tokens or /options/limit', 'a name, or a JSON Pointer', parseField)
+const requestFields = () => z.array(requestField()).min(1).max(16)
+
+const byBody = () =>
+  z.strictObject({
+    input: requestFields()
+      .optional()
+      .describe('fields whose texts are what is asked, about four bytes to a token; default the whole body'),
+    output: requestFields().describe('fields that cap the tokens of an answer, as max_tokens; the largest counts'),
+    times: requestField().optional().describe('the field that says how many answers are wanted, as n'),
+    default: count({ min: 0, max: 2 ** 31 })
+      .prefault(1024)
+      .describe('tokens of an answer for which the body names no cap'),
+  })
+
 const method = () =>
   text('a method such as POST', (name) => (isKnownMethod(name.toUpperCase()) ? null : 'names are those of RFC 9110'))
 
@@ -124,10 +140,11 @@ export const limitOptions = z.strictObject({
     .describe(
       'tokens: `reserve` of them are charged beforehand, and what has been used when the answer is whole or broken off; a hit uses none, nor does who shares a fetch. cost: likewise what they cost by `price`; `limit` and `burst` are then in its currency, fractions and all, while fields of answers and the admin port tell millionths of it',
     ),
-  reserve: countOr({ min: 1, max: 2 ** 31 }, ['learned'])
+  reserve: z
+    .union([countOr({ min: 1, max: 2 ** 31 }, ['learned']), byBody()])
     .prefault(1000)
     .describe(
-      'tokens charged before the answer is known, as if they were all of the answer. learned: what nine in ten requests have used to the same route with about as long a body; 1000 until ten are known',
+      'tokens charged before the answer is known, as if they were all of the answer. learned: what nine in ten requests have used to the same route with about as long a body; 1000 until ten are known. A mapping: by what its JSON body says, up to 256 KiB, which is read for that',
     ),
   weights: perKind('what one token counts', '1', '0', '1')
     .optional()

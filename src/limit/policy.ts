@@ -45,6 +45,8 @@ export interface Policy {
   readonly usage: UsageRule | null
   /** It charges what was used, and not a number of requests. */
   readonly countsUse: boolean
+  /** What it costs beforehand goes by the body, as far as that is held. */
+  readonly readsBody: boolean
   /** Its reservations go by what was used. */
   readonly isLearning: boolean
   /** With so many units left or fewer, what is stored answers before the upstream is asked; null: never. */
@@ -84,6 +86,7 @@ export function compilePolicy({ name, options }: NamedLimit, learned: LearnedRes
     costField: options.costField ?? null,
     usage: tokens?.usage ?? null,
     countsUse: tokens !== null,
+    readsBody: tokens?.readsBody ?? false,
     isLearning: tokens?.isLearning ?? false,
     lowAt: options.staleFrom === undefined || !isEnforced ? null : limit * (1 - options.staleFrom),
     isTokens: options.unit === 'tokens',

@@ -7,6 +7,7 @@ import type { Rate } from './algorithm.ts'
 import type { LearnedReserve } from './learned-reserve.ts'
 import type { Spent } from './meter.ts'
 import type { LimitOptions } from './options.ts'
+import { estimateRequest } from './request-tokens.ts'
 import { type Tokens, type UsageRule, usageRule } from './usage.ts'
 
 /** Units of a budget in money to the whole. */
@@ -24,6 +25,8 @@ export interface TokenCost {
   readonly usage: UsageRule | null
   /** Units. */
   readonly reservedOf: (ctx: RequestContext) => number
+  /** It goes by the body, as far as that is held. */
+  readonly readsBody: boolean
   /** It goes by what was used before. */
   readonly isLearning: boolean
   /** What was used, in units. told: by a field; spent: by `usage`, null where nothing was asked that could be read. */
@@ -36,18 +39,24 @@ export function compileTokenCost(options: LimitOptions, { burst }: Rate, learned
   if (unit === 'requests') return null
   const weights = weightsOf(options)
   // A reservation that can never fit would lock everybody out. What is reserved is taken for the answer, mostly.
-  const units = (tokens: number) => Math.min(Math.max(1, Math.ceil(tokens * weights.output - ROUNDING)), burst)
+  const fitting = (units: number) => Math.min(Math.max(1, Math.ceil(units - ROUNDING)), burst)
   const isLearning = reserve === 'learned'
-  const reserved = units(isLearning ? UNTIL_LEARNED : reserve)
   // What a call has used beyond all that there is at once is owed, up to as much again: no single one locks its client out
   // for longer than that takes.
   const most = 2 * burst
   return {
     usage: usage === undefined && costField !== undefined ? null : usageRule(usage ?? 'auto'),
-    reservedOf: isLearning ? (ctx) => Math.min(learned.of(ctx) ?? reserved, burst) : () => reserved,
+    reservedOf: compileReserve(),
+    readsBody: typeof reserve === 'object',
     isLearning,
     usedOf: (reserved, told, spent) =>
       Math.min(most, told ?? (spent === null ? reserved : unitsOf(spent, weights, reserved))),
+  }
+
+  function compileReserve(): TokenCost['reservedOf'] {
+    if (typeof reserve === 'object') return (ctx) => fitting(weigh(estimateRequest(ctx, reserve), weights))
+    const reserved = fitting((reserve === 'learned' ? UNTIL_LEARNED : reserve) * weights.output)
+    return isLearning ? (ctx) => fitting(learned.of(ctx) ?? reserved) : () => reserved
   }
 }
 
@@ -63,7 +72,10 @@ function weightsOf({ unit, weights, price }: LimitOptions): Tokens {
 const ROUNDING = 1e-6
 
 /** Nothing that has been worked on is free. reserved: units that stand for what nobody could estimate. */
-function unitsOf({ input, cached, output, isEstimated, isPart }: Spent, weights: Tokens, reserved: number): number {
-  const units = input * weights.input + cached * weights.cached + output * weights.output
-  return Math.max(Math.ceil(units - ROUNDING), isPart ? reserved : isEstimated ? 1 : 0)
+function unitsOf(spent: Spent, weights: Tokens, reserved: number): number {
+  const { isEstimated, isPart } = spent
+  return Math.max(Math.ceil(weigh(spent, weights) - ROUNDING), isPart ? reserved : isEstimated ? 1 : 0)
 }
+
+const weigh = ({ input, cached, output }: Tokens, weights: Tokens): number =>
+  input * weights.input + cached * weights.cached + output * weights.output

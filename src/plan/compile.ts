@@ -28,6 +28,7 @@ import type { Mirrors } from '../upstream/mirror.ts'
 import { type Backing, type BackingParts, compileBacking, required } from './backing.ts'
 import { withCanary } from './canary.ts'
 import { type Fallback, compileFallback } from './fallback.ts'
+import { compileMisses } from './misses.ts'
 import { compileKeys } from './idempotency.ts'
 import {
   type AnswerNow,
@@ -264,7 +265,7 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
     limits: limiter?.check ?? null,
     whenLimited: options.onLimited === 'stale' && cache !== null ? cache.answerUnasked : null,
   }
-  const misses = limiter?.checkMiss ?? null
+  const misses = limiter === null ? null : compileMisses(limiter, shared.cache, options.maxBody)
   const onAnswer = limiter?.onAnswer ?? null
   const idempotency = compileKeys(options, config, shared.idempotency, parts.credentials)
   const stages: RouteStages = {

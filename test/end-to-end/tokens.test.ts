@@ -15,12 +15,13 @@ interface World {
   readonly script?: Script
   readonly route?: string
   readonly limit?: string
+  readonly reserve?: string
 }
 
-async function start({ script = answering(10, 20), route = '', limit = '' }: World = {}) {
+async function start({ script = answering(10, 20), route = '', limit = '', reserve = 'reserve: 1000' }: World = {}) {
   const edge = await startEdge({
     routes: [`{path: /*, limits: [tpm], ${route}}`],
-    more: `limits:\n  tpm: {unit: tokens, limit: ${LIMIT}, window: 1h, reserve: 1000, ${limit}}`,
+    more: `limits:\n  tpm: {unit: tokens, limit: ${LIMIT}, window: 1h, ${[reserve, limit].filter(Boolean).join(', ')}}`,
     script,
   })
   const used = async (): Promise<number> => {
@@ -148,6 +149,59 @@ describe('a budget in tokens', () => {
     const { post, settles } = await start({ script: () => {}, route: 'timeouts: {firstByte: 50ms}' })
     expect((await post('/chat', { prompt: 'x'.repeat(400 - 13) })).status).toBe(504)
     await settles(100)
+  })
+})
+
+describe('a reservation by the body', () => {
+  const limit =
+    'reserve: {input: [prompt, /messages], output: [max_tokens, max_completion_tokens], times: n, default: 700}'
+
+  async function reservedFor(body: string): Promise<[number, string]> {
+    const waiting: ServerResponse[] = []
+    const script: Script = (_request, response) => waiting.push(response)
+    const { gateway, used, origin } = await start({ script, limit, reserve: '' })
+    const asked = request(`${gateway.url}/chat`, { method: 'POST', body })
+    await until(() => waiting.length === 1, 'the call')
+    const reserved = await used()
+    const seen = String(await origin.seen[0]?.body)
+    waiting[0]?.writeHead(429).end()
+    await asked
+    return [reserved, seen]
+  }
+
+  it.each([
+    ['texts and the cap', { prompt: 'x'.repeat(40), max_tokens: 300 }, 310],
+    ['the largest of the caps', { max_tokens: 1, max_completion_tokens: 300 }, 300],
+    ['a cap for each answer', { max_tokens: 300, n: 3 }, 900],
+    ['what is taken for granted without a cap', { prompt: 'x'.repeat(40) }, 710],
+    [
+      'all texts below a field',
+      { messages: [{ content: 'x'.repeat(40) }, { content: [{ text: 'é'.repeat(20) }] }] },
+      720,
+    ],
+    ['no more than there is', { max_tokens: 1e12, n: 1e12 }, LIMIT],
+    ['what is taken for granted for caps that are none', { max_tokens: -5, n: 'many' }, 700],
+  ])('counts %s', async (_what, body, reserved) => {
+    const text = JSON.stringify(body)
+    expect(await reservedFor(text)).toEqual([reserved, text])
+  })
+
+  it.each([
+    ['no JSON', 'x'.repeat(400), 800],
+    ['a repeated name', `{"max_tokens":5,"max_tokens":9,"x":"${'x'.repeat(400 - 38)}"}`, 800],
+    ['more than is read', 'x'.repeat(300 * 1024), LIMIT],
+  ])('goes by the length of %s, which goes on as it is', async (_what, text, reserved) => {
+    expect(await reservedFor(text)).toEqual([reserved, text])
+  })
+
+  it('goes by the body that a cache has read already', async () => {
+    const route = 'methods: [POST], cache: {ttl: 1h, scope: public, key: {body: canonical}}'
+    const { post, settles, origin } = await start({ route, limit, reserve: '' })
+    await post('/chat', { prompt: 'a', max_tokens: 50 })
+    await settles(30)
+    expect(String(await origin.seen[0]?.body)).toBe('{"prompt":"a","max_tokens":50}')
+    expect((await post('/chat', { prompt: 'a', max_tokens: 50 })).headers['x-cache']).toBe('HIT')
+    await settles(30)
   })
 })
 
