@@ -46,6 +46,7 @@ import { secretOf } from './plan/redis-secret.ts'
 import type { Lanes } from './server/connection.ts'
 import { type ListenerDoor, createListener } from './server/listener.ts'
 import { type Address, formatAddress } from './server/options.ts'
+import { createSharedCoolDowns } from './upstream/shared-cool-downs.ts'
 
 /** How long the start waits for Redis, so that the first requests have it. */
 const MAX_REDIS_START_MS = 1000
@@ -160,6 +161,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   ]
   const { namespace, deadline: deadlineMs } = initial.redis
   const leases = redis && createLeases({ link: redis.purges, subscribe: redis.subscribe, namespace })
+  const coolDowns = redis && createSharedCoolDowns({ link: redis.purges, subscribe: redis.subscribe, namespace })
   const cache = createSharedCache(store, Date.now, tiers, leases, overload)
   const mirrors = new Mirrors()
   const token = randomBytes(4).toString('hex')
@@ -215,6 +217,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
       const isBad = event !== 'back' && event !== 'closed'
       log[isBad ? 'warn' : 'info']({ ...named, reason }, TARGET_NEWS[event])
     },
+    coolDowns,
     overload,
     mirrors,
   }
@@ -390,6 +393,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     await destroyPools()
     await idempotency.shared?.close()
     await leases?.close()
+    await coolDowns?.close()
     await purgeLog?.close()
     await cache.tiers.close()
     await limits.quotas.close()

@@ -23,6 +23,7 @@ import { isHandshake } from '../http/websocket.ts'
 import type { Idempotency, RouteIdempotency } from '../idempotency/idempotency.ts'
 import { type Identity, compileIdentity, identifyingFields } from '../identity/user.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
+import type { SharedCoolDowns } from '../upstream/shared-cool-downs.ts'
 import type { TargetNews } from '../upstream/target.ts'
 import type { Mirrors } from '../upstream/mirror.ts'
 import { type Backing, type BackingParts, compileBacking, required } from './backing.ts'
@@ -58,6 +59,8 @@ export interface Shared {
   readonly health: () => Reply
   /** Hears of targets that go out and come back. */
   readonly tellTarget: (news: TargetNews) => void
+  /** Null: this instance stands alone. */
+  readonly coolDowns: SharedCoolDowns | null
   readonly overload: Overload
   /** The copies of requests. */
   readonly mirrors: Mirrors
@@ -102,7 +105,7 @@ export interface GatewayPlan {
 export function compilePlan(config: GatewayConfig, shared: Shared, previous: GatewayPlan | null): GatewayPlan {
   // Where it throws there must be no pools yet: they look after their targets from the first moment on.
   const identity = config.identity === undefined ? null : compileIdentity(config.identity, shared.now)
-  const pools = compilePools(config, previous?.pools ?? null, shared.tellTarget)
+  const pools = compilePools(config, previous?.pools ?? null, shared.tellTarget, shared.coolDowns)
   const queries = compileQueries(config)
   const credentials = credentialFields(config.identity === undefined ? [] : identifyingFields(config.identity))
   const parts: PlanParts = {

@@ -5,6 +5,7 @@
 import type { GatewayConfig } from '../config/schema.ts'
 import { resolveTimeouts } from '../upstream/forward.ts'
 import { type UpstreamPool, createPool } from '../upstream/pool.ts'
+import type { SharedCoolDowns } from '../upstream/shared-cool-downs.ts'
 import type { TargetNews } from '../upstream/target.ts'
 
 export class PlannedPool {
@@ -41,11 +42,13 @@ export class PlannedPool {
 
 export type PlannedPools = ReadonlyMap<string, PlannedPool>
 
-/** By upstream name. previous: the running plan's pools. tell: hears of targets that go out and come back. */
+/** By upstream name. previous: the running plan's pools. tell: hears of targets that go out and come back. coolDowns: of
+ *  all instances. */
 export function compilePools(
   config: GatewayConfig,
   previous: PlannedPools | null,
   tell: (news: TargetNews) => void,
+  coolDowns: SharedCoolDowns | null,
 ): PlannedPools {
   const pools = new Map<string, PlannedPool>()
   for (const [name, options] of Object.entries(config.upstreams)) {
@@ -80,7 +83,7 @@ export function compilePools(
     if (running?.madeFrom === madeFrom) pools.set(name, running)
     else {
       const out = new Set(running === undefined ? [] : outOf(running.pool))
-      pools.set(name, new PlannedPool(createPool({ name, options, connectMs, out, tell }), madeFrom))
+      pools.set(name, new PlannedPool(createPool({ name, options, connectMs, out, tell, coolDowns }), madeFrom))
     }
   }
   return pools

@@ -13,7 +13,7 @@ export interface SharedRedis {
   readonly cache: RedisLink
   /** Of the limits. */
   readonly limits: RedisLink
-  /** Of the purge log and of leases. */
+  /** Of the purge log, of leases and of cool-downs. */
   readonly purges: RedisLink
   /** Hears channels; whoever asks for it closes it. */
   readonly subscribe: (

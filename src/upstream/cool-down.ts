@@ -10,9 +10,13 @@ export interface CoolDownRules {
   readonly maxMs: number
 }
 
+/** Several answers of one moment say the same: what one of them adds to the others is not worth telling. */
+const NEWS_MS = 250
+
 export class CoolDown {
   readonly #rules: CoolDownRules
   #untilMs = -Infinity
+  #toldUntilMs = -Infinity
 
   constructor(rules: CoolDownRules) {
     this.#rules = rules
@@ -23,17 +27,19 @@ export class CoolDown {
     return this.#untilMs
   }
 
-  /** Milliseconds from now for which it rests by this answer, where that is longer than by those before; else null. */
-  refused(status: number, retryAfterMs: number, nowMs: number): number | null {
+  /** An answer says when to come again. Null: that changes nothing. */
+  refused(status: number, retryAfterMs: number, nowMs: number): 'longer' | 'news' | null {
     return this.#rules.statuses.has(status) ? this.rest(retryAfterMs, nowMs) : null
   }
 
   /** The same by anybody's word. */
-  rest(wantedMs: number, nowMs: number): number | null {
-    const restMs = Math.min(wantedMs, this.#rules.maxMs)
-    if (restMs <= 0 || nowMs + restMs <= this.#untilMs) return null
-    this.#untilMs = nowMs + restMs
-    return restMs
+  rest(wantedMs: number, nowMs: number): 'longer' | 'news' | null {
+    const untilMs = nowMs + Math.min(wantedMs, this.#rules.maxMs)
+    if (untilMs <= nowMs || untilMs <= this.#untilMs) return null
+    this.#untilMs = untilMs
+    if (untilMs - this.#toldUntilMs < NEWS_MS) return 'longer'
+    this.#toldUntilMs = untilMs
+    return 'news'
   }
 
   /** Milliseconds until requests may go; 0: they may. */

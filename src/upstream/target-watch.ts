@@ -131,18 +131,20 @@ export class TargetWatch implements Alarm {
     return this.#coolDown === null ? -Infinity : this.#coolDown.untilMs
   }
 
-  /** An answer's head says when to come again. Milliseconds for which it is left alone by that, where it is; else null. */
-  refused(status: number, retryAfterMs: number): number | null {
-    const restMs = this.#coolDown === null ? null : this.#coolDown.refused(status, retryAfterMs, performance.now())
-    if (restMs !== null) this.#tell('cooling', `status ${status}, ${inSeconds(restMs)}`)
-    return restMs
+  /** An answer's head says when to come again. What that changes for how long it is left alone. */
+  refused(status: number, retryAfterMs: number): 'longer' | 'news' | null {
+    const nowMs = performance.now()
+    const change = this.#coolDown === null ? null : this.#coolDown.refused(status, retryAfterMs, nowMs)
+    if (change === 'news') this.#tell('cooling', `status ${status}, ${inSeconds(this.waitMs(nowMs))}`)
+    return change
   }
 
-  /** Another instance has been told so. True where that is news. */
-  rest(wantedMs: number): boolean {
-    const restMs = this.#coolDown === null ? null : this.#coolDown.rest(wantedMs, performance.now())
-    if (restMs !== null) this.#tell('cooling', `told by another instance, ${inSeconds(restMs)}`)
-    return restMs !== null
+  /** Another instance has been told so. */
+  rest(wantedMs: number): 'longer' | 'news' | null {
+    const nowMs = performance.now()
+    const change = this.#coolDown === null ? null : this.#coolDown.rest(wantedMs, nowMs)
+    if (change === 'news') this.#tell('cooling', `told by another instance, ${inSeconds(this.waitMs(nowMs))}`)
+    return change
   }
 
   /** An answer has come whole. */

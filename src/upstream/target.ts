@@ -11,6 +11,7 @@ import type { Candidate } from './choice.ts'
 import { type Connect, compileConnect } from './connect.ts'
 import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
 import type { UpstreamOptions } from './options.ts'
+import type { SharedCoolDowns } from './shared-cool-downs.ts'
 import { type TargetEvent, TargetWatch } from './target-watch.ts'
 
 /** Requests that may wait for a free connection of one target; more are refused as saturated. */
@@ -68,6 +69,8 @@ export interface TargetSetup {
   /** Origins of targets that were out under the configuration before. */
   readonly out: ReadonlySet<string>
   readonly tell: (news: TargetNews) => void
+  /** Null: this instance stands alone. */
+  readonly coolDowns: SharedCoolDowns | null
 }
 export class PooledTarget implements Target, Candidate, ConnectionOwner {
   readonly origin: URL
@@ -78,6 +81,8 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   readonly #connect: Connect
   readonly #watch: TargetWatch
   readonly #onRest: () => void
+  readonly #tellOthers: (restMs: number) => void
+  readonly #stopHearing: () => void
   /** All that are open, or are being made. */
   readonly #connections = new Set<UpstreamConnection>()
   /** Those that have gone over to another protocol. They take no place of a request's; clients' connections bound them. */
@@ -92,7 +97,8 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   #whenUnused: (() => void) | null = null
 
   /** onRest: hears when it is to be left alone for a while, or for longer. */
-  constructor(origin: URL, weight: number, { name, options, connectMs, out, tell }: TargetSetup, onRest: () => void) {
+  constructor(origin: URL, weight: number, setup: TargetSetup, onRest: () => void) {
+    const { name, options, connectMs, out, tell } = setup
     this.#onRest = onRest
     this.origin = origin
     this.weight = weight
@@ -110,6 +116,15 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
       load: () => this.#busy,
       tell: (event, why) => tell({ upstream: name, target: origin.origin, event, why }),
     })
+    const coolDowns = options.refusals.coolDown === 'off' ? null : setup.coolDowns
+    const self = `${name} ${origin.origin}`
+    this.#tellOthers = (restMs) => coolDowns?.tell(self, restMs)
+    this.#stopHearing =
+      coolDowns === null
+        ? () => {}
+        : coolDowns.hear(self, (restMs) => {
+            if (this.#watch.rest(restMs) !== null) onRest()
+          })
   }
 
   get isOut(): boolean {
@@ -142,7 +157,9 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   }
 
   refused(status: number, retryAfterMs: number): void {
-    if (this.#watch.refused(status, retryAfterMs) !== null) this.#onRest()
+    const change = this.#watch.refused(status, retryAfterMs)
+    if (change !== null) this.#onRest()
+    if (change === 'news') this.#tellOthers(this.restsUntilMs - performance.now())
   }
 
   answered(status: number): void {
@@ -220,6 +237,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   async close(): Promise<void> {
     this.#isClosing = true
     this.#watch.close()
+    this.#stopHearing()
     for (const connection of this.#idle.slice()) connection.destroy()
     if (!this.#isUsed) return
     await new Promise<void>((resolve) => {
@@ -230,6 +248,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   destroy(): void {
     this.#isClosing = this.#isDestroyed = true
     this.#watch.close()
+    this.#stopHearing()
     for (const connection of [...this.#connections, ...this.#upgraded]) connection.fail(DRAINING)
   }
 

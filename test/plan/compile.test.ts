@@ -35,6 +35,7 @@ const PARTS: Shared = {
   viaToken: 'weirgate-test',
   health: () => ({ status: 200, headers: [], body: null }),
   tellTarget: () => {},
+  coolDowns: null,
   overload: new Overload(false, { over: () => {}, full: () => {} }),
   mirrors: new Mirrors(),
 }

@@ -28,6 +28,7 @@ export function openPool(targets: readonly string[], options: Record<string, unk
     connectMs: timeouts.connectMs,
     out: new Set(),
     tell: () => {},
+    coolDowns: null,
   })
   return {
     pool,
