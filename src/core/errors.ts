@@ -58,6 +58,7 @@ export const ERRORS = {
   timeout_connect: kind(504, 'Upstream Connect Timeout', 'upstream'),
   timeout_queue: kind(504, 'Upstream Queue Timeout', 'upstream'),
   timeout_first_byte: kind(504, 'Upstream First Byte Timeout', 'upstream'),
+  timeout_first_event: kind(504, 'Upstream First Event Timeout', 'upstream'),
   timeout_idle: kind(504, 'Upstream Idle Timeout', 'upstream'),
   timeout_total: kind(504, 'Upstream Total Timeout', 'upstream'),
   not_cached: kind(504, 'Not in the Cache', 'client'),

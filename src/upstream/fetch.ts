@@ -1,7 +1,7 @@
 // One attempt at one target: what its connection tells in, an answer whose body is read under the reader's
 // back-pressure out.
 //
-// Every phase has its own limit (queue, first byte, idle, total; connect is in connect.ts), so a failure names the one
+// Every phase has its own limit (queue, first byte, first event, idle, total; connect is in connect.ts), so a failure names the one
 // that was passed. No time runs against the upstream while somebody else is slow: not while the reader has no room, not
 // while the client sends nothing. Only the total goes on.
 //
@@ -12,7 +12,7 @@ import type { Readable } from 'node:stream'
 import type { Alarm } from '../core/alarms.ts'
 import type { BodySink, BodyStream, HeaderList, Upgraded } from '../core/context.ts'
 import { GatewayError, type ErrorCode } from '../core/errors.ts'
-import { isEventStream } from '../http/event-stream.ts'
+import { EventStreamReader, isEventStream } from '../http/event-stream.ts'
 import { getHeader } from '../http/headers.ts'
 import type { AnswerHead, UpstreamConnection } from './connection.ts'
 import type { Timeouts } from './pool.ts'
@@ -113,6 +113,9 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
   #activeAtMs = 0
   #totalMs: number
   #idleMs: number
+  /** Until the first event of a stream whose first event has a limit. */
+  #firstEvent: EventStreamReader | null = null
+  #firstEventDueMs = Infinity
 
   /** headers: of the request, for this target. */
   constructor(asker: Asker, target: Target, headers: HeaderList, how: Sending) {
@@ -150,6 +153,9 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     if (this.#phase === 'send' && this.#requestBody?.isPaused() === false) this.#activeAtMs = nowMs
     if (this.#totalDueMs() - nowMs < 1) {
       return this.abort(timeout('timeout_total', 'The exchange was not finished', this.#totalMs))
+    }
+    if (this.#firstEventDueMs - nowMs < 1) {
+      return this.abort(timeout('timeout_first_event', 'No event came', this.#asker.timeouts.firstEventMs))
     }
     const limitMs = this.#limitMs
     if (limitMs === 0 || this.#activeAtMs + limitMs - nowMs >= 1) return this.#setAlarm()
@@ -208,10 +214,10 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     else if (isStream(headers)) {
       this.#totalMs = this.#asker.timeouts.streamTotalMs
       this.isEvents = isEventStream(headers)
+      if (this.isEvents && this.#asker.timeouts.firstEventMs > 0) return this.#awaitFirstEvent()
     }
     this.#enter('idle', this.#idleMs)
-    this.#isSettled = true
-    this.#asker.onAnswer(this)
+    this.#settle()
   }
 
   onData(chunk: Buffer): void {
@@ -219,6 +225,8 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     this.#activeAtMs = performance.now()
     this.#unread.push(chunk)
     this.#unreadBytes += chunk.length
+    this.#firstEvent?.write(chunk)
+    if (!this.#isSettled) this.#settle()
     this.#flow()
   }
 
@@ -231,6 +239,7 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     this.#isEnded = true
     this.#stopAlarm()
     if (this.upgraded === null) this.#target.answered(this.status)
+    if (!this.#isSettled) this.#settle()
     this.#flow()
   }
 
@@ -286,6 +295,24 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
 
   // ---- inside ----
 
+  #settle(): void {
+    this.#isSettled = true
+    this.#asker.onAnswer(this)
+  }
+
+  /** The head is held until the first byte of the body, so that a stream which never begins is a failure with a status of its
+   *  own. Comments keep a stream from being idle, and are no event. */
+  #awaitFirstEvent(): void {
+    this.#firstEvent = new EventStreamReader({ onEvent: () => this.#awaitNoEvent() })
+    this.#firstEventDueMs = performance.now() + this.#asker.timeouts.firstEventMs
+    this.#enter('idle', this.#idleMs)
+  }
+
+  #awaitNoEvent(): void {
+    this.#firstEvent = null
+    this.#firstEventDueMs = Infinity
+  }
+
   /** Moves what has come as far as it can go, and holds the upstream where it cannot. */
   #flow(): void {
     // A sink that asks for more while it is being given some is served by the loop that is already running.
@@ -307,6 +334,8 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     }
     const isFull = this.#unreadBytes > MAX_UNREAD_BYTES
     if (isFull && this.#phase === 'idle') {
+      // Nobody reads what has come: it is not the upstream that is waited for.
+      this.#awaitNoEvent()
       this.#enter('paused', 0)
       this.#connection?.pause()
     } else if (!isFull && this.#phase === 'paused') {
@@ -352,8 +381,8 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
   }
 
   #setAlarm(): void {
-    const totalDueMs = this.#totalDueMs()
-    const dueMs = this.#limitMs === 0 ? totalDueMs : Math.min(totalDueMs, this.#activeAtMs + this.#limitMs)
+    const endMs = Math.min(this.#totalDueMs(), this.#firstEventDueMs)
+    const dueMs = this.#limitMs === 0 ? endMs : Math.min(endMs, this.#activeAtMs + this.#limitMs)
     this.#target.alarms.set(this, dueMs)
   }
 

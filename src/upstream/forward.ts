@@ -197,6 +197,7 @@ export function resolveTimeouts(upstream: TimeoutOptions, route: RouteTimeoutOpt
     connectMs: upstream.connect ?? DEFAULT_TIMEOUTS.connectMs,
     queueMs: route.queue ?? upstream.queue ?? DEFAULT_TIMEOUTS.queueMs,
     firstByteMs: route.firstByte ?? upstream.firstByte ?? DEFAULT_TIMEOUTS.firstByteMs,
+    firstEventMs: route.firstEvent ?? upstream.firstEvent ?? DEFAULT_TIMEOUTS.firstEventMs,
     idleMs: route.idle ?? upstream.idle ?? DEFAULT_TIMEOUTS.idleMs,
     totalMs: route.total ?? upstream.total ?? DEFAULT_TIMEOUTS.totalMs,
     streamTotalMs: route.streamTotal ?? upstream.streamTotal ?? DEFAULT_TIMEOUTS.streamTotalMs,

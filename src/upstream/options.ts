@@ -70,6 +70,9 @@ export const timeoutOptions = z.strictObject({
   connect: timeout().describe('until the connection stands (default 2s)'),
   queue: timeout().describe('waiting for a free connection (default 30s)'),
   firstByte: timeout().describe('from the request sent to the head of the answer (default 30s)'),
+  firstEvent: timeout().describe(
+    'from the head of a stream of events to its first event, comments aside; its head is held until its first byte, so that until then the client can be told by a 504 (default: no limit but idle)',
+  ),
   idle: timeout().describe('longest gap in a body, either way (default 30s)'),
   total: timeout().describe('the whole exchange (default 60s)'),
   streamTotal: timeout().describe(

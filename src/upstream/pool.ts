@@ -15,6 +15,8 @@ export interface Timeouts {
   readonly connectMs: number
   readonly queueMs: number
   readonly firstByteMs: number
+  /** 0: no limit. */
+  readonly firstEventMs: number
   readonly idleMs: number
   readonly totalMs: number
   readonly streamTotalMs: number
@@ -25,6 +27,7 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
   connectMs: 2000,
   queueMs: 30_000,
   firstByteMs: 30_000,
+  firstEventMs: 0,
   idleMs: 30_000,
   totalMs: 60_000,
   streamTotalMs: 300_000,

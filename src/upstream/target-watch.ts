@@ -38,6 +38,7 @@ const FAILED: ReadonlySet<string> = new Set([
   'upstream_reset',
   'upstream_invalid',
   'timeout_first_byte',
+  'timeout_first_event',
   'timeout_idle',
   'timeout_total',
 ])

@@ -85,6 +85,74 @@ describe('a stream of events', () => {
     expect(lineOf(edge)).toMatchObject({ status_code: 200, error: 'timeout_idle' })
   })
 
+  describe('with `firstEvent`', () => {
+    const FIRST = { routes: ['{path: /*, timeouts: {firstEvent: 10s, idle: 30s}}'] }
+
+    it.each(['the head', 'half a comment'])(
+      'that says no more than %s gets its client a 504 or an error',
+      async (what) => {
+        const clock = holdTime()
+        const edge = await tapped('text/event-stream', FIRST)
+        const client = await converse(edge.gateway.port, get('/events'))
+        await clock.until(() => edge.taps.length === 1, 'the request at the origin')
+        await settle(clock, edge)
+        const isHeld = what === 'the head'
+        if (!isHeld) {
+          edge.taps[0]?.write(': still')
+          await clock.until(() => client.received.includes(': still'), 'the comment')
+        }
+        clock.advance(10 * SECOND - 1)
+        await settle(clock, edge)
+        expect([client.closed, client.received === '']).toEqual([false, isHeld])
+        clock.advance(2)
+        await clock.until(() => client.closed, 'the end')
+        expect(client.received).toMatch(isHeld ? /^HTTP\/1.1 504 [^]*"code":"timeout_first_event"/ : /^HTTP\/1.1 200 /)
+        expect([client.closedBy, client.received.includes('event: error')]).toEqual([isHeld ? 'end' : 'reset', false])
+        await clock.until(() => lineOf(edge) !== undefined && edge.origin.aborted === 1, 'both sides to hear of it')
+        expect(lineOf(edge)).toMatchObject({ status_code: isHeld ? 504 : 200, error: 'timeout_first_event' })
+      },
+    )
+
+    it('is told why it ends where comments alone have come, which are passed on', async () => {
+      const clock = holdTime()
+      const edge = await tapped('text/event-stream', FIRST)
+      const client = await converse(edge.gateway.port, get('/events'))
+      await clock.until(() => edge.taps.length === 1, 'the request at the origin')
+      await settle(clock, edge)
+      for (let i = 1; i <= 3; i++) {
+        clock.advance(3 * SECOND)
+        edge.taps[0]?.write(': beat\n\n')
+        await clock.until(() => client.received.split(': beat').length === i + 1, 'the beat')
+      }
+      clock.advance(SECOND)
+      await clock.until(() => client.closed, 'the end')
+      expect(client.received).toContain('event: error\ndata: {"code":"timeout_first_event"')
+    })
+
+    it('has no other limit than idle after its first event, nor where it ends before one', async () => {
+      const clock = holdTime()
+      const edge = await tapped('text/event-stream', FIRST)
+      const client = await converse(edge.gateway.port, get('/events'))
+      await clock.until(() => edge.taps.length === 1, 'the request at the origin')
+      await settle(clock, edge)
+      clock.advance(9 * SECOND)
+      edge.taps[0]?.write('data: 1\n\n')
+      await clock.until(() => client.received.includes('data: 1'), 'the first event')
+      clock.advance(29 * SECOND)
+      await settle(clock, edge)
+      edge.taps[0]?.end('data: 2\n\n')
+      await clock.until(() => client.closed, 'the end')
+      expect(client.received).toMatch(/data: 2\n\n\r\n0\r\n\r\n$/)
+
+      const other = await converse(edge.gateway.port, get('/empty'))
+      await clock.until(() => edge.taps.length === 2, 'the request at the origin')
+      await settle(clock, edge)
+      edge.taps[1]?.end()
+      await clock.until(() => other.closed, 'the end')
+      expect(other.received).toMatch(/^HTTP\/1.1 200 /)
+    })
+  })
+
   it.each([
     ['text/event-stream', 5 * MINUTE],
     ['application/grpc-web+proto', 5 * MINUTE],
