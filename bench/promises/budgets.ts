@@ -178,7 +178,7 @@ export async function units({ start, tell }: World): Promise<void> {
 limits:
   units: {limit: 1000, window: 1m, cost: {POST: 7, PUT: 1001}}
   good: {limit: 100, window: 1h, count: success}
-  tokens: {limit: 10000, window: 1m, unit: tokens, reserve: 500, costField: x-cost}
+  tokens: {limit: 10000, window: 1m, unit: tokens, reserve: 500}
   brief: {limit: 100000, window: 1s, unit: tokens, reserve: 500}
 routes:
   - {path: /units, limits: [units]}
@@ -210,14 +210,14 @@ routes:
   const costs = (number: number) => 50 + ((number * 379) % 1951)
   let spent = 0
   const tokens = await crowd(200, 12, async (number) => {
-    const answer = await ask(number, `/tokens?cost=${costs(number)}&delay=20`)
+    const answer = await ask(number, `/tokens?used=${costs(number)}&delay=20`)
     if (answer.status === 200) spent += costs(number)
     return answer
   })
   const most = 10_000 + 12 * 1500
-  const blocked = (await ask(0, '/tokens?cost=1')).status
+  const blocked = (await ask(0, '/tokens?used=1')).status
   tell(
-    '12. 10,000 tokens a minute, 500 reserved, 50..2,000 used, 12 at once: <= 10,000 + what was in flight over its reserve',
+    '12. 10,000 tokens a minute, 500 reserved, 50..2,000 used as answers say, 12 at once: <= 10,000 + what was in flight over its reserve',
     `${spent} <= ${most}, by ${admitted(tokens)} requests; the next one: ${blocked}`,
     spent <= most && spent >= 9000 && blocked === 429,
   )

@@ -56,7 +56,7 @@ export interface Origin {
   readonly close: () => void
 }
 
-/** Answers with what the query asks for: `status`, `cost` in a field X-Cost, after `delay` ms, fresh for `ttl` s. */
+/** Answers with what the query asks for: `status`, `cost` in a field X-Cost, `used` as tokens in its JSON, after `delay` ms, fresh for `ttl` s. */
 export async function startOrigin(): Promise<Origin> {
   const all: Seen[] = []
   const work = new Map<string, { now: number; most: number }>()
@@ -67,6 +67,7 @@ export async function startOrigin(): Promise<Origin> {
     response.statusCode = Number(asked.get('status') ?? 200)
     const cost = asked.get('cost')
     if (cost !== null) response.setHeader('X-Cost', cost)
+    const used = asked.get('used')
     const busy = work.get(path) ?? { now: 0, most: 0 }
     work.set(path, busy)
     busy.most = Math.max(busy.most, ++busy.now)
@@ -78,7 +79,9 @@ export async function startOrigin(): Promise<Origin> {
     const answer = (): void => {
       // Nobody can know of the end before this.
       done()
-      response.end('fine')
+      if (used === null) return void response.end('fine')
+      response.setHeader('Content-Type', 'application/json')
+      response.end(JSON.stringify({ usage: { prompt_tokens: 10, completion_tokens: Number(used) - 10 } }))
     }
     const delayMs = Number(asked.get('delay') ?? 0)
     const timer = delayMs > 0 ? setTimeout(answer, delayMs) : undefined
