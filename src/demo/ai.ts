@@ -109,7 +109,7 @@ async function* cardByCard(
     yield event('card', JSON.stringify({ ...marks, ...card }))
     await wait(delayMs / cards.length, signal)
   }
-  yield event('usage', JSON.stringify(usage))
+  yield event('usage', JSON.stringify({ usage }))
   yield event('done', '[DONE]')
 }
 

@@ -92,8 +92,7 @@ describe('a deck as an event stream', () => {
     expect(cards.map(({ index }) => index)).toEqual([1, 2, 3])
     expect(new Set(cards.map(({ id }) => id)).size).toBe(1)
     expect(JSON.parse(events[3]?.data ?? '')).toEqual({
-      prompt_tokens: 4,
-      completion_tokens: expect.any(Number) as number,
+      usage: { prompt_tokens: 4, completion_tokens: expect.any(Number) as number },
     })
   })
 
