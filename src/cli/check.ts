@@ -2,7 +2,7 @@
 
 import { Command } from 'commander'
 import { readConfig } from '../config/load.ts'
-import type { RouteRow } from '../core/control.ts'
+import type { LimitRow, RouteRow } from '../core/control.ts'
 import { createGateway } from '../gateway.ts'
 import { configOption, jsonOption } from './files.ts'
 import { formatTable } from './table.ts'
@@ -15,9 +15,22 @@ export const checkCommand = () =>
     .action(async ({ config, json }: { config: string; json?: boolean }) => {
       const gateway = createGateway({ load: () => readConfig(config, process.env) })
       const rows = gateway.routes()
+      const limits = gateway.limits()
       await gateway.destroy()
-      console.log(json === true ? JSON.stringify(rows, null, 2) : formatRoutes(rows))
+      console.log(
+        json === true ? JSON.stringify(rows, null, 2) : [formatRoutes(rows), ...formatLimits(limits)].join('\n\n'),
+      )
     })
+
+function formatLimits(rows: readonly LimitRow[]): string[] {
+  if (rows.length === 0) return []
+  const cells = rows.map(({ policy, mode, rule, key }) => [
+    policy,
+    mode === 'shadow' ? `${rule} (only watched)` : rule,
+    key.join(' '),
+  ])
+  return [formatTable(['LIMIT', 'RULE', 'KEY'], cells)]
+}
 
 function formatRoutes(rows: readonly RouteRow[]): string {
   const hasKeys = rows.some(({ idempotency }) => idempotency !== null)

@@ -84,6 +84,9 @@ const KEYS: Readonly<Record<NonNullable<Explanation['idempotency']>, string>> = 
   not_kept: 'the answer of the Idempotency-Key is not at hand any more: 409',
 }
 
+/** But for requests, which go without saying. */
+const UNITS: Readonly<Record<string, string>> = { tokens: ' tokens', 'cost-millionths': ' millionths of cost' }
+
 function describe(e: Explanation, live: boolean): string {
   const noRoute = e.refused === null ? 'none: the gateway answers its health path itself' : 'none'
   const lines: [string, string][] = [
@@ -96,7 +99,7 @@ function describe(e: Explanation, live: boolean): string {
     const window = limit.window_s === null ? 'at the same time' : `per ${limit.window_s} s`
     lines.push([
       'limit',
-      `${limit.policy}: ${verdictOf(limit)}; ${limit.remaining} of ${limit.limit} ${window} left for ${limit.key}`,
+      `${limit.policy}: ${verdictOf(limit)}; ${limit.remaining} of ${limit.limit}${UNITS[limit.unit] ?? ''} ${window} left for ${limit.key}`,
     ])
   }
   if (e.cache !== null) {

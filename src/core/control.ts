@@ -108,6 +108,8 @@ export interface ExplainedLimit {
   /** Every request, or only those that the upstream is asked for. */
   readonly counts: 'requests' | 'misses'
   readonly admitted: boolean
+  /** What `limit` and `remaining` count: requests, tokens, cost-millionths, concurrent-requests. */
+  readonly unit: string
   readonly limit: number
   readonly remaining: number
   /** null for requests at the same time, which have none. */

@@ -318,6 +318,7 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
           mode: policy.isEnforced ? 'enforce' : 'shadow',
           counts: policy.turn === 'check' ? 'requests' : 'misses',
           admitted,
+          unit: policy.facts.unit,
           limit: policy.limit,
           remaining: Math.min(remaining, policy.limit),
           window_s: policy.turn === 'slot' ? null : policy.quota.rate.windowMs / 1000,

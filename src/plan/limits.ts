@@ -141,7 +141,7 @@ function refuseSlots({ kind }: LimitOptions): void {
 }
 
 function describeRule(options: LimitOptions): string {
-  const { limit, window: windowMs = 0, burst, align, kind, unit, count, cost, costField } = options
+  const { limit, window: windowMs = 0, burst, align, kind, unit, count, cost, costField, staleFrom } = options
   const units = unit === 'tokens' ? ' tokens' : unit === 'cost' ? ' of cost' : ''
   if (kind === 'concurrency') return `${limit} at the same time`
   const words = [`${limit}${units} per ${windowMs === MONTH_MS ? 'month' : formatDuration(windowMs)}`]
@@ -152,7 +152,20 @@ function describeRule(options: LimitOptions): string {
     words.push([...cost.byMethod].map(([method, each]) => `${method} costs ${each}`).join(', '))
   else if (cost.every !== 1) words.push(`each costs ${cost.every}`)
   if (costField !== undefined) words.push(`as ${costField} says`)
+  if (unit !== 'requests') words.push(...describeTokens(options))
+  if (staleFrom !== undefined) words.push(`what is stored first from ${Math.round(staleFrom * 100)} % on`)
   return words.join(', ')
+}
+
+function describeTokens({ reserve, weights, price, unit }: LimitOptions): string[] {
+  const perKind = Object.entries((unit === 'cost' ? price : weights) ?? {})
+  const each = perKind.map(([kind, value]) => `${kind} ${value}`).join(', ')
+  const reserved =
+    typeof reserve === 'object' ? 'what the body asks for' : reserve === 'learned' ? 'as learned' : reserve
+  return [
+    `reserves ${reserved}`,
+    ...(each === '' ? [] : [unit === 'cost' ? `a million tokens at ${each}` : `weights ${each}`]),
+  ]
 }
 
 const COUNTED = { miss: 'what the upstream is asked', success: 'successes', failure: 'failures' } as const

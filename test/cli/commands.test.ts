@@ -77,6 +77,10 @@ a.test/api/*  all       app       -       -                   -
 /api/ai       POST      ai        -       per-client per-key  -
 /api/:id      GET HEAD  app       ttl 1h  per-client          -
 /*            all       app       -       per-client          yes
+
+LIMIT       RULE       KEY
+per-client  60 per 1m  ip
+per-key     5 per 1s   header:x-api-key
 `,
     })
     expect(json.code).toBe(0)

@@ -54,6 +54,25 @@ describe('GET /api/limits', () => {
     ])
   })
 
+  it.each([
+    ['unit: tokens, reserve: 500', '5000 tokens per 1h, reserves 500'],
+    [
+      'unit: tokens, reserve: learned, weights: {output: 4}',
+      '5000 tokens per 1h, reserves as learned, weights output 4',
+    ],
+    [
+      'unit: cost, align: UTC, price: {input: 3, output: 15}, reserve: {output: [max_tokens]}, staleFrom: 0.8',
+      '5000 of cost per 1h, by the calendar of UTC, reserves what the body asks for, a million tokens at input 3, output 15, what is stored first from 80 % on',
+    ],
+  ])('says of a budget what it counts: %s', async (limit, rule) => {
+    const { ask, admin } = await start(`  used: {limit: 5000, window: 1h, ${limit}}`, 'limits: [used]')
+    await ask()
+    expect((await admin('GET', '/api/limits')).json).toMatchObject([{ policy: 'used', rule }])
+    const { json } = await admin('POST', '/api/explain', { method: 'GET', url: '/x' })
+    const unit = limit.includes('tokens,') ? 'tokens' : 'cost-millionths'
+    expect(json).toMatchObject({ limits: [{ policy: 'used', unit, limit: unit === 'tokens' ? 5000 : 5_000_000_000 }] })
+  })
+
   it('agrees with /api/stats and /metrics, shadows included', async () => {
     const { ask, admin, gateway } = await start(
       '  real: {limit: 2, window: 1m}\n  watched: {limit: 1, window: 1m, mode: shadow}',
