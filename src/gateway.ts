@@ -42,7 +42,7 @@ import { openIdempotency } from './plan/idempotency.ts'
 import { compilePurge, storedEntries } from './plan/purge.ts'
 import { openRedis } from './plan/redis.ts'
 import { callCosts } from './plan/table.ts'
-import { secretOf } from './plan/redis-secret.ts'
+import { privacyOf, secretOf } from './plan/redis-secret.ts'
 import type { Lanes } from './server/connection.ts'
 import { type ListenerDoor, createListener } from './server/listener.ts'
 import { type Address, formatAddress } from './server/options.ts'
@@ -154,13 +154,15 @@ export function createGateway(setup: GatewaySetup): Gateway {
   })
   const recorder = createRecorder({ log, metrics, statistics }, recording(initial))
   const redis = openRedis(initial.redis, log)
+  const privacy = privacyOf(initial.redis)
   // In the order in which they are asked: the disk is nearer.
   const tiers = [
     ...(disk === null ? [] : [disk]),
-    ...(redis === null ? [] : [createRedisTier(redis.cache, initial.redis.namespace, Date.now)]),
+    ...(redis === null ? [] : [createRedisTier(redis.cache, initial.redis.namespace, Date.now, privacy)]),
   ]
   const { namespace, deadline: deadlineMs } = initial.redis
-  const leases = redis && createLeases({ link: redis.purges, subscribe: redis.subscribe, namespace })
+  const leases =
+    redis && createLeases({ link: redis.purges, subscribe: redis.subscribe, namespace, secret: privacy.secret })
   const coolDowns = redis && createSharedCoolDowns({ link: redis.purges, subscribe: redis.subscribe, namespace })
   const cache = createSharedCache(store, Date.now, tiers, leases, overload)
   const mirrors = new Mirrors()
@@ -198,6 +200,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
           link: redis.purges,
           subscribe: redis.subscribe,
           namespace,
+          cipher: privacy.cipher,
           deadlineMs,
           instance,
           log,

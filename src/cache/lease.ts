@@ -6,9 +6,10 @@
 //
 // A lease saves fetches, nothing depends on it: two owners at once, as after a pause of one of them, make two fetches.
 
-import { hash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import type { RedisSubscriber } from '../core/redis-subscriber.ts'
 import type { RedisLink } from '../core/redis.ts'
+import { digestWith } from './digest.ts'
 
 /** How long others wait for an owner that is gone. */
 const LEASE_MS = 3000
@@ -48,6 +49,8 @@ export interface LeasesSetup {
     onMessage: (channel: string, message: Buffer) => void,
   ) => RedisSubscriber
   readonly namespace: string
+  /** What digests are made with; null: nothing. */
+  readonly secret: string | null
 }
 
 /** Answers 0 to who gets it, or for how many milliseconds another has it. */
@@ -62,7 +65,8 @@ const END = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 redis.call('PUBLISH', ARGV[2], ARGV[3])`
 
-export function createLeases({ link, subscribe, namespace }: LeasesSetup): Leases {
+export function createLeases({ link, subscribe, namespace, secret }: LeasesSetup): Leases {
+  const digestOf = digestWith(secret)
   const channel = `${namespace}:leases`
   const keyOf = (digest: string): string => `${namespace}:lease:{${digest}}`
   const take = link.script(TAKE)
@@ -139,7 +143,7 @@ export function createLeases({ link, subscribe, namespace }: LeasesSetup): Lease
     prepare,
     async take(what) {
       prepare()
-      const digest = hash('sha256', what, 'base64url')
+      const digest = digestOf([what])
       const token = randomBytes(12).toString('base64url')
       // Open before the question is sent: the owner may be through before the answer is here.
       const wait = openWait(digest)

@@ -9,6 +9,7 @@
 // Redis is back; until then nothing that Redis holds is used.
 
 import type { ChangeLog } from '../core/availability.ts'
+import type { Cipher } from '../core/cipher.ts'
 import type { RedisSubscriber } from '../core/redis-subscriber.ts'
 import type { RedisLink } from '../core/redis.ts'
 import type { CacheEntry } from './entry.ts'
@@ -21,7 +22,6 @@ import {
   type PurgeRecord,
   createPurgeWire,
   parseCount,
-  parseRecord,
 } from './purge-wire.ts'
 import { purge, sweep } from './purge.ts'
 import type { SharedCache } from './shared.ts'
@@ -73,6 +73,8 @@ export interface PurgeLogSetup {
     onMessage: (channel: string, message: Buffer) => void,
   ) => RedisSubscriber
   readonly namespace: string
+  /** Seals what is purged; null: it is told as it is. */
+  readonly cipher: Cipher | null
   /** How long a purge that is in the log waits for its turn here, and a read for the purges before it. */
   readonly deadlineMs: number
   /** The name of this instance, without blanks; no other has it. */
@@ -94,7 +96,7 @@ interface Counting {
 
 export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
   const { shared, link, instance, deadlineMs, log } = setup
-  const wire = createPurgeWire(link, setup.namespace, instance)
+  const wire = createPurgeWire(link, setup.namespace, instance, setup.cipher)
   const history = createPurgeHistory()
   /** The place of the last record that was carried out here; null before the log was first read. */
   let applied: number | null = null
@@ -115,7 +117,7 @@ export function createPurgeLog(setup: PurgeLogSetup): PurgeLog {
 
   const subscriber = setup.subscribe([wire.channels.records, wire.channels.counts], (channel, message) => {
     if (channel === wire.channels.counts) return takeCount(message.toString())
-    const record = parseRecord(message.toString())
+    const record = wire.recordIn(message.toString())
     if (record !== null && tending === null && follow(record)) return
     isBehind = true
     void tend()

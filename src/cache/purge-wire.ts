@@ -8,8 +8,10 @@
 //
 // A place is the time in microseconds when the record came, by the clock of Redis, and later than the one before. So a
 // place that a wiped Redis or a fail-over has lost is not used again, and each record names the one before it: whoever
-// misses one sees it. A record as text: `<seq> <previous seq> <body as JSON>`.
+// misses one sees it. A record as text: `<seq> <previous seq> <body as JSON>`, or `<seq> <previous seq> =<body sealed, base64>`
+// where instances have a cipher. One that does not open names nobody knows what, and so everything.
 
+import type { Cipher } from '../core/cipher.ts'
 import type { RedisReply } from '../core/redis-reply.ts'
 import type { RedisLink } from '../core/redis.ts'
 import type { PurgeRule } from './purge-rule.ts'
@@ -56,6 +58,8 @@ export interface PurgeWire {
   readonly isUp: boolean
   /** Adds a record and publishes it. instances: all that run. */
   append(body: PurgeBody): Promise<{ readonly record: PurgeRecord; readonly instances: readonly string[] }>
+  /** Null for what is no record. */
+  recordIn(text: string): PurgeRecord | null
   /** At most `count` records after a place, oldest first. */
   read(afterSeq: number, count: number): Promise<readonly PurgeRecord[]>
   /** The place of the last record; null: Redis has been wiped. */
@@ -67,12 +71,18 @@ export interface PurgeWire {
   tellCount(to: string, count: PurgeCount): Promise<unknown>
 }
 
-export function createPurgeWire(link: RedisLink, namespace: string, instance: string): PurgeWire {
+export function createPurgeWire(
+  link: RedisLink,
+  namespace: string,
+  instance: string,
+  cipher: Cipher | null,
+): PurgeWire {
   const head = `{${namespace}}:purges`
   const log = `${head}:log`
   const instances = `{${namespace}}:instances`
   const beat = link.script(BEAT)
   const append = link.script(APPEND)
+  const recordIn = (text: string): PurgeRecord | null => parseRecord(text, (sealed) => openBody(cipher, head, sealed))
   const channelOf = (name: string): string => `${head}:${name}`
 
   return {
@@ -82,14 +92,15 @@ export function createPurgeWire(link: RedisLink, namespace: string, instance: st
     },
     async append(body) {
       const limits = [MAX_RECORDS, MAX_LOG_BYTES, LOG_TTL_MS, ALIVE_MS]
-      const reply = await append([head, log, instances], [formatBody(body), ...limits])
+      const reply = await append([head, log, instances], [formatBody(body, cipher, head), ...limits])
       const [seq, previous, names] = listOf(reply)
       const record = { ...body, seq: numberOf(seq), previous: numberOf(previous) }
       return { record, instances: listOf(names).map(String) }
     },
+    recordIn,
     async read(afterSeq, count) {
       const reply = await link.command('XRANGE', log, `${afterSeq + 1}-0`, '+', 'COUNT', count)
-      return listOf(reply).flatMap((entry) => parseRecord(String(listOf(listOf(entry)[1])[1])) ?? [])
+      return listOf(reply).flatMap((entry) => recordIn(String(listOf(listOf(entry)[1])[1])) ?? [])
     },
     async head() {
       const reply = await link.command('HGET', head, 'seq')
@@ -136,15 +147,23 @@ redis.call('PUBLISH', KEYS[1], record)
 return {seq, head, redis.call('ZRANGEBYSCORE', KEYS[3], string.format('%.0f', now - ARGV[5] * 1000), '+inf')}
 `
 
-const formatBody = ({ by, id, isCounted, rule }: PurgeBody): string => JSON.stringify({ by, id, isCounted, rule })
+function formatBody({ by, id, isCounted, rule }: PurgeBody, cipher: Cipher | null, name: string): string {
+  const json = JSON.stringify({ by, id, isCounted, rule })
+  return cipher === null ? json : `=${cipher.seal(name, Buffer.from(json)).toString('base64')}`
+}
+
+function openBody(cipher: Cipher | null, name: string, sealed: string): string {
+  const json = cipher?.open(name, Buffer.from(sealed, 'base64'))
+  return Buffer.isBuffer(json) ? json.toString() : ''
+}
 
 /** Null for what is no record. What an instance of another version may mean by a rule that is not known here: all. */
-export function parseRecord(text: string): PurgeRecord | null {
-  const match = /^(\d{1,16}) (\d{1,16}) (\{.*\})$/s.exec(text)
+export function parseRecord(text: string, open: (sealed: string) => string = () => ''): PurgeRecord | null {
+  const match = /^(\d{1,16}) (\d{1,16}) (?:(\{.*\})|=(.+))$/s.exec(text)
   if (match === null) return null
-  const [, seq, previous, json = ''] = match
+  const [, seq, previous, json, sealed = ''] = match
   const place = { seq: Number(seq), previous: Number(previous) }
-  const { by, id, isCounted, rule } = parseObject(json)
+  const { by, id, isCounted, rule } = parseObject(json ?? open(sealed))
   const from = typeof by === 'string' && typeof id === 'number' ? { by, id } : { by: '', id: 0 }
   return { ...place, ...from, isCounted: isCounted === true, rule: isRule(rule) ? rule : { all: true } }
 }

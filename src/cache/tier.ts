@@ -12,7 +12,7 @@ export interface Selecting {
   readonly claims: string
 }
 
-/** What a tier has done since it was opened. Every read is one of hits, misses, bad and failed. */
+/** What a tier has done since it was opened. Every read is one of hits, misses, bad, locked and failed. */
 export interface TierCounts {
   /** Reads that gave an entry. */
   readonly hits: number
@@ -20,6 +20,8 @@ export interface TierCounts {
   readonly misses: number
   /** Reads of what is not to be used: damaged, too large, of another form. It is removed. */
   readonly bad: number
+  /** Reads of what was sealed with a key that is not known here. It stays, and counts as not there. */
+  readonly locked: number
   /** Reads that the tier could not answer, or not in time. */
   readonly failed: number
   /** Entries written. */

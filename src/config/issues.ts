@@ -72,7 +72,7 @@ export function describeValue(value: unknown, hidden: boolean): string {
   return value === true ? 'true' : 'false'
 }
 
-const SECRET_KEY = /(?:^|[-_])(?:token|password|passwd|secret|authorization|cookie|api[-_]?key)$/i
+const SECRET_KEY = /(?:^|[-_])(?:token|password|passwd|secrets?|authorization|cookie|api[-_]?key)$/i
 /** `redis://user:password@host`, with or without the scheme. */
 const USER_INFO = /:\S*@/
 

@@ -27,6 +27,7 @@ export function checkReferences(raw: unknown): Finding[] {
     ...checkRivals(routes),
     ...checkHealth(raw, routes),
     ...checkAdmin(raw),
+    ...checkEncryption(raw),
     ...checkOverload(raw),
     ...checkUpstreams(raw),
     ...checkLimits(raw),
@@ -141,6 +142,14 @@ function checkOverload(raw: unknown): Finding[] {
   if (!(storing > heap)) return []
   const got = `is never reached: above ${heap} nothing comes from an upstream (overload.heap)`
   return [complaint(['overload', 'storing'], got, 'write less, or leave it out')]
+}
+
+/** Names made without a secret would tell what is sealed behind them, to who can guess it. */
+function checkEncryption(raw: unknown): Finding[] {
+  if (valueAt(raw, ['redis', 'encrypt']) === undefined || valueAt(raw, ['redis', 'secret']) !== undefined) return []
+  return [
+    complaint(['redis', 'encrypt'], 'not without redis.secret, which the names in Redis are made with', 'add one'),
+  ]
 }
 
 /** What says of WebSockets what cannot be. */

@@ -38,6 +38,8 @@ const method = () =>
     },
   )
 
+const MAKE_ONE = 'at least 32 characters; make one: openssl rand -hex 32'
+
 const redisOptions = z.strictObject({
   url: text('a redis:// URL, or "" for none', (value) => {
     const address = value === '' ? null : parseRedisUrl(value)
@@ -63,6 +65,20 @@ const redisOptions = z.strictObject({
     .optional()
     .describe(
       'with it, addresses and users are made unreadable in the names of their counters, and users, fields and bodies in the keys of what is stored; the same in all instances. Default: namespace and password',
+    ),
+  encrypt: z
+    .strictObject({
+      secrets: z
+        .array(text('a text that nobody can guess', (value) => (value.length >= 32 ? null : MAKE_ONE)))
+        .min(1)
+        .max(8)
+        .describe(
+          'keys are made of them, the same in all instances. The first one seals, all open: to change it, add the new one at the end in all instances, then put it first in all, and after a week take the old one away',
+        ),
+    })
+    .optional()
+    .describe(
+      'seals what is behind the names in Redis (AES-256-GCM): stored responses, answers kept for an Idempotency-Key, and what purges name. What does not open is not used. Needs `secret`',
     ),
 })
 

@@ -31,10 +31,10 @@ export interface Cipher {
   open(name: string, sealed: Buffer): Buffer | Unopened
 }
 
-/** secrets: texts that nobody can guess, the one that seals first. */
-export function createCipher(secrets: readonly [string, ...string[]]): Cipher {
-  const [first, ...others] = secrets.map(keyOf) as [Key, ...Key[]]
-  const keys = [first, ...others]
+/** secrets: texts that nobody can guess, one at least; the first one seals. */
+export function createCipher(secrets: readonly string[]): Cipher {
+  const keys = secrets.map(keyOf)
+  const first = keys[0] as Key
 
   return {
     seal(name, plain) {

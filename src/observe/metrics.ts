@@ -46,7 +46,7 @@ export interface MetricSources extends IdempotencySources, LimitSources, Sharing
   }[]
 }
 
-type TierCount = 'hits' | 'misses' | 'bad' | 'failed' | 'written' | 'dropped'
+type TierCount = 'hits' | 'misses' | 'bad' | 'locked' | 'failed' | 'written' | 'dropped'
 
 export interface Metrics {
   /** Where the requests of one route are counted; keep it until keepRoutes. */
@@ -125,9 +125,9 @@ export function createMetrics(sources: MetricSources): Metrics {
   registry.readings(
     'counter',
     'weirgate_cache_tier_reads_total',
-    'Reads of what is stored beyond memory. bad: damaged, and removed; failed: no answer in time.',
+    'Reads of what is stored beyond memory. bad: damaged or forged, and removed; locked: sealed with a key that is not known here; failed: no answer in time.',
     ['tier', 'result'],
-    perTier({ hit: 'hits', miss: 'misses', bad: 'bad', failed: 'failed' }),
+    perTier({ hit: 'hits', miss: 'misses', bad: 'bad', locked: 'locked', failed: 'failed' }),
   )
   registry.readings(
     'counter',

@@ -16,7 +16,7 @@ import { compileKeyNames } from '../idempotency/key.ts'
 import { boundsOf } from '../idempotency/options.ts'
 import { createSharedKeys } from '../idempotency/redis.ts'
 import type { SharedRedis } from './redis.ts'
-import { secretOf } from './redis-secret.ts'
+import { cipherOf, secretOf } from './redis-secret.ts'
 
 /** now: wall clock, milliseconds. */
 export function openIdempotency(config: GatewayConfig, redis: SharedRedis | null, now: () => number): Idempotency {
@@ -24,7 +24,7 @@ export function openIdempotency(config: GatewayConfig, redis: SharedRedis | null
   return createIdempotency({
     bounds: boundsOf(config.idempotency),
     // Beside the cache's values, which are as large.
-    shared: redis === null ? null : createSharedKeys({ link: redis.cache, namespace, cipher: null }),
+    shared: redis === null ? null : createSharedKeys({ link: redis.cache, namespace, cipher: cipherOf(config.redis) }),
     names: compileKeyNames(secretOf(config.redis)),
     now,
   })

@@ -75,7 +75,7 @@ describe('the disk tier', () => {
     await tier.close()
     const next = await open(tier.path)
     expect(await next.read(KEY, 'epoch', ANY)).toEqual([entry])
-    expect(next.counts).toEqual({ hits: 1, misses: 0, bad: 0, failed: 0, written: 0, dropped: 0 })
+    expect(next.counts).toEqual({ hits: 1, misses: 0, bad: 0, locked: 0, failed: 0, written: 0, dropped: 0 })
     expect(next.bytes).toBeGreaterThan(0)
     expect(next.log).toEqual([])
   })

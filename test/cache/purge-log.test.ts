@@ -45,6 +45,7 @@ describeWithRedis('the purge log', () => {
           listen().log,
         ),
       namespace: 'test',
+      cipher: null,
       deadlineMs: 2000,
       instance,
       log: listen().log,

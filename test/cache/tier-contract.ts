@@ -48,7 +48,7 @@ export function describeTier(name: string, createPlace: () => TierPlace): void {
     it('has nothing at first', async () => {
       const tier = await createPlace().open()
       expect(await readFor(tier)).toEqual([])
-      expect(tier.counts).toEqual({ hits: 0, misses: 1, bad: 0, failed: 0, written: 0, dropped: 0 })
+      expect(tier.counts).toEqual({ hits: 0, misses: 1, bad: 0, locked: 0, failed: 0, written: 0, dropped: 0 })
     })
 
     it.each([

@@ -18,6 +18,7 @@ const ENV = {
   RATE: '99',
   URL: 'hunter2',
   BREAK: 'hunter2\r\n',
+  SEALED: 'hunter2'.repeat(5),
 }
 
 const plain = (config: unknown): unknown =>

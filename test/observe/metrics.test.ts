@@ -25,7 +25,9 @@ const sources = {
   droppedLogLines: () => 5,
   savings: () =>
     [['/a', { fetches: 3, seconds: 28.5, cost: 0.06, collapsed_fetches: 2, collapsed_cost: 0.04 }]] as const,
-  cacheTiers: () => [{ name: 'redis', counts: { hits: 4, misses: 3, bad: 2, failed: 1, written: 6, dropped: 0 } }],
+  cacheTiers: () => [
+    { name: 'redis', counts: { hits: 4, misses: 3, bad: 2, locked: 5, failed: 1, written: 6, dropped: 0 } },
+  ],
   redisUp: () => 0,
   mirrored: () => new Map(),
   upstreams: () => [
@@ -201,6 +203,7 @@ describe('what is read at a scrape', () => {
     ['weirgate_overload_refused_total', 6],
     ['weirgate_cache_tier_reads_total{tier="redis",result="hit"}', 4],
     ['weirgate_cache_tier_reads_total{tier="redis",result="bad"}', 2],
+    ['weirgate_cache_tier_reads_total{tier="redis",result="locked"}', 5],
     ['weirgate_cache_tier_writes_total{tier="redis",result="written"}', 6],
     ['weirgate_redis_up', 0],
     ['weirgate_limit_subjects{where="memory"}', 11],

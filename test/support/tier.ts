@@ -28,7 +28,7 @@ export function createHandTier(name: CacheTier['name'] = 'redis'): HandTier {
   let purged = Promise.resolve(0)
   return {
     name,
-    counts: { hits: 0, misses: 0, bad: 0, failed: 0, written: 0, dropped: 0 },
+    counts: { hits: 0, misses: 0, bad: 0, locked: 0, failed: 0, written: 0, dropped: 0 },
     reads,
     writes,
     deletes,

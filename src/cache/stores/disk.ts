@@ -60,7 +60,7 @@ export const createDiskTier = (options: DiskTierOptions, now: () => number, log:
 
 class Disk implements DiskTier {
   readonly name = 'disk'
-  readonly counts = { hits: 0, misses: 0, bad: 0, failed: 0, written: 0, dropped: 0 } satisfies TierCounts
+  readonly counts = { hits: 0, misses: 0, bad: 0, locked: 0, failed: 0, written: 0, dropped: 0 } satisfies TierCounts
   bytes = 0
   isUp = false
   isUnsure = false

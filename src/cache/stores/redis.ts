@@ -1,5 +1,5 @@
 // Stored responses in Redis, shared by all instances with the same namespace. Keys hold digests only, no URL and no
-// user's text; every key ends by itself once its entry is of no use.
+// user's text, made with the secret of the deployment where it has one; every key ends by itself once its entry is of no use.
 //
 //   <namespace>:c1:{digest of encoding, key and epoch}              the first variant that was stored, the primary
 //   <namespace>:c1:{digest of encoding, key and epoch}:<selector>   other variants by the same fields
@@ -11,26 +11,26 @@
 // Writes wait, at most MAX_WAITING_BYTES of them, and go out a batch at a time, so that reads on the same connection never
 // queue behind more than one. What cannot be written is dropped: with Redis down or full, the cache is what it was without.
 
-import { hash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { type RedisCommand, type RedisReply, RedisError } from '../../core/redis-reply.ts'
 import type { RedisLink } from '../../core/redis.ts'
+import { digestWith } from '../digest.ts'
 import { ENCODING } from '../encoding.ts'
 import { type StoredResponse, selectorOf } from '../entry.ts'
+import { NO_PRIVACY, type Privacy } from '../privacy.ts'
 import type { CacheTier, Selecting, TierCounts } from '../tier.ts'
 import {
   FAMILY_AT,
   FAMILY_BYTES,
-  MAGIC,
+  MAGIC_BYTES,
   MAX_ENTRY_BYTES,
   MAX_VALUE_BYTES,
   NAMES_AT,
   type Opened,
   SELECTOR_AT,
   SELECTOR_BYTES,
-  openValue,
-  sealEntry,
-  selectorDigest,
-  unsealEntry,
+  type Unreadable,
+  createValues,
 } from './redis-value.ts'
 
 /** Of memory that entries waiting to be written may take. */
@@ -51,7 +51,7 @@ const MAX_FLUSH_MS = 500
 const WRITE = `
 local lies = redis.pcall('GETRANGE', KEYS[1], 0, ${NAMES_AT - 1} + #ARGV[4])
 local family, to = ARGV[2], KEYS[1]
-if type(lies) == 'string' and string.sub(lies, 1, ${MAGIC.length}) == string.sub(ARGV[1], 1, ${MAGIC.length})
+if type(lies) == 'string' and string.sub(lies, 1, ${MAGIC_BYTES}) == string.sub(ARGV[1], 1, ${MAGIC_BYTES})
   and string.sub(lies, ${NAMES_AT + 1}) == ARGV[4] then
   family = string.sub(lies, ${FAMILY_AT + 1}, ${FAMILY_AT + FAMILY_BYTES})
   if string.sub(lies, ${SELECTOR_AT + 1}, ${SELECTOR_AT + SELECTOR_BYTES}) ~= ARGV[3] then
@@ -62,15 +62,22 @@ end
 redis.call('SET', to, ARGV[1] .. family .. ARGV[3] .. ARGV[4] .. ARGV[5], 'PX', ARGV[6])`
 
 /** A value as it lies there: nothing, something that is no use, or its head. */
-type Found = Opened | 'absent' | 'bad' | 'failed'
+type Found = Opened | Unreadable | 'absent' | 'failed'
 
 /** False where the server has not answered, or not in time. */
 const isAnswer = (reply: RedisReply | RedisError): boolean =>
   !(reply instanceof RedisError) || reply.code === 'redis_error'
 
 /** link: for this tier alone; it stays the caller's. now: wall clock, milliseconds. */
-export function createRedisTier(link: RedisLink, namespace: string, now: () => number): CacheTier {
-  const counts = { hits: 0, misses: 0, bad: 0, failed: 0, written: 0, dropped: 0 } satisfies TierCounts
+export function createRedisTier(
+  link: RedisLink,
+  namespace: string,
+  now: () => number,
+  privacy: Privacy = NO_PRIVACY,
+): CacheTier {
+  const digestOf = digestWith(privacy.secret)
+  const { form, selectorDigest, sealEntry, openValue, unsealEntry } = createValues(privacy)
+  const counts = { hits: 0, misses: 0, bad: 0, locked: 0, failed: 0, written: 0, dropped: 0 } satisfies TierCounts
   /** By primary and selector, oldest first. */
   const writes = new Map<string, { readonly primary: string; readonly entry: StoredResponse }>()
   /** Primaries to remove, oldest first; nothing is read from there meanwhile. */
@@ -85,17 +92,17 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
   const isUp = (primary: string): boolean => link.shardOf(primary).isUp
 
   const primaryOf = (key: string, epoch: string): string =>
-    `${namespace}:c1:{${hash('sha256', JSON.stringify([ENCODING, key, epoch]), 'base64url')}}`
+    `${namespace}:c1:{${digestOf([ENCODING, form, key, epoch])}}`
   const variantOf = (primary: string, selector: Buffer): string => `${primary}:${selector.toString('base64url')}`
 
   // ---- reading ----
 
-  async function look(at: string): Promise<Found> {
+  async function look(at: string, primary: string): Promise<Found> {
     try {
       // One byte more than a value may have tells that it is too large, without all of it being sent.
       const value = await link.command('GETRANGE', at, 0, MAX_VALUE_BYTES)
       if (!Buffer.isBuffer(value)) return 'bad'
-      return value.length === 0 ? 'absent' : (openValue(value) ?? 'bad')
+      return value.length === 0 ? 'absent' : openValue(value, primary)
     } catch (error) {
       return error instanceof RedisError && error.refusal === 'WRONGTYPE' ? 'bad' : 'failed'
     }
@@ -103,12 +110,12 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
 
   async function read(key: string, epoch: string, by: Selecting): Promise<readonly StoredResponse[]> {
     const primary = primaryOf(key, epoch)
-    const first = deletes.has(primary) ? 'absent' : await look(primary)
+    const first = deletes.has(primary) ? 'absent' : await look(primary, primary)
     if (typeof first !== 'object') return take(first, primary, key, epoch)
     const selector = selectorDigest(selectorOf(by.headers, by.claims, first.varyNames))
     if (first.selector.equals(selector)) return take(first, primary, key, epoch)
     const at = variantOf(primary, selector)
-    const second = asVariant(await look(at), first, selector)
+    const second = asVariant(await look(at, primary), first, selector)
     if (typeof second === 'object' || second === 'bad') return take(second, at, key, epoch)
     // Not what was asked for; but it tells by which fields to ask.
     const other = await unseal(first, key, epoch)
@@ -126,6 +133,7 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
     }
     if (found === 'absent') counts.misses++
     else if (found === 'failed') counts.failed++
+    else if (found === 'locked') counts.locked++
     else {
       counts.bad++
       link.command('UNLINK', at).catch(() => {})
@@ -210,7 +218,7 @@ export function createRedisTier(link: RedisLink, namespace: string, now: () => n
     for (const [at, { primary, entry }] of writes) {
       if (commands.length === most || bytes >= MAX_BATCH_BYTES) break
       drop(at)
-      const sealed = await sealEntry(entry)
+      const sealed = await sealEntry(entry, primary)
       const ttlMs = ttlOf(entry)
       if (sealed === null) counts.dropped++
       else if (ttlMs > 0) {
