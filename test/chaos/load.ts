@@ -71,6 +71,7 @@ export class Load {
   readonly #timer: NodeJS.Timeout
   readonly #open = new Set<Promise<void>>()
   readonly #startedAtMs = performance.now()
+  isRunning = true
   #sent = 0
 
   constructor(url: string, perSecond: number) {
@@ -82,6 +83,7 @@ export class Load {
 
   /** Sends no more; resolves when each has ended. */
   async stop(): Promise<void> {
+    this.isRunning = false
     clearInterval(this.#timer)
     await Promise.all(this.#open)
     this.#delay.disable()

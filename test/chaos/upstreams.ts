@@ -33,6 +33,9 @@ async function stateOf({ gateway }: Setup, i: number): Promise<string | undefine
 const timeUntilOut = (setup: Setup, i: number) => timeUntil(async () => (await stateOf(setup, i)) === 'out')
 const timeUntilBack = (setup: Setup, i: number) => timeUntil(async () => (await stateOf(setup, i)) !== 'out')
 
+const timeUntilTold = ({ gateway }: Setup, status: string) =>
+  timeUntil(async () => (JSON.parse(await gateway.ask('/health')) as { status: string }).status === status)
+
 const killed: Experiment = {
   name: 'C7',
   title: 'one of two targets is killed, then both',
@@ -47,9 +50,11 @@ const killed: Experiment = {
     let fromMs = performance.now()
     await one.kill()
     world.tellTime('one killed: out', await timeUntilOut(setup, 0), 1000)
+    world.tellTime('one killed: told on /health', await timeUntilTold(setup, 'degraded'), 2000)
     await world.phase(4000, 30_000)
     await one.start()
-    world.tellTime('one killed: in use again', await timeUntilBack(setup, 0), 5000)
+    world.tellTime('one back: in use again', await timeUntilBack(setup, 0), 5000)
+    world.tellTime('one back: told on /health', await timeUntilTold(setup, 'ok'), 2000)
     await sleep(1000)
     const during = load.between(fromMs)
     const reads = during.filter(isRead)
@@ -76,7 +81,7 @@ const killed: Experiment = {
     world.tell('both killed: all else is a 502 or 503', `${others.length} requests`, isPlain)
     world.tellTime('both killed: p99 of that', p99(others), 100)
     await Promise.all([timeUntilBack(setup, 0), timeUntilBack(setup, 1)])
-    world.tellTime('both killed: in use again', performance.now() - startedMs, 5000)
+    world.tellTime('both back: in use again', performance.now() - startedMs, 5000)
     await world.phase(2000, 30_000)
     await load.stop()
     tellNews(world, setup)
