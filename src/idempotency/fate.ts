@@ -25,6 +25,7 @@ export function fateOfStatus(status: number): Fate {
 const NOT_SENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'body_too_large',
   'breaker_open',
+  'cooling_down',
   'forbidden',
   'limits_unavailable',
   'loop_detected',
@@ -32,6 +33,7 @@ const NOT_SENT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'overloaded',
   'quota_exceeded',
   'saturated',
+  'share_exceeded',
   'timeout_body',
   'timeout_connect',
   'timeout_queue',

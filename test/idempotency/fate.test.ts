@@ -38,6 +38,7 @@ describe('what a failure says of its key', () => {
       [
         "body_too_large",
         "breaker_open",
+        "cooling_down",
         "forbidden",
         "limits_unavailable",
         "loop_detected",
@@ -45,6 +46,7 @@ describe('what a failure says of its key', () => {
         "overloaded",
         "quota_exceeded",
         "saturated",
+        "share_exceeded",
         "timeout_body",
         "timeout_connect",
         "timeout_queue",
