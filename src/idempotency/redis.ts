@@ -17,7 +17,7 @@ import { type Answer, packAnswer, unpackAnswer } from './answer.ts'
 
 const LEASE_MS = 6000
 /** A request that has had no answer from Redis may ask again: what it does next cannot be undone. */
-const ASKS = 2
+const ASKS = 4
 /** Tellings that wait for Redis, and their bytes. */
 const MAX_OWED = 1000
 const MAX_OWED_BYTES = 16 * 1024 ** 2

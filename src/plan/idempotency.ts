@@ -6,15 +6,11 @@ import { userOf } from '../cache/user.ts'
 import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
 import type { CredentialFields } from '../http/credentials.ts'
 import { meaningOfIds } from '../identity/user.ts'
-import {
-  type Idempotency,
-  type RouteIdempotency,
-  compileIdempotency,
-  createIdempotency,
-} from '../idempotency/idempotency.ts'
+import { type Idempotency, createIdempotency } from '../idempotency/idempotency.ts'
 import { compileKeyNames } from '../idempotency/key.ts'
 import { boundsOf } from '../idempotency/options.ts'
 import { createSharedKeys } from '../idempotency/redis.ts'
+import { type RouteIdempotency, compileIdempotency } from '../idempotency/route.ts'
 import type { SharedRedis } from './redis.ts'
 import { cipherOf, secretOf } from './redis-secret.ts'
 

@@ -586,6 +586,22 @@ describe('beside a cache', () => {
     expect(origin.seen).toHaveLength(3)
   })
 
+  it.each(['abort', 'finish', 'auto'])('a client that goes stops nothing, with onAbort: %s', async (onAbort) => {
+    const { script, waiting } = gate()
+    const { gateway, origin } = await start(CACHED.replace('ttl: 1h', `ttl: 1h, onAbort: ${onAbort}`), { script })
+    const gone = await converse(
+      gateway.port,
+      `POST /pay HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer alice\r\nContent-Type: application/json\r\nIdempotency-Key: ${KEY}\r\nContent-Length: 2\r\n\r\n{}`,
+    )
+    await until(() => waiting.length === 1, 'the request')
+    gone.destroy()
+    await gateway.requestLines(1)
+    waiting[0]?.(200)
+    const again = await send(gateway, { body: '{}', headers: { ...USER, Host: 'a' } })
+    expect([again.text, isReplayed(again)]).toEqual(['deed 1', true])
+    expect([origin.seen.length, origin.aborted]).toEqual([1, 0])
+  })
+
   it('requests with keys of their own share one fetch, and leave none behind when their clients go', async () => {
     const { script, waiting } = gate()
     const { gateway, origin } = await start(CACHED, { script })
