@@ -73,7 +73,7 @@ const usage = () =>
     ])
     .optional()
     .describe(
-      'where an answer, JSON or a stream of events, says how many tokens it has used: as services of these kinds say it, any of them by default, or in fields of your own. Where it does not, and where it is broken off, they are estimated by its length. The upstream is asked for answers without compression',
+      'where an answer, JSON or a stream of events, says how many tokens it has used: as services of these kinds say it, any of them by default, or in fields of your own. Where it does not (streams of OpenAI say it only if the request has asked for that), and where it is broken off, they are estimated by its length. With `costField`, nothing is read unless this is set. The upstream is asked for answers without compression',
     )
 
 const quantity = () =>

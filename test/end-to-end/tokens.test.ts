@@ -152,6 +152,17 @@ describe('a budget in tokens', () => {
   })
 })
 
+describe('a budget in tokens and an Idempotency-Key', () => {
+  it('is charged once for a call that is asked for twice', async () => {
+    const { post, settles, origin } = await start({ route: 'idempotency: true' })
+    const key = { 'Idempotency-Key': '8e03978e-40d5-43dd-bc93-6894a57f9324' }
+    const [first, second] = [await post('/chat', { prompt: 'x' }, key), await post('/chat', { prompt: 'x' }, key)]
+    expect([first.status, second.status, second.headers['idempotency-replayed']]).toEqual([200, 200, 'true'])
+    await settles(30)
+    expect(origin.seen).toHaveLength(1)
+  })
+})
+
 describe('a reservation by the body', () => {
   const limit =
     'reserve: {input: [prompt, /messages], output: [max_tokens, max_completion_tokens], times: n, default: 700}'
@@ -230,6 +241,23 @@ describe('a budget in tokens before a cache', () => {
     waiting[0]?.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(usage(10, 20)))
     expect((await Promise.all(asked)).map(({ status }) => status)).toEqual([200, 200, 200, 200])
     await settles(30)
+  })
+
+  it('is charged what the whole has used where its first client has gone, and another waits', async () => {
+    const waiting: ServerResponse[] = []
+    const script: Script = (_request, response) => waiting.push(response)
+    const { gateway, settles, used, origin } = await start({ route: 'cache: {ttl: 1h}', script })
+    const first = await converse(gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
+    await until(() => waiting.length === 1, 'the call')
+    const second = await converse(gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
+    await arrived(gateway, 2)
+    first.reset()
+    await until(() => gateway.log.some((line) => line['status_code'] === 499), 'the first to be gone')
+    expect(await used()).toBe(1000)
+    waiting[0]?.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(usage(10, 4000)))
+    await second.expect('4000')
+    await settles(4010)
+    expect(origin.seen).toHaveLength(1)
   })
 
   it('tells in metrics what was used, reserved and saved', async () => {
