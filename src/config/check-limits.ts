@@ -18,6 +18,7 @@ export function checkLimits(raw: unknown): Finding[] {
   return [
     ...entries.flatMap(([name, limit]) => (isMapping(limit) ? checkLimit(['limits', name], limit, knowsUsers) : [])),
     ...checkNumbers(entries),
+    ...checkStandIns(raw, entries),
   ]
 }
 
@@ -33,6 +34,25 @@ function checkNumbers(limits: readonly (readonly [name: string, limit: unknown])
     if (owner === undefined) return []
     return [complaint(['limits', name], `by chance the same number in Redis as ${owner}`, 'rename it')]
   })
+}
+
+/** What is stored answers early only where it may answer at all. */
+function checkStandIns(raw: unknown, limits: readonly (readonly [name: string, limit: unknown])[]): Finding[] {
+  const routes = listOf(valueAt(raw, ['routes'])).filter(isMapping)
+  const usual = valueAt(raw, ['defaults', 'limits'])
+  const mayStandIn = routes.filter((route) => isWord(route['onLimited'], 'stale'))
+  const named = new Set(mayStandIn.flatMap((route) => listOf(route['limits'] ?? usual)))
+  return limits.flatMap(([name, limit]) =>
+    isMapping(limit) && limit['staleFrom'] !== undefined && !named.has(name)
+      ? [
+          complaint(
+            ['limits', name, 'staleFrom'],
+            'means nothing: no route with onLimited: stale names it',
+            'add onLimited: stale to a route',
+          ),
+        ]
+      : [],
+  )
 }
 
 const NOT_OF_SLOTS = [

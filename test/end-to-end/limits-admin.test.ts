@@ -65,7 +65,10 @@ describe('GET /api/limits', () => {
       '5000 of cost per 1h, by the calendar of UTC, reserves what the body asks for, a million tokens at input 3, output 15, what is stored first from 80 % on',
     ],
   ])('says of a budget what it counts: %s', async (limit, rule) => {
-    const { ask, admin } = await start(`  used: {limit: 5000, window: 1h, ${limit}}`, 'limits: [used]')
+    const { ask, admin } = await start(
+      `  used: {limit: 5000, window: 1h, ${limit}}`,
+      'limits: [used], cache: {ttl: 1h}, onLimited: stale',
+    )
     await ask()
     expect((await admin('GET', '/api/limits')).json).toMatchObject([{ policy: 'used', rule }])
     const { json } = await admin('POST', '/api/explain', { method: 'GET', url: '/x' })
