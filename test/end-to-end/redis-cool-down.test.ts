@@ -7,6 +7,7 @@ import type { TestGateway } from '../support/gateway.ts'
 import { startInstances } from '../support/instances.ts'
 import { type RedisServer, describeWithRedis, startRedis, startRelay, until } from '../support/redis.ts'
 
+const COOLING = 'Upstream target is left alone, as it has asked'
 const isCooling = ({ gateway }: TestGateway): boolean =>
   gateway.upstreams().some(({ targets }) => targets.some(({ cooling_until }) => cooling_until !== null))
 const codeOf = async ({ url }: TestGateway): Promise<unknown> => {
@@ -45,12 +46,10 @@ describeWithRedis('a cool-down of gateways that share a Redis', () => {
     const [key = ''] = (await redis.ask('--scan', '--pattern', 'weirgate:cool-down:*')).split('\n')
     expect(Number(await redis.ask('PTTL', key))).toBeGreaterThan(20_000)
     expect(Number(await redis.ask('PTTL', key))).toBeLessThanOrEqual(40_000)
-    const told = second.log.filter(({ message }) => message === 'Upstream target is left alone, as it has asked')
+    const told = second.log.filter(({ message }) => message === COOLING)
     expect(told).toMatchObject([{ reason: 'told by another instance, 40 s' }])
     // Nobody hears himself.
-    expect(
-      first.log.filter(({ message }) => message === 'Upstream target is left alone, as it has asked'),
-    ).toHaveLength(1)
+    expect(first.log.filter(({ message }) => message === COOLING)).toHaveLength(1)
   })
 
   it('is over for all of them', async () => {
@@ -59,6 +58,18 @@ describeWithRedis('a cool-down of gateways that share a Redis', () => {
     await until(() => isCooling(second), 'the other to have heard')
     await until(() => !isCooling(first) && !isCooling(second), 'the end of it')
     expect(await Promise.all([first, second].map(codeOf))).toEqual([200, 200])
+  })
+
+  it('is not made longer by what an instance hears of itself', async () => {
+    const relay = await startRelay(redis.port)
+    onTestFinished(() => relay.close())
+    const { second, add } = await start(2, '1')
+    const far = await add(relay.url)
+    relay.delayMs = 500
+    await request(far.url)
+    await until(() => isCooling(second), 'another to have heard')
+    await until(() => !isCooling(far) && !isCooling(second), 'the end of it')
+    expect(far.log.filter(({ message }) => message === COOLING)).toHaveLength(1)
   })
 
   it('is caught up with by who has missed it', async () => {
