@@ -410,6 +410,28 @@ describe('total', () => {
     expect(afterMs).toBeGreaterThanOrEqual(595)
   })
 
+  it('counts that and the time in line after it, which may be short of what one may wait there', async () => {
+    const origin = closing(
+      await startOrigin((message, response) => {
+        if (message.url === '/refused') response.writeHead(503, { 'Retry-After': '1' }).end()
+      }),
+    )
+    const gateway = closing(
+      await startGateway(`
+upstreams: {app: {targets: ["${origin.url}"], concurrency: {max: 1, wait: 1300ms}}}
+defaults: {upstream: app}
+routes: [{path: /held}, {path: /refused, timeouts: {total: 1500ms}}]
+`),
+    )
+    const refused = timedOut(request(`${gateway.url}/refused`))
+    await until(() => origin.seen.length === 1 && inFlight(gateway) === 0, 'the refusal')
+    const holder = await converse(gateway.port, get('/held'))
+    await until(() => origin.seen.length === 2, 'another to have the place')
+    expect((await refused).code).toBe('timeout_total')
+    holder.destroy()
+    expect(origin.seen).toHaveLength(2)
+  })
+
   it('leaves the other timers what they are: each attempt has its own', async () => {
     const { origin, gateway } = await setUp(refuseOnce, {
       timeouts: 'connect: 9s, queue: 9s, firstByte: 300ms, idle: 9s, total: 9s',
