@@ -21,6 +21,8 @@ export interface AnswerRuleOptions {
   readonly rejectIf?: readonly Condition[] | undefined
   /** Errors and answers that were cut short count as any other. */
   readonly storeUnfinished: boolean
+  /** Answers are those of GraphQL, which are stored with data and without errors alone. */
+  readonly isGraphql?: boolean
 }
 
 export interface AnswerRule {
@@ -40,13 +42,18 @@ interface Head {
 /** Bytes of the largest text that is looked into. */
 export const MAX_READ_BYTES = 4 * 1024 ** 2
 
-export function compileAnswerRule({ storeIf = [], rejectIf = [], storeUnfinished }: AnswerRuleOptions): AnswerRule {
+export function compileAnswerRule(options: AnswerRuleOptions): AnswerRule {
+  const { storeIf = [], rejectIf = [], storeUnfinished, isGraphql = false } = options
   const hasConditions = storeIf.length > 0 || rejectIf.length > 0
   const judges = (method: string): boolean => method === 'POST' && !storeUnfinished
   return {
     // Conditions are about successes; an error is stored where the route's ttl names its status.
     concerns: (method, { status, headers }) =>
-      status < 300 && (hasConditions || (judges(method) && typeOf(headers) !== 'other')),
+      status < 300 &&
+      (hasConditions ||
+        (judges(method) && typeOf(headers) !== 'other') ||
+        // By GET there may be pages under the same URL.
+        (isGraphql && (method !== 'GET' || typeOf(headers) !== 'other'))),
     refusal(method, { headers }, body) {
       const type = typeOf(headers)
       if (type === 'other') return 'answer-not-json'
@@ -54,6 +61,7 @@ export function compileAnswerRule({ storeIf = [], rejectIf = [], storeUnfinished
       if (text === null) return 'unread'
       const json = parse(text)
       if (json === undefined) return 'answer-not-json'
+      if (isGraphql && !isWithoutErrors(json)) return 'error-answer'
       if (judges(method)) {
         if (type === 'problem' || tellsError(json)) return 'error-answer'
         if (isCutShort(json)) return 'unfinished'
@@ -134,6 +142,20 @@ function isCutShort(json: PlainJson): boolean {
 export const isCutShortBy = (json: PlainJson): boolean =>
   [...endsOf(json), ...endsOf(memberOf(json, 'delta') ?? null)].some(isEarly) ||
   (memberOf(memberOf(json, 'response'), 'incomplete_details') ?? null) !== null
+
+/** The answer to a GraphQL request, with its data and no errors: those may be of the moment, or of one user. */
+const isWithoutErrors = (json: PlainJson): boolean =>
+  elementsOf(memberOf(json, 'errors')).length === 0 &&
+  Array.isArray(memberOf(json, 'errors') ?? []) &&
+  isObject(memberOf(json, 'data'))
+
+/** Whether an answer to a GraphQL request says that nothing of it was carried out: there are errors and no data, not even
+ *  null, which may stand in the place of what failed after it was done (GraphQL §7.1.2). body: whole. */
+export function saysNothingDone(headers: HeaderList, body: Buffer): boolean {
+  const text = typeOf(headers) === 'json' ? textOf(headers, body) : null
+  const json = text === null ? undefined : parse(text)
+  return isObject(json) && elementsOf(memberOf(json, 'errors')).length > 0 && !Object.hasOwn(json, 'data')
+}
 
 /** By the members in which OpenAI (chat, completions, responses), Anthropic, Google, Amazon, Ollama, and those who speak
  *  their formats, say how an answer ended. Null: it did not. */

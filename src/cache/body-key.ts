@@ -11,6 +11,7 @@ import { getCombined, getHeaders, listMembers } from '../http/headers.ts'
 import { type JsonPointer, type JsonValue, formatCanonical, readJson } from '../http/json.ts'
 import { type AlikeOptions, addDefaults, dropIgnored, normalizeTexts } from './body-alike.ts'
 import { type Condition, holds } from './condition.ts'
+import { type GraphqlRefusal, KnownDocuments, graphqlTexts } from './graphql-key.ts'
 
 /** Bytes of the largest body that is read for a key. */
 export const MAX_KEYED_BODY_BYTES = 256 * 1024
@@ -19,10 +20,11 @@ export const MAX_KEYED_BODY_BYTES = 256 * 1024
 export const MAX_KEYED_BODY_DEPTH = 64
 
 /** canonical: the JSON value, however it is written. A mapping: likewise, of a body that holds nothing but the fields,
- *  where they are listed. raw: the exact bytes, of any type. */
+ *  where they are listed. raw: the exact bytes, of any type. graphql: the operation that is asked for (graphql-key.ts). */
 export type BodyKeyOptions =
   | 'canonical'
   | 'raw'
+  | 'graphql'
   | (AlikeOptions & { readonly fields?: readonly JsonPointer[] | undefined })
 
 /** body-too-large: more than MAX_KEYED_BODY_BYTES. body-encoded: a Content-Encoding. body-not-json: by its Content-Type,
@@ -36,6 +38,7 @@ export type BodyRefusal =
   | 'unsafe-json'
   | 'unknown-field'
   | 'bypass-if'
+  | GraphqlRefusal
 
 /** part: well-formed Unicode, up to some five times as long as the body; hash it. counted: what it is made of; null where
  *  that are bytes. */
@@ -46,12 +49,14 @@ export type BodyKeyPart =
 const refused = (reason: BodyRefusal): BodyKeyPart => ({ ok: false, reason })
 
 /** The rule for one route, as a function. bypassIf: bodies of which one of these holds, or may hold, have no part; for all
- *  but raw. body: whole, as it came. Never throws. */
+ *  but raw. documents: for graphql. body: whole, as it came. Never throws. */
 export function compileBodyKey(
   options: BodyKeyOptions,
   bypassIf: readonly Condition[] = [],
+  documents: KnownDocuments = new KnownDocuments(),
 ): (headers: HeaderList, body: Buffer) => BodyKeyPart {
   if (options === 'raw') return rawPart
+  if (options === 'graphql') return (headers, body) => graphqlPart(headers, body, bypassIf, documents)
   const rule = jsonRuleOf(options, bypassIf)
   return (headers, body) => jsonPart(headers, body, rule)
 }
@@ -60,7 +65,7 @@ export function compileBodyKey(
 export function shownBody(options: BodyKeyOptions, body: Buffer): string {
   const json = options === 'raw' ? null : readJson(body, { maxDepth: MAX_KEYED_BODY_DEPTH })
   if (options === 'raw' || json?.ok !== true) return `${body.length} bytes`
-  countedOf(json.value, jsonRuleOf(options, []))
+  if (options !== 'graphql') countedOf(json.value, jsonRuleOf(options, []))
   return formatCanonical(json.value)
 }
 
@@ -70,7 +75,7 @@ interface JsonRule {
   readonly bypassIf: readonly Condition[]
 }
 
-const jsonRuleOf = (options: Exclude<BodyKeyOptions, 'raw'>, bypassIf: readonly Condition[]): JsonRule => ({
+const jsonRuleOf = (options: Exclude<BodyKeyOptions, 'raw' | 'graphql'>, bypassIf: readonly Condition[]): JsonRule => ({
   alike: options === 'canonical' ? {} : options,
   listed: options === 'canonical' || options.fields === undefined ? 'all' : listedUnder(options.fields),
   bypassIf,
@@ -87,16 +92,36 @@ function rawPart(headers: HeaderList, body: Buffer): BodyKeyPart {
 }
 
 function jsonPart(headers: HeaderList, body: Buffer, rule: JsonRule): BodyKeyPart {
-  if (body.length > MAX_KEYED_BODY_BYTES) return refused('body-too-large')
-  const codings = listMembers(getCombined(headers, 'content-encoding') ?? '')
-  if (codings.some((coding) => coding.toLowerCase() !== 'identity')) return refused('body-encoded')
-  const type = jsonType(getHeaders(headers, 'content-type'))
-  if (type === null) return refused('body-not-json')
-  const json = readJson(body, { maxDepth: MAX_KEYED_BODY_DEPTH })
-  if (!json.ok) return refused(json.reason === 'syntax' || json.reason === 'not-utf8' ? 'body-not-json' : 'unsafe-json')
-  const refusal = countedOf(json.value, rule)
+  const read = readBody(headers, body)
+  if (typeof read === 'string') return refused(read)
+  const refusal = countedOf(read.value, rule)
   if (refusal !== null) return refused(refusal)
-  return { ok: true, part: withLengths(['json', type, formatCanonical(json.value)]), counted: json.value }
+  return { ok: true, part: withLengths(['json', read.type, formatCanonical(read.value)]), counted: read.value }
+}
+
+function graphqlPart(
+  headers: HeaderList,
+  body: Buffer,
+  bypassIf: readonly Condition[],
+  documents: KnownDocuments,
+): BodyKeyPart {
+  const read = readBody(headers, body)
+  if (typeof read === 'string') return refused(read)
+  const texts = graphqlTexts(read.value, documents)
+  if (typeof texts === 'string') return refused(texts)
+  if (bypassIf.some((condition) => holds(condition, read.value) !== false)) return refused('bypass-if')
+  return { ok: true, part: withLengths(['graphql', read.type, ...texts]), counted: null }
+}
+
+function readBody(headers: HeaderList, body: Buffer): { type: string; value: JsonValue } | BodyRefusal {
+  if (body.length > MAX_KEYED_BODY_BYTES) return 'body-too-large'
+  const codings = listMembers(getCombined(headers, 'content-encoding') ?? '')
+  if (codings.some((coding) => coding.toLowerCase() !== 'identity')) return 'body-encoded'
+  const type = jsonType(getHeaders(headers, 'content-type'))
+  if (type === null) return 'body-not-json'
+  const json = readJson(body, { maxDepth: MAX_KEYED_BODY_DEPTH })
+  if (json.ok) return { type, value: json.value }
+  return json.reason === 'syntax' || json.reason === 'not-utf8' ? 'body-not-json' : 'unsafe-json'
 }
 
 /** Leaves of a value what counts, as it counts. Conditions see what the backend sees: defaults, and all that is ignored. */

@@ -108,7 +108,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const refusal = lookupRefusal(ctx, policy)
     if (refusal !== null) return note(ctx, 'bypass', refusal)
     const key = setup.key.ofGet(ctx)
-    if (key === null) return note(ctx, 'bypass', 'no-user')
+    if (key === null) return note(ctx, 'bypass', setup.key.whyNone(ctx))
     return isKeyedByBody(ctx.method) ? lookByBody(ctx) : look(ctx, key, null, null)
   }
 

@@ -19,8 +19,10 @@ import type { Condition } from './condition.ts'
 import { digestOf, digestWith } from './digest.ts'
 import { selectingValue } from './entry.ts'
 import { urlOf } from './key.ts'
+import { KnownDocuments, graphqlQuery } from './graphql-key.ts'
 import { isKeyedByBody } from './methods.ts'
 import { type QueryKeyOptions, type QueryRule, compileQueryRule } from './query-key.ts'
+import type { Reason } from './reasons.ts'
 import { userOf } from './user.ts'
 
 export interface KeyRuleOptions {
@@ -45,6 +47,8 @@ export interface KeyRule {
   readonly parts: (request: Asking, body: Buffer | null) => readonly (readonly [name: string, value: string | null])[]
   /** How queries are spelt in the keys; null: as they came. */
   readonly query: QueryRule | null
+  /** Why a request has no key. */
+  readonly whyNone: (request: Asking) => Reason
   /** Stands for the rule: what was stored under another one is not looked at. */
   readonly id: string
 }
@@ -57,6 +61,8 @@ export interface KeySetup {
   readonly bypassIf?: readonly Condition[]
   /** What digests in keys are made with; by default nothing. */
   readonly secret?: string | null
+  /** For keys of GraphQL. */
+  readonly documents?: KnownDocuments
   /** All keys say that they are of the canary. */
   readonly isCanary?: boolean
   /** Answers to GET may be streams of events. */
@@ -65,17 +71,26 @@ export interface KeySetup {
 
 /** isPerUser: each user has keys of their own. */
 export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setup: KeySetup = {}): KeyRule {
-  const { query, headers = [], cookies = [] } = options
+  const { query, cookies = [], body = 'raw' } = options
+  const isGraphql = body === 'graphql'
+  // By that field servers choose a media type, and with it the status of an answer that has errors.
+  const headers = isGraphql ? [...new Set([...(options.headers ?? []), 'accept'])] : (options.headers ?? [])
   const { credentials = WELL_KNOWN, bypassIf = [], secret = null, isCanary = false, hasStreams = false } = setup
+  const { documents = new KnownDocuments() } = setup
   const digest = digestWith(secret)
   const id = digestOf([JSON.stringify(options), String(isPerUser)]).slice(0, 16)
-  const queryRule = query === undefined ? null : compileQueryRule(query)
-  const bodyPart = compileBodyKey(options.body ?? 'raw', bypassIf)
+  const queryRule = isGraphql ? graphqlRule(documents) : query === undefined ? null : compileQueryRule(query)
+  const bodyPart = compileBodyKey(body, bypassIf, documents)
   const isPlain = headers.length === 0 && cookies.length === 0 && !isPerUser && !isCanary
   const url = (request: Asking): string =>
     queryRule === null ? urlOf(request) : urlOf(request, queryRule(request.query))
 
+  const spelling = (request: Asking) => graphqlQuery(request.query, isKeyedByBody(request.method), documents)
+
   function keyOf(request: Asking, first: readonly string[]): string | null {
+    const spelt = isGraphql ? spelling(request) : null
+    if (typeof spelt === 'string') return null
+    const where = spelt === null ? url(request) : urlOf(request, spelt.query)
     const words = [...first]
     const values = [...fieldValues(request, headers), ...cookieParts(request, cookies)]
     if (values.length > 0) words.push(`with:${digest(values)}`)
@@ -85,7 +100,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
       words.push(`user:${user}`)
     }
     if (isCanary) words.push('canary')
-    return words.length === 0 ? url(request) : `${url(request)}\n${words.join(' ')}`
+    return words.length === 0 ? where : `${where}\n${words.join(' ')}`
   }
 
   function keyOfGet(request: Asking): string | null {
@@ -113,9 +128,21 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
       return parts
     },
     query: queryRule,
+    whyNone(request) {
+      const spelt = isGraphql ? spelling(request) : null
+      return typeof spelt === 'string' ? spelt : 'no-user'
+    },
     id,
   }
 }
+
+/** How the queries of URLs are spelt in keys where they may have an operation in them. */
+export const graphqlRule =
+  (documents: KnownDocuments): QueryRule =>
+  (query) => {
+    const spelt = graphqlQuery(query, false, documents)
+    return typeof spelt === 'string' ? query : spelt.query
+  }
 
 /** What kind of answer is asked for, where the answers to one body differ in that and seldom say so by Vary: events as they
  *  come, or one whole, or of a stream the rest that a client has not had. */

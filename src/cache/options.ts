@@ -173,13 +173,13 @@ const keyOptions = z.strictObject({
     .describe('cookies whose values count; who may share an answer is for scope to say'),
   body: z
     .union([
-      word(['canonical', 'raw']),
+      word(['canonical', 'raw', 'graphql']),
       bodyFields().transform((fields) => ({ fields })),
       bodyOptions.transform(({ only, ...alike }) => ({ fields: only, ...alike })),
     ])
     .optional()
     .describe(
-      'what counts of the body of a POST or QUERY, up to 256 KiB. canonical: the JSON value, however it is written; a list: likewise, and a body with any other field is not looked up; a mapping: likewise, and what is alike beyond that; raw: the exact bytes. The upstream gets the bytes as they came',
+      'what counts of the body of a POST or QUERY, up to 256 KiB. canonical: the JSON value, however it is written; a list: likewise, and a body with any other field is not looked up; a mapping: likewise, and what is alike beyond that; raw: the exact bytes; graphql: a query with its variables, however it is written, also as a GET (mutations and what is not clear go to the upstream; a mutation that succeeds takes what the route `purges`, without that all that is stored under its URL). The upstream gets the bytes as they came',
     ),
 })
 

@@ -94,7 +94,7 @@ export function compilePolicy(options: RouteCacheOptions, setup: PolicySetup): C
     isPublic: options.scope === 'public',
     isPerUser: options.scope === 'user',
     storeSetCookie: options.storeSetCookie,
-    answerRule: compileAnswerRule(options),
+    answerRule: compileAnswerRule({ ...options, isGraphql: options.key?.body === 'graphql' }),
     streamRule: compileStreamRule(options, methods),
     ignoresNoCache: options.originNoCache === 'ignore',
     honorsClient: options.clientControl === 'honor',

@@ -5,14 +5,16 @@
 // However much there is to remove, no request waits more than SLICE_MS for it: the work goes on in slices, one in a turn
 // of the event loop, purges taking turns. What is stored meanwhile was asked for after the change and may stay or go.
 
-import type { HeaderList, RequestContext } from '../core/context.ts'
+import type { HeaderList, ReplyBody, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { getHeader } from '../http/headers.ts'
 import { isSafeMethod } from '../http/methods.ts'
 import { normalizeTarget } from '../http/target.ts'
+import { saysNothingDone } from './answer-rule.ts'
 import type { CacheEntry } from './entry.ts'
 import { pathOfKey, urlOf, urlTag } from './key.ts'
 import { type PurgeRule, afterPurge, compileKeyTest } from './purge-rule.ts'
+import type { Reason } from './reasons.ts'
 import type { SharedCache } from './shared.ts'
 import { type QueryRule, keySpellings } from './query-key.ts'
 import { type TagRule, noTags } from './tags.ts'
@@ -20,6 +22,47 @@ import { type TagRule, noTags } from './tags.ts'
 const SLICE_MS = 10
 /** Steps between two looks at the clock, some 50 us. */
 const STEPS = 64
+
+/** Why requests of GraphQL are not looked up that have changed something, or may have. */
+const MAY_CHANGE: ReadonlySet<string> = new Set<Reason>([
+  'mutation',
+  'unclear-graphql',
+  'body-too-large',
+  'body-encoded',
+  'body-not-json',
+  'unsafe-json',
+])
+
+/** What an answer makes out of date, as a function for one route; null: nothing. body: of the answer. */
+export type Invalidation = (
+  ctx: RequestContext,
+  status: number,
+  headers: HeaderList,
+  body: ReplyBody,
+) => PurgeRule | null
+
+/** methods: which its cache answers. purges: null: the route does not say. */
+export function compileInvalidation(
+  methods: ReadonlySet<string>,
+  isGraphql: boolean,
+  purges: TagRule | null,
+  queries: readonly QueryRule[],
+): Invalidation {
+  return (ctx, status, headers, body) => {
+    // A method that the cache answers has been declared safe: the same request has the same answer, and changes nothing.
+    const isDeclared = methods.has(ctx.method)
+    if (isDeclared && !(isGraphql && mayHaveChanged(ctx, headers, body))) return null
+    const rule = invalidation(ctx, status, headers, purges ?? noTags, queries)
+    if (!isDeclared || rule === null || purges === null) return rule
+    // All operations of GraphQL have one URL, so that what the route names is all that goes.
+    return rule.tags === undefined ? null : { tags: rule.tags }
+  }
+}
+
+function mayHaveChanged(ctx: RequestContext, headers: HeaderList, body: ReplyBody): boolean {
+  if (ctx.cache !== 'bypass' || ctx.cacheReason === null || !MAY_CHANGE.has(ctx.cacheReason)) return false
+  return !Buffer.isBuffer(body) || !saysNothingDone(headers, body)
+}
 
 /** Carries out a rule, in memory and on disk; resolves with how many variants were removed, or became stale where it is
  *  soft: those of memory or those on disk, whichever are more. */

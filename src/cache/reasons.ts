@@ -28,6 +28,13 @@ export const REASONS = {
     'the request body is JSON that readers may take for different values: repeated names, numbers beyond a double, lone surrogates, deep nesting',
   'unknown-field': 'the request body has a field that `key.body` does not list, so it may ask for another answer',
   'bypass-if': 'a condition under `bypassIf` holds of the request body, or cannot be told from it',
+  mutation: 'the request is a GraphQL mutation, or has one in its document, and that is for the upstream alone',
+  subscription: 'the request is a GraphQL subscription, or has one in its document',
+  'graphql-batch': 'the request is a batch of GraphQL operations',
+  'unclear-graphql':
+    'it is not beyond doubt which GraphQL operation is asked for: its document, the name of the operation, or members that are not known',
+  'unknown-document':
+    'the request names a GraphQL document by a hash with which this instance has not seen it yet, so it may be a mutation; a GET changes nothing and is looked up',
   'body-budget': 'too many request bodies are held at this moment',
   'no-user': 'answers are kept for each user alone (`scope: user`), and the request carries nothing that says who asks',
   connection:

@@ -115,7 +115,7 @@ export function explainLookup(
     age_s: null,
     ttl_s: null,
   })
-  if (key === null) return unanswered('bypass', refusal ?? 'no-user')
+  if (key === null) return unanswered('bypass', refusal ?? rule.whyNone(ctx))
 
   const nowMs = shared.now()
   const found = find(ctx, key, nowMs)

@@ -6,6 +6,7 @@ import { type Flights, createFlights } from './collapse.ts'
 import { type Compressor, createCompressor } from './compress.ts'
 import { type Detached, createDetached } from './detached.ts'
 import { type Failures, createFailures } from './failures.ts'
+import { KnownDocuments } from './graphql-key.ts'
 import type { Leases } from './lease.ts'
 import { MissWatches } from './near-misses.ts'
 import type { CacheStore } from './store.ts'
@@ -24,6 +25,7 @@ export interface SharedCache {
   readonly failures: Failures
   readonly compressor: Compressor
   readonly nearMisses: MissWatches
+  readonly documents: KnownDocuments
   /** For work on the store that is too long for one turn of the event loop. */
   readonly turns: Turns
   /** Whether there is no memory for storing more. */
@@ -56,6 +58,7 @@ export const createSharedCache = (
   failures: createFailures(),
   compressor: createCompressor(store),
   nearMisses: new MissWatches(),
+  documents: new KnownDocuments(),
   turns: createTurns(),
   memory,
   now,

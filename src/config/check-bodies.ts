@@ -8,7 +8,39 @@ import type { Path } from './path.ts'
 import { type RawRoute, complaint, listAt } from './raw.ts'
 
 /** All findings about the bodies of one route's requests and answers. */
-export const checkBodies = (route: RawRoute): Finding[] => [...checkBodyKey(route), ...checkConditions(route)]
+export const checkBodies = (route: RawRoute): Finding[] => [
+  ...checkBodyKey(route),
+  ...checkGraphql(route),
+  ...checkConditions(route),
+]
+
+/** Whether a route's bodies are requests of GraphQL. */
+export const isGraphql = ({ fields }: RawRoute): boolean => {
+  const body = valueAt(fields, ['cache', 'key', 'body'])
+  return typeof body === 'string' && body.toLowerCase() === 'graphql'
+}
+
+/** Options that are settled where bodies are requests of GraphQL. */
+function checkGraphql(route: RawRoute): Finding[] {
+  if (!isGraphql(route)) return []
+  const settled = [
+    [['key', 'query'], 'beside `body: graphql` all parameters count'],
+    [['storeUnfinished'], 'of GraphQL, answers with errors are never stored'],
+  ] as const
+  return settled.flatMap(([at, why]) =>
+    valueAt(route.fields, ['cache', ...at]) === undefined
+      ? []
+      : [
+          {
+            path: [...route.path, 'cache', ...at],
+            at: 'key' as const,
+            expected: null,
+            got: `has no effect: ${why}`,
+            cure: 'remove it',
+          },
+        ],
+  )
+}
 
 /** A field that stands in `key.body`, and where. */
 interface Named {

@@ -2,7 +2,7 @@
 
 import { TAG_PARAMETER, cachedMethods } from '../cache/options.ts'
 import { METHODS, isSafeMethod } from '../http/methods.ts'
-import { checkBodies } from './check-bodies.ts'
+import { checkBodies, isGraphql } from './check-bodies.ts'
 import type { Finding } from './issues.ts'
 import { isMapping, valueAt } from './path.ts'
 import type { Path } from './path.ts'
@@ -165,7 +165,7 @@ function checkTags(route: RawRoute): Finding[] {
   const methods = methodsOf(route) ?? ['POST']
   // What is answered from the cache changes nothing.
   const cached = isMapping(fields['cache']) ? cachedBy(fields['cache'], methodsOf(route)) : new Set<string>()
-  const changesNothing = (method: string): boolean => isSafeMethod(method) || cached.has(method)
+  const changesNothing = (method: string): boolean => isSafeMethod(method) || (cached.has(method) && !isGraphql(route))
   if (listAt(fields, ['purges']).length > 0 && methods.length > 0 && methods.every(changesNothing)) {
     const got = 'has no effect: the methods of this route change nothing'
     findings.push({

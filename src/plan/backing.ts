@@ -100,6 +100,7 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
             bypassIf: options.cache.bypassIf ?? [],
             secret: keySecretOf(config.redis),
             isCanary,
+            documents: shared.cache.documents,
             hasStreams: options.cache.terminal !== undefined,
           }),
           collapse: options.cache.collapse,

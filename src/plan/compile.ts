@@ -3,9 +3,11 @@
 // from outside (Shared): the store, the counters, and pools whose options are unchanged.
 
 import type { RouteCache } from '../cache/cache.ts'
+import type { KnownDocuments } from '../cache/graphql-key.ts'
+import { graphqlRule } from '../cache/key-rule.ts'
 import { cachedMethods } from '../cache/options.ts'
 import { mayCompress } from '../cache/policy.ts'
-import { invalidation } from '../cache/purge.ts'
+import { compileInvalidation } from '../cache/purge.ts'
 import type { Purger } from '../cache/purger.ts'
 import { type QueryRule, compileQueryRule } from '../cache/query-key.ts'
 import type { SharedCache } from '../cache/shared.ts'
@@ -107,7 +109,7 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
   // Where it throws there must be no pools yet: they look after their targets from the first moment on.
   const identity = config.identity === undefined ? null : compileIdentity(config.identity, shared.now)
   const pools = compilePools(config, previous?.pools ?? null, shared.tellTarget, shared.coolDowns)
-  const queries = compileQueries(config)
+  const queries = compileQueries(config, shared.cache.documents)
   const credentials = credentialFields(config.identity === undefined ? [] : identifyingFields(config.identity))
   const parts: PlanParts = {
     config,
@@ -204,9 +206,11 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
 }
 
 /** All ways in which the routes spell queries in their keys. */
-function compileQueries({ routes }: GatewayConfig): readonly QueryRule[] {
+function compileQueries({ routes }: GatewayConfig, documents: KnownDocuments): readonly QueryRule[] {
   const options = routes.flatMap(({ cache }) => (cache?.key?.query === undefined ? [] : [cache.key.query]))
-  return [...new Map(options.map((each) => [JSON.stringify(each), each])).values()].map(compileQueryRule)
+  const rules = [...new Map(options.map((each) => [JSON.stringify(each), each])).values()].map(compileQueryRule)
+  const isGraphql = routes.some(({ cache }) => cache?.key?.body === 'graphql')
+  return isGraphql ? [...rules, graphqlRule(documents)] : rules
 }
 
 /** An id that may go into a header and a log line as it is. */
@@ -263,7 +267,8 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
           ),
         )
   const { cache, forwarder } = backing
-  const purges = compileTags(options.purges)
+  const purges = options.purges === undefined ? null : compileTags(options.purges)
+  const outdated = compileInvalidation(methods, options.cache?.key?.body === 'graphql', purges, queries)
   const entrance = {
     identity: identity?.stage(options.auth === 'required') ?? null,
     limits: limiter?.check ?? null,
@@ -279,10 +284,8 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
     isLow: limiter?.isLow ?? null,
     onAnswer,
     fetch: cache?.fill ?? forwarder.stage,
-    invalidate(ctx, status, headers) {
-      // A method that the cache answers has been declared safe: the same request has the same answer, and changes nothing.
-      if (methods.has(ctx.method)) return null
-      const rule = invalidation(ctx, status, headers, purges, queries)
+    invalidate(ctx, status, headers, body) {
+      const rule = outdated(ctx, status, headers, body)
       return rule === null ? null : shared.purger.invalidate(rule)
     },
   }

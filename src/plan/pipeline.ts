@@ -25,7 +25,7 @@
 // A stage that a route does not use is absent, not empty. The walk awaits nothing that is not a promise, so a memory
 // hit has no await in it.
 
-import type { HeaderList, Reply, RequestContext, Stage } from '../core/context.ts'
+import type { HeaderList, Reply, ReplyBody, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 
 /** What a route has in memory, and answers without asking anybody. H: what is found, and answered from. */
@@ -48,7 +48,12 @@ export interface RouteStages {
   /** The last stage: always answers or throws. With a cache, it asks `misses` before the upstream. */
   readonly fetch: (ctx: RequestContext, misses: Stage | null) => ReturnType<Stage>
   /** Called with what an unsafe request was answered; its client hears of it when the promise resolves. */
-  readonly invalidate: (ctx: RequestContext, status: number, headers: HeaderList) => Promise<unknown> | null
+  readonly invalidate: (
+    ctx: RequestContext,
+    status: number,
+    headers: HeaderList,
+    body: ReplyBody,
+  ) => Promise<unknown> | null
   /** Called with every answer of the last stage. */
   readonly onAnswer: ((ctx: RequestContext, headers: HeaderList) => void) | null
 }
@@ -76,7 +81,7 @@ export function compilePipeline(route: RouteStages, once: ((rest: Pipeline) => S
     onAnswer?.(ctx, reply.headers)
     if (ctx.method === 'GET') return reply
     // Whoever has been told of a change must not read what was there before.
-    await invalidate(ctx, reply.status, reply.headers)
+    await invalidate(ctx, reply.status, reply.headers, reply.body)
     return reply.keep?.() ?? reply
   }
 
