@@ -1,11 +1,12 @@
 // What becomes of a fetch when the last of its clients has gone: given up, or finished for who comes next.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type Answer, type Conversation, converse, request } from '../support/client.ts'
 import { holdTime } from '../support/clock.ts'
-import { type Edge, type EdgeOptions, settled, startEdge } from '../support/edge.ts'
+import { type Edge, type EdgeOptions, settled, startEdge, startGatewayBefore } from '../support/edge.ts'
 import { until } from '../support/gateway.ts'
+import { describeWithRedis, startRedis } from '../support/redis.ts'
 
 afterEach(() => void vi.useRealTimers())
 
@@ -462,6 +463,101 @@ describe('limits', () => {
     ;(await edge.owes(2)).end()
     expect((await last).headers['x-ratelimit-remaining']).toBe('8')
     expect(edge.owed.map(({ message }) => message.url)).toEqual(['/1', '/3'])
+  })
+})
+
+describe('an answer to a POST', () => {
+  const AI = 'methods: [POST], scope: public, key: {body: canonical}, onAbort: finish'
+  const BODY = '{"prompt": "a deck", "stream": true}'
+  const ask = ({ gateway }: Edge) =>
+    request(gateway.url, { method: 'POST', body: BODY, headers: { 'Content-Type': 'application/json' } })
+  const rawAsk = ({ gateway }: Edge): Promise<Conversation> =>
+    converse(
+      gateway.port,
+      `POST / HTTP/1.1\r\nHost: 127.0.0.1:${gateway.port}\r\nContent-Type: application/json\r\nContent-Length: ${BODY.length}\r\n\r\n${BODY}`,
+    )
+
+  it('is there for who asks once more, with the same words in another order', async () => {
+    const edge = await startOwing(AI)
+    const client = await rawAsk(edge)
+    const response = await edge.owes(1)
+    client.reset()
+    await expectGoingOn(edge)
+    response.writeHead(200, { 'Content-Type': 'application/json' }).end('{"slides": [1]}')
+    await until(() => running(edge) === 0, 'its end')
+    const headers = { 'Content-Type': 'application/json' }
+    const body = '{"stream":true,"prompt":"a deck"}'
+    const again = await request(edge.gateway.url, { method: 'POST', body, headers })
+    expect([again.headers['x-cache'], again.text]).toEqual(['HIT', '{"slides": [1]}'])
+    expect(edge.owed).toHaveLength(1)
+  })
+
+  it('is finished as a stream, which who comes back reads from its beginning', async () => {
+    const edge = await startOwing(`${AI}, terminal: openai`)
+    const client = await rawAsk(edge)
+    const response = await edge.owes(1)
+    response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: {"n":1}\n\n')
+    await client.expect('{"n":1}')
+    client.reset()
+    await expectGoingOn(edge)
+    response.write('data: {"n":2}\n\n')
+    const late = ask(edge)
+    await until(() => running(edge) === 0, 'it to be joined')
+    response.end('data: [DONE]\n\n')
+    expect((await late).text).toBe('data: {"n":1}\n\ndata: {"n":2}\n\ndata: [DONE]\n\n')
+    expect((await ask(edge)).headers['x-cache']).toBe('HIT')
+    expect([edge.owed.length, counts(edge)]).toEqual([1, 'used 1, wasted 0'])
+  })
+
+  it('is not stored as a stream that does not prove whole', async () => {
+    const edge = await startOwing(`${AI}, terminal: openai`)
+    const client = await rawAsk(edge)
+    const response = await edge.owes(1)
+    response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: {"n":1}\n\n')
+    await client.expect('{"n":1}')
+    client.reset()
+    await expectGoingOn(edge)
+    response.end()
+    await until(() => running(edge) === 0, 'its end')
+    expect([edge.gateway.gateway.stats().cache.entries, counts(edge)]).toEqual([0, 'used 0, wasted 1'])
+  })
+
+  it('counts in tokens for who has asked, though that one has gone', async () => {
+    const edge = await startOwing('', {
+      upstream: 'retries: 0',
+      more: 'limits: {mine: {unit: tokens, limit: 1000, window: 1h, key: ip, reserve: 100}}',
+      routes: [`{path: /*, limits: [mine], cache: {ttl: 1h, ${AI}}}`],
+    })
+    const client = await rawAsk(edge)
+    const response = await edge.owes(1)
+    client.reset()
+    await expectGoingOn(edge)
+    const usage = { prompt_tokens: 30, completion_tokens: 400, total_tokens: 430 }
+    response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify({ usage }))
+    await until(() => running(edge) === 0, 'its end')
+    const { headers } = await ask(edge)
+    expect([headers['x-cache'], headers['x-ratelimit-remaining']]).toEqual(['HIT', '570'])
+  })
+})
+
+describeWithRedis('with another instance', () => {
+  it('is for that as well: it waits for the lease of a fetch that nobody waits for', async () => {
+    const redis = await startRedis()
+    onTestFinished(() => redis.close())
+    const more = `redis: {url: "${redis.url}", deadline: 2s}`
+    const routes = ['{path: /*, cache: {ttl: 1h, onAbort: finish, collapse: shared}}']
+    const edge = await startOwing('', { more, routes })
+    const gateway = await startGatewayBefore(edge.origin.url, { more, routes })
+    const head = 'GET /x HTTP/1.1\r\nHost: shop.test\r\n\r\n'
+    const client = await converse(edge.gateway.port, head)
+    const response = await edge.owes(1)
+    client.reset()
+    await expectGoingOn(edge)
+    const other = request(`${gateway.url}/x`, { headers: { Host: 'shop.test' } })
+    await until(() => /^process_open_connections 1$/m.test(gateway.gateway.metrics()), 'its client')
+    response.end('one')
+    expect((await other).text).toBe('one')
+    expect([edge.owed.length, (await other).headers['x-cache']]).toEqual([1, 'COLLAPSED'])
   })
 })
 
