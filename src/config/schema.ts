@@ -13,6 +13,7 @@ import { limitOptions } from '../limit/options.ts'
 import { logOptions } from '../observe/options.ts'
 import { listenOptions } from '../server/options.ts'
 import {
+  eventsOptions,
   fallbackOptions,
   headerEditOptions,
   mirrorOptions,
@@ -172,6 +173,9 @@ const routeOptions = z.strictObject({
     .describe(
       'true: WebSockets are let through; the handshake is limited as a request, its slots are held until the socket ends. Other requests are answered as on any route',
     ),
+  events: eventsOptions
+    .optional()
+    .describe('what clients of streams of events get while nothing comes from the upstream; default nothing'),
   fallback: fallbackOptions
     .optional()
     .describe(

@@ -31,6 +31,7 @@ import type { TargetNews } from '../upstream/target.ts'
 import type { Mirrors } from '../upstream/mirror.ts'
 import { type Backing, type BackingParts, compileBacking, required } from './backing.ts'
 import { withCanary } from './canary.ts'
+import { type EventKeeping, compileEventKeeping } from './events.ts'
 import { type Fallback, compileFallback } from './fallback.ts'
 import { compileMisses } from './misses.ts'
 import { compileKeys } from './idempotency.ts'
@@ -85,6 +86,8 @@ export interface RoutePlan {
   readonly answersLimited: boolean
   readonly forwarder: Backing['forwarder']
   readonly fallback: Fallback | null
+  /** null: streams of events are as their upstream sends them. */
+  readonly keepEvents: EventKeeping | null
 }
 
 export interface GatewayPlan {
@@ -166,16 +169,17 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
         route.pool.leave()
         ctx.body?.release?.()
       }
-      return reply.then(
-        (answered) => {
+      const answered = reply.then(
+        (given) => {
           leave()
-          return answered
+          return given
         },
         (error: unknown) => {
           leave()
           return failed(ctx, error, ctx.isUpgrading ? null : route.fallback)
         },
       )
+      return route.keepEvents === null || ctx.isUpgrading ? answered : route.keepEvents(ctx, answered)
     } catch (error) {
       return failed(ctx, error)
     }
@@ -302,6 +306,7 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
     answersLimited: options.onLimited === 'stale',
     forwarder,
     fallback: options.fallback === undefined ? null : compileFallback(options.fallback),
+    keepEvents: options.events === undefined ? null : compileEventKeeping(options.events),
   }
 }
 

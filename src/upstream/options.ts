@@ -271,6 +271,17 @@ export const headerEditOptions = z.strictObject({
 
 export type HeaderEditOptions = z.output<typeof headerEditOptions>
 
+export const eventsOptions = z.strictObject({
+  keepAlive: duration({ minMs: 10 })
+    .prefault('15s')
+    .describe('silence after which a stream of events gets a comment, between two events'),
+  earlyHead: duration({ minMs: 10 })
+    .optional()
+    .describe(
+      'time without an answer after which a client that accepts text/event-stream gets the head of one, a 200, and comments; whatever else comes then is an `event: error`. Default: its answer has the status that it has, however long that takes',
+    ),
+})
+
 const MAX_FALLBACK_CHARS = 64 * 1024
 
 export const fallbackOptions = z.strictObject({
