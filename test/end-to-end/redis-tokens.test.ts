@@ -1,11 +1,12 @@
 // Budgets in tokens that three instances share: whatever calls turn out to use, the sum is charged once, everywhere.
 
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { ServerResponse } from 'node:http'
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
 import { converse, request } from '../support/client.ts'
 import { type TestGateway, until } from '../support/gateway.ts'
 import { startInstances } from '../support/instances.ts'
 import type { Script } from '../support/origin.ts'
-import { type RedisServer, describeWithRedis, startRedis } from '../support/redis.ts'
+import { type RedisServer, describeWithRedis, startRedis, startRelay } from '../support/redis.ts'
 
 const LIMIT = 10_000
 const RESERVE = 500
@@ -99,5 +100,39 @@ describeWithRedis('a budget in tokens of three instances', () => {
     }, 'the call to be charged')
     expect(tokens).toBeGreaterThanOrEqual(3000)
     expect(tokens).toBeLessThan(3100)
+  })
+
+  it('is charged for what a call has used while Redis was away, once that is back', async () => {
+    const relay = await startRelay(redis.port)
+    onTestFinished(() => relay.close())
+    const held: ServerResponse[] = []
+    const { all, add } = await startInstances(1, redis.url, {
+      routes: ['{path: /*, limits: [away]}'],
+      more: `limits: {away: {unit: tokens, limit: ${LIMIT}, window: 1m, reserve: ${RESERVE}}}`,
+      script: (_request, response) => held.push(response),
+      redis: 'deadline: 25ms',
+    })
+    const other = all[0] as TestGateway
+    const cut = await add(relay.url)
+    const used = async (): Promise<number> =>
+      LIMIT - (await other.gateway.limitStanding('away', { ip: '127.0.0.1' })).remaining
+    const isUsed = (): boolean => /^weirgate_limit_redis_used 1$/m.test(cut.gateway.metrics())
+    await until(isUsed, 'Redis to be used')
+    const asked = request(`${cut.url}/`)
+    await until(() => held.length === 1, 'the call')
+    expect(await used()).toBe(RESERVE)
+    relay.stall()
+    await until(() => !isUsed(), 'the loss to be known')
+    const usage = { prompt_tokens: 10, completion_tokens: 1990 }
+    held[0]?.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify({ usage }))
+    expect((await asked).status).toBe(200)
+    expect(await used()).toBe(RESERVE)
+    relay.release()
+    let tokens = 0
+    await until(() => {
+      void used().then((now) => (tokens = now))
+      return tokens > RESERVE
+    }, 'the debt to be told')
+    expect(tokens).toBe(2000)
   })
 })

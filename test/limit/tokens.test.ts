@@ -1,5 +1,6 @@
 // Limits in tokens, over an upstream driven by hand: what is charged for each way in which a call can end, and when.
 
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type {
   BodySink,
@@ -373,5 +374,67 @@ describe('a stream under a limit in tokens', () => {
     await world.call(ctx, 200, EVENTS, new Sent())
     ctx.end()
     expect(world.used()).toEqual([100])
+  })
+})
+
+describe('calls that come and go in any order', () => {
+  interface Call {
+    readonly bytes: number | null
+    readonly words: number
+    /** Input and output tokens that it says it has used. */
+    readonly told: readonly [number, number] | null
+    readonly ends: 'end' | 'fail' | 'cancel'
+    /** Its client goes that many steps after it has come: before its end, or after it. */
+    readonly leavesAt: number
+  }
+
+  const calls = fc.array(
+    fc.record<Call>({
+      bytes: fc.option(fc.nat(5000)),
+      words: fc.nat(5),
+      told: fc.option(fc.tuple(fc.nat(3000), fc.nat(3000))),
+      ends: fc.constantFrom('end', 'fail', 'cancel'),
+      leavesAt: fc.nat(8),
+    }),
+    { minLength: 1, maxLength: 5 },
+  )
+
+  type World = ReturnType<typeof start>
+
+  /** Each step of a call, to be taken one after the other. */
+  async function stepsOf({ enter, call }: World, { bytes, words, told, ends, leavesAt }: Call) {
+    const ctx = enter(bytes)
+    const sent = new Sent()
+    const body = (await call(ctx, 200, EVENTS, sent)).answer.takeBody() as BodyStream
+    body.pipeTo(ignoring())
+    const sink = sent.sink as BodySink
+    const say = (data: object) => sink.write(Buffer.from(`data: ${JSON.stringify(data)}\n\n`))
+    const steps: (() => void)[] = Array.from({ length: words }, (_, i) => () => void say({ word: `w${i}` }))
+    if (told !== null) steps.push(() => void say({ usage: { prompt_tokens: told[0], completion_tokens: told[1] } }))
+    steps.push(() => (ends === 'end' ? sink.end() : ends === 'fail' ? sink.fail(GONE) : body.cancel()))
+    steps.splice(leavesAt, 0, () => ctx.end())
+    return steps
+  }
+
+  const world = () => start({ ...tokens, limit: 1_000_000_000 })
+
+  it('are charged as if each had been alone and its client had stayed, once', async () => {
+    await fc.assert(
+      fc.asyncProperty(calls, fc.array(fc.nat(4), { maxLength: 60 }), async (all, order) => {
+        let sum = 0
+        for (const each of all) {
+          const alone = world()
+          for (const step of await stepsOf(alone, { ...each, leavesAt: Infinity })) step()
+          sum += alone.used()[0] as number
+        }
+        const together = world()
+        const steps: (() => void)[][] = []
+        for (const each of all) steps.push(await stepsOf(together, each))
+        for (const i of order) steps[i % steps.length]?.shift()?.()
+        for (const rest of steps) for (const step of rest) step()
+        expect(together.used()).toEqual([sum])
+      }),
+      { numRuns: 50 },
+    )
   })
 })
