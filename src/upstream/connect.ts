@@ -43,11 +43,7 @@ export function compileConnect({ protocol, hostname, port }: URL, connectMs: num
     }, connectMs)
     const onError = (cause: Error): void => {
       clearTimeout(timer)
-      done(
-        cause instanceof GatewayError
-          ? cause
-          : new GatewayError('upstream_refused', 'No connection to the upstream could be made.', { cause }),
-      )
+      done(cause instanceof GatewayError ? cause : failure(cause))
     }
     return socket
       .once(isSecure ? 'secureConnect' : 'connect', () => {
@@ -58,4 +54,15 @@ export function compileConnect({ protocol, hostname, port }: URL, connectMs: num
       .once('close', () => clearTimeout(timer))
       .on('error', onError)
   }
+}
+
+/** That this process has no file or memory left for a connection says nothing of the target. */
+const OWN_SHORTAGES: ReadonlySet<string | undefined> = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM'])
+
+function failure(cause: NodeJS.ErrnoException): GatewayError {
+  if (!OWN_SHORTAGES.has(cause.code)) {
+    return new GatewayError('upstream_refused', 'No connection to the upstream could be made.', { cause })
+  }
+  const why = 'The gateway cannot open another connection to the upstream. Try again later.'
+  return new GatewayError('overloaded', why, { cause, retryAfterSeconds: 1 })
 }

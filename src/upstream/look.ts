@@ -5,8 +5,8 @@ import type { Connect } from './connect.ts'
 import { type AnswerHead, type Carried, type ConnectionOwner, UpstreamConnection } from './connection.ts'
 import { formatHead } from './request-head.ts'
 
-/** One look; done is called once, unless it is called off by what this gives back. */
-export type Look = (done: (isGood: boolean) => void) => () => void
+/** One look; done is called once, unless it is called off by what this gives back. null: it could not be looked. */
+export type Look = (done: (isGood: boolean | null) => void) => () => void
 
 /** Does it take connections? */
 export function compileKnock(connect: Connect): Look {
@@ -15,7 +15,7 @@ export function compileKnock(connect: Connect): Look {
       () => {},
       (error) => {
         socket.on('error', () => {}).destroy()
-        done(error === null)
+        done(error === null ? true : verdictOf(error))
       },
     )
     return () => void socket.on('error', () => {}).destroy()
@@ -27,10 +27,10 @@ export function compileKnock(connect: Connect): Look {
 export function compileCheck(connect: Connect, origin: URL, path: string, timeoutMs: number): Look {
   const head = formatHead('GET', path, ['Host', origin.host, 'User-Agent', 'weirgate'], null)
   return (done) => {
-    const check = new Check((status) => {
+    const check = new Check((isGood) => {
       clearTimeout(timer)
       connection.destroy()
-      done(status !== null && status < 400)
+      done(isGood)
     })
     const connection = new UpstreamConnection(connect, NOBODY)
     const timer = setTimeout(() => connection.fail(LATE), timeoutMs)
@@ -43,19 +43,19 @@ export function compileCheck(connect: Connect, origin: URL, path: string, timeou
 }
 
 class Check implements Carried {
-  readonly #finish: (status: number | null) => void
+  readonly #finish: (isGood: boolean | null) => void
 
-  /** finish: called once, with the status of the answer, or null where there is none. */
-  constructor(finish: (status: number | null) => void) {
+  /** finish: called once. */
+  constructor(finish: (isGood: boolean | null) => void) {
     this.#finish = finish
   }
 
   onHead({ status }: AnswerHead): void {
-    if (status >= 200) this.#finish(status)
+    if (status >= 200) this.#finish(status < 400)
   }
 
-  onFailure(): void {
-    this.#finish(null)
+  onFailure(error: GatewayError): void {
+    this.#finish(verdictOf(error))
   }
 
   onConnection(): void {}
@@ -66,6 +66,9 @@ class Check implements Carried {
   onRoom(): void {}
   onEnd(): void {}
 }
+
+/** Who cannot make a connection for reasons of its own has not seen the target. */
+const verdictOf = ({ code }: GatewayError): false | null => (code === 'overloaded' ? null : false)
 
 const NOBODY: ConnectionOwner = { onFree() {}, onUpgraded() {}, onGone() {} }
 const LATE = new GatewayError('timeout_total', 'The check was not answered in time.')

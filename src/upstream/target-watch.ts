@@ -185,9 +185,11 @@ export class TargetWatch implements Alarm {
     this.#lookedAtMs = nowMs
     this.#callOff = this.#look((isGood) => {
       this.#callOff = null
-      this.#update(isGood ? 'passes its checks' : 'fails its checks', () =>
-        this.#health.checked(isGood, performance.now()),
-      )
+      if (isGood !== null) {
+        this.#update(isGood ? 'passes its checks' : 'fails its checks', () =>
+          this.#health.checked(isGood, performance.now()),
+        )
+      }
       this.#schedule()
     })
   }

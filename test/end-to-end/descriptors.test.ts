@@ -59,6 +59,48 @@ describe.runIf(process.platform === 'linux')('a gateway that may open few files'
     gateway.kill('SIGTERM')
     expect(await gateway.end).toMatchObject({ code: 0 })
   })
+
+  it('holds no upstream to account for what it cannot open itself', async () => {
+    const released = Promise.withResolvers<void>()
+    const origin = await startOrigin((message, response) => {
+      if (message.url === '/health') response.end()
+      else void released.promise.then(() => response.end('fine'))
+    })
+    onTestFinished(() => origin.close())
+    const health = 'health: {path: /health, interval: 100ms, timeout: 500ms}'
+    const gateway = await runGateway(
+      `upstreams: {app: {targets: ["${origin.url}"], connections: 300, ${health}}}\nroutes: [{path: /*, upstream: app}]`,
+      { maxFiles: FILES },
+    )
+    const clients = await Promise.all(Array.from({ length: CONNECTIONS - 5 }, () => converse(gateway.port)))
+    // One that is answered has been accepted.
+    for (const client of clients) client.send('GET /health HTTP/1.1\r\nHost: a\r\n\r\n')
+    await until(() => clients.every(({ received }) => received.includes('uptime_s')), 'all of them')
+    for (const [n, client] of clients.entries()) client.send(GET(n))
+    onTestFinished(() => {
+      for (const client of clients) client.destroy()
+    })
+    const refused = () => clients.filter(({ received }) => received.includes('HTTP/1.1 503 '))
+    const forwarded = () => origin.seen.filter(({ url }) => url !== '/health')
+    await until(() => refused().length + forwarded().length === clients.length, 'the fate of each')
+    expect(refused().length).toBeGreaterThan(0)
+    for (const { received } of refused()) expect(received).toContain('"overloaded"')
+    // Some checks, which cannot be made.
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    released.resolve()
+    await until(
+      () => clients.every(({ received }) => received.includes('fine') || received.includes('503')),
+      'the rest',
+    )
+    for (const client of clients) client.destroy()
+    const later = await connectUntilTaken(gateway.port)
+    expect(later.received).toContain('fine')
+    later.destroy()
+    const [upstream] = JSON.parse((await request(`${gateway.adminUrl}/api/upstreams`)).text) as [
+      { targets: readonly { state: string; exits: number }[] },
+    ]
+    expect(upstream.targets).toMatchObject([{ state: 'up', exits: 0 }])
+  })
 })
 
 /** At most two seconds. */
