@@ -76,6 +76,7 @@ function verdictOf({ admitted, mode, counts, retry_after_s }: ExplainedLimit): s
 const KEYS: Readonly<Record<NonNullable<Explanation['idempotency']>, string>> = {
   none: 'no Idempotency-Key, so it is carried out each time it is sent',
   missing: 'no Idempotency-Key, and the route requires one: 400',
+  invalid: 'the Idempotency-Key is none, or without credentials too short to be used: 400',
   first: 'the Idempotency-Key is new: it would be carried out',
   joined: 'the Idempotency-Key is of a request under way, whose answer it would get',
   replayed: 'the Idempotency-Key has an answer, which it would get again',

@@ -99,7 +99,16 @@ export interface Explanation {
 }
 
 /** first: it would go on. The others as a request would meet them. */
-export type ExplainedKey = 'none' | 'missing' | 'first' | 'joined' | 'replayed' | 'reused' | 'unknown' | 'not_kept'
+export type ExplainedKey =
+  | 'none'
+  | 'missing'
+  | 'invalid'
+  | 'first'
+  | 'joined'
+  | 'replayed'
+  | 'reused'
+  | 'unknown'
+  | 'not_kept'
 
 export interface ExplainedLimit {
   readonly policy: string

@@ -1,6 +1,7 @@
 // What all routes with `idempotency` share, made once: the keys that are known here and everywhere, what is held for them, and
 // what is still being carried out. What becomes of a request is in route.ts.
 
+import { HeldBodies } from './bodies.ts'
 import type { KeyNames } from './key.ts'
 import type { SharedKeys } from './redis.ts'
 import { KeyTable, type TableBounds } from './table.ts'
@@ -11,8 +12,7 @@ export interface Idempotency {
   readonly shared: SharedKeys | null
   readonly names: KeyNames
   readonly counts: Record<Outcome, number>
-  /** Of request bodies. */
-  heldBytes: number
+  readonly bodies: HeldBodies
   readonly running: Running
 }
 
@@ -30,7 +30,7 @@ export interface IdempotencySetup {
 
 export function createIdempotency({ bounds, shared, names, now }: IdempotencySetup): Idempotency {
   const counts = Object.fromEntries(OUTCOMES.map((outcome) => [outcome, 0])) as Record<Outcome, number>
-  return { table: new KeyTable(bounds, now), shared, names, counts, heldBytes: 0, running: new Running() }
+  return { table: new KeyTable(bounds, now), shared, names, counts, bodies: new HeldBodies(), running: new Running() }
 }
 
 /** How many requests with a key are being carried out. */

@@ -14,8 +14,7 @@
 
 import type { Reply, ReplyBody, RequestContext, Stage } from '../core/context.ts'
 import type { ExplainedKey } from '../core/control.ts'
-import { GatewayError, asGatewayError } from '../core/errors.ts'
-import { HeldBody, holdBody } from '../core/held-body.ts'
+import { type GatewayError, asGatewayError } from '../core/errors.ts'
 import { type Answer, replayed } from './answer.ts'
 import type { Ending } from './ending.ts'
 import { type Fate, fateOfError, fateOfStatus } from './fate.ts'
@@ -43,7 +42,6 @@ export interface RouteIdempotencySetup {
   readonly userOf: (ctx: RequestContext) => string | null
 }
 
-const MAX_HELD_BYTES = 64 * 1024 ** 2
 /** Between two questions about what another instance runs. */
 const FIRST_PAUSE_MS = 25
 const MAX_PAUSE_MS = 400
@@ -72,7 +70,7 @@ export function compileIdempotency({
   maxBodyBytes,
   userOf,
 }: RouteIdempotencySetup): RouteIdempotency {
-  const { table, shared, names, counts, running } = idempotency
+  const { table, shared, names, counts, bodies, running } = idempotency
   const methods: ReadonlySet<string> = new Set(options.methods)
   const maxHeldBytes = Math.min(options.maxBody, maxBodyBytes)
   const mayRetry = options.unknown === 'retry'
@@ -89,7 +87,7 @@ export function compileIdempotency({
   }
 
   async function answer(ctx: RequestContext, id: string, rest: Rest): Promise<Reply> {
-    const { bytes, release } = await readBody(ctx)
+    const { bytes, release } = await bodies.read(ctx, maxHeldBytes, maxBodyBytes)
     // From here on to the end of what it does, whether or not its client stays.
     const settle = ctx.outlive()
     const finish = once(() => {
@@ -108,29 +106,6 @@ export function compileIdempotency({
       throw error
     }
   }
-
-  async function readBody(ctx: RequestContext): Promise<{ bytes: Buffer; release: () => void }> {
-    const { body } = ctx
-    if (body === null) return { bytes: NO_BODY, release: () => {} }
-    const { declaredBytes } = body
-    if (declaredBytes !== null && declaredBytes > maxHeldBytes) throw tooLarge()
-    const heldBytes = declaredBytes ?? maxHeldBytes
-    if (idempotency.heldBytes + heldBytes > MAX_HELD_BYTES) throw CROWDED
-    idempotency.heldBytes += heldBytes
-    const release = once(() => {
-      idempotency.heldBytes -= heldBytes
-    })
-    const held = await holdBody(body, { maxHeldBytes, maxBodyBytes }, release)
-    if (!(held instanceof HeldBody)) {
-      release()
-      throw tooLarge()
-    }
-    ctx.body = held
-    return { bytes: held.bytes, release }
-  }
-
-  const tooLarge = (): GatewayError =>
-    new GatewayError('body_too_large', `With an Idempotency-Key, a body may have ${maxHeldBytes} bytes here.`)
 
   /** What is known of its key, for this very request; a promise: ask again then. Throws where it is that of another. */
   function lookUp({ ctx, id, fingerprint }: Keyed): Standing | null | Promise<void> {
@@ -303,9 +278,15 @@ export function compileIdempotency({
 
   function explain(ctx: RequestContext): ExplainedKey | null {
     if (!methods.has(ctx.method)) return null
-    const key = readKey(ctx)
-    if (key === null) return options.required ? 'missing' : 'none'
-    const known = table.find(names.idOf(ctx, userOf(ctx), key))
+    let id: string
+    try {
+      const key = readKey(ctx)
+      if (key === null) return options.required ? 'missing' : 'none'
+      id = names.idOf(ctx, userOf(ctx), key)
+    } catch {
+      return 'invalid'
+    }
+    const known = table.find(id)
     if (known === null) return 'first'
     if (known.fingerprint !== names.fingerprintOf(ctx, ctx.body?.bytes ?? NO_BODY)) return 'reused'
     const { state } = known.standing

@@ -18,7 +18,7 @@ export function describeRoute(options: RouteOptions, upstream: string, limits: r
     cache: cache === undefined ? null : describeCache(cache),
     limits,
     websocket,
-    idempotency: idempotency === undefined || idempotency === null ? null : describeKeys(idempotency),
+    idempotency: idempotency === undefined || idempotency === null ? null : describeKeys(idempotency, methods),
   }
 }
 
@@ -39,8 +39,9 @@ function describeCanary({ upstream, percent, header, by }: NonNullable<RouteOpti
   return `${ways.join(', or ')} to ${upstream}`
 }
 
-function describeKeys(options: NonNullable<RouteOptions['idempotency']>): string {
-  const words = [options.methods.join(' '), formatDuration(options.for)]
+function describeKeys(options: NonNullable<RouteOptions['idempotency']>, methods: RouteRow['methods']): string {
+  const keyed = options.methods.filter((method) => methods?.includes(method) !== false)
+  const words = [keyed.join(' '), formatDuration(options.for)]
   if (options.required) words.push('required')
   if (options.unknown === 'retry') words.push('retried where unknown')
   return words.join(', ')

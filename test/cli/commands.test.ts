@@ -98,6 +98,28 @@ per-key     5 per 1s   header:x-api-key
     expect(stdout).toContain('/api/v1/presentations/*')
   })
 
+  it('check and explain tell what a route makes of an Idempotency-Key', async () => {
+    const { path } = configFile(`
+upstreams: {app: {targets: [http://127.0.0.1:8000]}}
+admin: {listen: 127.0.0.1:1}
+routes:
+  - {path: /pay, methods: [POST], upstream: app, idempotency: {for: 2h, unknown: retry}}
+  - {path: /*, upstream: app}
+`)
+    const explain = [
+      'explain',
+      'POST',
+      '/pay',
+      '-c',
+      path,
+      '-H',
+      'Idempotency-Key: 8e03978e-40d5-43dd-bc93-6894a57f9324',
+    ]
+    const [check, told] = await Promise.all([weirgateToEnd(['check', '-c', path]), weirgateToEnd(explain)])
+    expect(check.stdout).toMatch(/ONCE PER KEY\n\/pay .* POST, 2h, retried where unknown\n\/\* .* -\n/)
+    expect(told.stdout).toMatch(/^once +the Idempotency-Key is new: it would be carried out$/m)
+  })
+
   it('prints all ten faults of a file with their places and cures, a line each, and ends with 2', async () => {
     const golden = readFileSync(new URL('../golden/config/ten-errors.yaml', import.meta.url), 'utf8')
     const [yaml = '', expected = ''] = golden.split('---8<---\n')

@@ -622,6 +622,7 @@ it('is explained, and shown in the table of routes', async () => {
     control.explain({ method, url: `${gateway.url}/pay`, headers, body }).idempotency
   const fields = ['Content-Type', 'application/json', 'Authorization', 'Bearer alice', 'Idempotency-Key', KEY]
   expect(ask([])).toBe('missing')
+  expect(ask(['Idempotency-Key', 'short'])).toBe('invalid')
   expect(ask(fields)).toBe('first')
   await send(gateway)
   expect(ask(fields)).toBe('replayed')

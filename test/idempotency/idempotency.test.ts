@@ -1,6 +1,7 @@
 // What waits, what is held and what is told while requests with a key are carried out; over real sockets the rest of it is
 // in test/end-to-end/idempotency.test.ts.
 
+import { Readable } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { GatewayError } from '../../src/core/errors.ts'
 import { createKeyBench, settled } from '../support/idempotency.ts'
@@ -55,26 +56,62 @@ describe('who waits for the first', () => {
     const body = 'x'.repeat(1000)
     for (let i = 0; i < 10; i++) bench.ask({ body })
     await settled()
-    expect([bench.calls.length, bench.idempotency.heldBytes]).toEqual([1, 1000])
+    expect([bench.calls.length, bench.idempotency.bodies.bytes]).toEqual([1, 1000])
     bench.calls[0]?.answer(200)
     await settled()
-    expect(bench.idempotency.heldBytes).toBe(0)
+    expect(bench.idempotency.bodies.bytes).toBe(0)
   })
 })
 
-it('refuses more bodies than may be held, and carries nothing out for them', async () => {
-  const bench = createKeyBench()
+describe('bodies', () => {
   const body = 'x'.repeat(1024 ** 2)
-  const asked = Array.from({ length: 65 }, (_, i) => bench.ask({ key: `key-${i}`, body }))
-  await settled()
-  expect(asked.at(-1)?.outcome).toBe('saturated')
-  expect(bench.calls).toHaveLength(64)
-  for (const call of bench.calls) call.answer(200)
-  await settled()
-  expect(bench.idempotency.heldBytes).toBe(0)
-  bench.ask({ key: 'key-64', body })
-  await settled()
-  expect(bench.calls).toHaveLength(65)
+
+  it('of all clients are held up to a bound, and nothing is carried out for more', async () => {
+    const bench = createKeyBench()
+    const ask = (i: number) => bench.ask({ key: `key-${i}`, body, address: `192.0.2.${i % 8}` })
+    const asked = Array.from({ length: 65 }, (_, i) => ask(i))
+    await settled()
+    expect(asked.filter(({ outcome }) => outcome === 'saturated')).toHaveLength(1)
+    expect([bench.calls.length, bench.idempotency.bodies.bytes]).toEqual([64, 64 * 1024 ** 2])
+    for (const call of bench.calls) call.answer(200)
+    await settled()
+    expect(bench.idempotency.bodies.bytes).toBe(0)
+    ask(100)
+    await settled()
+    expect(bench.calls).toHaveLength(65)
+  })
+
+  it('of one client take no more than a part of that', async () => {
+    const bench = createKeyBench()
+    const asked = Array.from({ length: 17 }, (_, i) => bench.ask({ key: `key-${i}`, body }))
+    const other = bench.ask({ key: 'other', body, address: '192.0.2.200' })
+    await settled()
+    expect(asked.filter(({ outcome }) => outcome === 'saturated')).toHaveLength(1)
+    expect(other.outcome).toBeNull()
+    expect(bench.calls).toHaveLength(17)
+  })
+
+  it('that are only announced take none', async () => {
+    const bench = createKeyBench()
+    for (let i = 0; i < 200; i++) bench.ask({ key: `slow-${i}`, stream: new Readable({ read() {} }) })
+    await settled()
+    expect(bench.idempotency.bodies.bytes).toBe(0)
+    bench.ask({ body })
+    await settled()
+    expect(bench.calls).toHaveLength(1)
+  })
+
+  it('that break off are not held', async () => {
+    const bench = createKeyBench()
+    const stream = new Readable({ read() {} })
+    const asked = bench.ask({ stream })
+    stream.push('some of it')
+    await settled()
+    expect(bench.idempotency.bodies.bytes).toBe(10)
+    stream.destroy(new GatewayError('client_gone', 'It is gone.'))
+    await settled()
+    expect([asked.outcome, bench.idempotency.bodies.bytes, bench.calls.length]).toEqual(['client_gone', 0, 0])
+  })
 })
 
 it('what is held for a request is held until it is over, whether or not its client stays', async () => {

@@ -226,8 +226,8 @@ it('never is another than the model says', async () => {
         expect(stayed.map(({ asked }) => asked.outcome)).toEqual(stayed.map(({ outcome }) => outcome))
       }
       // Nothing is held for what is over.
-      const { table, heldBytes } = bench.idempotency
-      expect(heldBytes).toBe(open.reduce((sum, { name }) => sum + (known.get(name)?.body.length ?? 0), 0))
+      const { table, bodies } = bench.idempotency
+      expect(bodies.bytes).toBe(open.reduce((sum, { name }) => sum + (known.get(name)?.body.length ?? 0), 0))
       const running = [...known.values()].filter(({ state }) => state === 'running').length
       expect(running).toBe(open.length)
       bench.nowMs += 10 * FOR_MS

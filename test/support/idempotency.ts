@@ -26,6 +26,8 @@ export interface KeyedRequest {
   readonly body?: string
   readonly method?: string
   readonly address?: string
+  /** Its body as it comes, in place of a whole one. */
+  readonly stream?: Readable
 }
 
 /** A client's request and what became of it. */
@@ -141,6 +143,7 @@ function requestOf({
   body = '',
   method = 'POST',
   address = '192.0.2.7',
+  stream,
 }: KeyedRequest = {}): RequestContext {
   const bytes = Buffer.from(body)
   const ctx = new RequestContext(
@@ -152,7 +155,13 @@ function requestOf({
       query: '',
       version: '1.1',
       headers: key === null ? [] : ['Idempotency-Key', key],
-      body: body === '' ? null : { declaredBytes: bytes.length, open: () => Readable.from([bytes]) },
+      body:
+        body === '' && stream === undefined
+          ? null
+          : {
+              declaredBytes: stream === undefined ? bytes.length : 1024 ** 2,
+              open: () => stream ?? Readable.from([bytes]),
+            },
       peerAddress: address,
       receivedAtMs: 0,
     },
