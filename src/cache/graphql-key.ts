@@ -3,8 +3,8 @@
 //
 // A request is a document, the name of one of its operations, and variables (GraphQL over HTTP, §5), as the JSON body of a
 // POST or as parameters of a GET. In place of the document its SHA-256 may stand (automatic persisted queries), which says
-// nothing of what it is: a POST of that kind is a query only where this instance has seen the document itself under that
-// hash. A GET changes nothing (§6.2), whatever its document is.
+// nothing of what it is: a POST of that kind is a query only where this instance has seen the document itself. A
+// GET changes nothing (§6.2), whatever its document is.
 //
 // Anything else is not looked up: mutations and documents with one in them, subscriptions, batches, answers that come in
 // parts, extensions, and what servers might read in more than one way.
@@ -16,7 +16,7 @@ import { digestOf } from './digest.ts'
 
 export type GraphqlRefusal = 'mutation' | 'subscription' | 'graphql-batch' | 'unclear-graphql' | 'unknown-document'
 
-/** Documents by the hashes that clients send for them. */
+/** Documents by their hashes. */
 const MAX_DOCUMENTS = 4096
 /** In a document that is remembered. */
 const MAX_OPERATIONS = 100
@@ -27,7 +27,8 @@ interface KnownDocument extends Pick<GraphqlDocument, 'operations' | 'isIncremen
   readonly digest: string
 }
 
-/** Documents that clients have sent along with their hash, which is checked: the latest MAX_DOCUMENTS, some 500 bytes each. */
+/** Documents that have come in bodies, by their SHA-256 in small letters: the latest MAX_DOCUMENTS, some 500 bytes each. So
+ *  each is read once, and known where it is named by its hash alone. */
 export class KnownDocuments {
   readonly #byHash = new Map<string, KnownDocument>()
 
@@ -35,16 +36,16 @@ export class KnownDocuments {
     return this.#byHash.get(sha256)
   }
 
-  /** Answers the document; null: it is none, or has another hash. sha256: in small letters; null: the client says none. */
-  read(source: string, sha256: string | null): KnownDocument | null {
-    const known = sha256 === null ? undefined : this.#byHash.get(sha256)
-    if (sha256 !== null && hash('sha256', source) !== sha256) return null
+  /** Answers the document; null: it is none, or has another hash. said: the hash that the client gives it; null: none. */
+  read(source: string, said: string | null): KnownDocument | null {
+    const sha256 = hash('sha256', source)
+    if (said !== null && said !== sha256) return null
+    const known = this.#byHash.get(sha256)
     if (known !== undefined) return known
     const document = readGraphql(source)
     if (document === null || document.operations.length > MAX_OPERATIONS) return null
     const { operations, isIncremental } = document
     const read = { digest: digestOf([document.text]), operations, isIncremental }
-    if (sha256 === null) return read
     const oldest = this.#byHash.size < MAX_DOCUMENTS ? undefined : this.#byHash.keys().next()
     if (oldest?.done === false) this.#byHash.delete(oldest.value)
     this.#byHash.set(sha256, read)
@@ -79,7 +80,10 @@ export function graphqlTexts(body: JsonValue, documents: KnownDocuments): readon
 }
 
 /** Why an operation of a document is not a query beyond doubt; null: it is. */
-function refusalOf({ operations, isIncremental }: KnownDocument, operationName: string | null): GraphqlRefusal | null {
+function refusalOf(
+  { operations, isIncremental }: Pick<KnownDocument, 'operations' | 'isIncremental'>,
+  operationName: string | null,
+): GraphqlRefusal | null {
   // Whichever is asked for: what is answered from the cache must not have a change in it that some server might carry out.
   for (const type of ['mutation', 'subscription'] as const) {
     if (operations.some((operation) => operation.type === type)) return type
@@ -146,19 +150,25 @@ export function graphqlQuery(
   }
   if (members.size > 0) {
     const asked = askedBy(members)
-    const refusal = asked === null ? 'unclear-graphql' : refusalByUrl(asked, documents)
-    if (asked === null || refusal !== null) return refusal ?? 'unclear-graphql'
-    const source = asked.source === null ? null : (readGraphql(asked.source)?.text ?? null)
-    if (source !== null) members.set('query', source)
+    const document = asked === null ? 'unclear-graphql' : documentByUrl(asked, documents)
+    if (typeof document === 'string') return document
+    if (document.text !== null) members.set('query', document.text)
     for (const name of [...members.keys()].sort()) others.push(`${name}=${encoded(members.get(name) ?? null)}`)
   }
   return { query: others.length === 0 ? '' : `?${others.join('&')}` }
 }
 
-function refusalByUrl({ source, operationName, sha256 }: Asked, documents: KnownDocuments): GraphqlRefusal | null {
-  const document = source === null ? documents.get(sha256 ?? '') : documents.read(source, sha256)
-  if (document === undefined) return null
-  return document === null ? 'unclear-graphql' : refusalOf(document, operationName)
+/** The text of the document that a URL has in it, where it has; or why it is not looked up. */
+function documentByUrl(
+  { source, operationName, sha256 }: Asked,
+  documents: KnownDocuments,
+): { readonly text: string | null } | GraphqlRefusal {
+  const document = source === null ? documents.get(sha256 ?? '') : readGraphql(source)
+  if (document === undefined) return { text: null }
+  if (document === null || (source !== null && sha256 !== null && hash('sha256', source) !== sha256)) {
+    return 'unclear-graphql'
+  }
+  return refusalOf(document, operationName) ?? { text: 'text' in document ? document.text : null }
 }
 
 /** What servers may take for one of the members: in another case, or as a list. */

@@ -47,6 +47,8 @@ export interface KeyRule {
   readonly parts: (request: Asking, body: Buffer | null) => readonly (readonly [name: string, value: string | null])[]
   /** How queries are spelt in the keys; null: as they came. */
   readonly query: QueryRule | null
+  /** Requests are those of GraphQL, whose parts are all settled. */
+  readonly isGraphql: boolean
   /** Why a request has no key. */
   readonly whyNone: (request: Asking) => Reason
   /** Stands for the rule: what was stored under another one is not looked at. */
@@ -128,6 +130,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
       return parts
     },
     query: queryRule,
+    isGraphql,
     whyNone(request) {
       const spelt = isGraphql ? spelling(request) : null
       return typeof spelt === 'string' ? spelt : 'no-user'

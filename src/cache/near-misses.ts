@@ -89,11 +89,12 @@ export class MissWatches {
 /** Called with every miss that goes to the origin. counted: what counts of its body. nowMs: wall clock. */
 export function compileMissLook(
   watch: MissWatch,
-  { ofGet }: Pick<KeyRule, 'ofGet'>,
+  { ofGet, isGraphql }: Pick<KeyRule, 'ofGet' | 'isGraphql'>,
 ): (ctx: RequestContext, reason: Reason, counted: JsonValue | null, nowMs: number) => void {
   return (ctx, reason, counted, nowMs) => {
     if (!watch.isDue(nowMs)) return
-    const url = reason === 'absent' ? ofGet(ctx) : null
+    // Of GraphQL there is nothing that a route could ignore.
+    const url = reason === 'absent' && !isGraphql ? ofGet(ctx) : null
     if (url === null) watch.sawOther()
     else if (isKeyedByBody(ctx.method)) watch.sawBody(url, counted, nowMs)
     else watch.sawUrl(url, nowMs)

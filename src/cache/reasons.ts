@@ -34,7 +34,7 @@ export const REASONS = {
   'unclear-graphql':
     'it is not beyond doubt which GraphQL operation is asked for: its document, the name of the operation, or members that are not known',
   'unknown-document':
-    'the request names a GraphQL document by a hash with which this instance has not seen it yet, so it may be a mutation; a GET changes nothing and is looked up',
+    'the request names a GraphQL document by its hash, and this instance has not seen the document yet, so it may be a mutation; a GET changes nothing and is looked up',
   'body-budget': 'too many request bodies are held at this moment',
   'no-user': 'answers are kept for each user alone (`scope: user`), and the request carries nothing that says who asks',
   connection:

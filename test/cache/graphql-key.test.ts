@@ -94,7 +94,13 @@ describe('what the answer to a body is told apart by', () => {
 })
 
 describe('a hash in the place of a document', () => {
-  it('stands for it once it has come along with it, in either case of letters', () => {
+  it('stands for it once that has come, without its hash as well', () => {
+    const documents = new KnownDocuments()
+    const whole = texts({ query: '{a}' }, documents)
+    expect(texts({ extensions: hashed('{a}') }, documents)).toEqual(whole)
+  })
+
+  it('stands for it in either case of letters', () => {
     const documents = new KnownDocuments()
     const whole = texts({ query: '{a}', extensions: hashed('{a}'), variables: { x: 1 } }, documents)
     const upper = { persistedQuery: { version: 1, sha256Hash: sha256('{a}').toUpperCase() } }

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { request } from '../support/client.ts'
 import { startEdge } from '../support/edge.ts'
 import { until } from '../support/gateway.ts'
@@ -259,6 +259,20 @@ describe('a document by GET', () => {
     expect(await get({ query: '{ count, }' })).toBe('HIT 0')
     for (let i = 0; i < 2; i++) expect(await get({ query: 'mutation {x}' })).toBe('BYPASS mutation 0')
     expect(origin.seen).toHaveLength(3)
+  })
+
+  it('is told of by no near misses, since there is nothing to ignore', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const { get, post, gateway } = await start()
+    for (let i = 0; i < 24; i++) {
+      vi.setSystemTime(Date.now() + 100)
+      const path = `/graphql?_=${Date.now()}`
+      expect(
+        await (i % 2 === 0 ? get({ query: '{count}', variables: `{"x":${i}}` }) : post({ query: '{count}' }, {}, path)),
+      ).toBe('MISS 0')
+    }
+    expect(gateway.gateway.stats().near_misses).toEqual({})
   })
 
   it('goes by a purge of its URL, in whatever spelling', async () => {
