@@ -15,20 +15,13 @@ import { createRedisTier } from './cache/stores/redis.ts'
 import { type ConfigIssue, formatIssue } from './config/issues.ts'
 import type { LoadResult } from './config/load.ts'
 import type { GatewayConfig } from './config/schema.ts'
-import { type Reply, canaryName } from './core/context.ts'
-import type { Control, HealthReport, ReloadResult, RouteRow, UpstreamRow } from './core/control.ts'
+import { canaryName } from './core/context.ts'
+import type { Control, HealthReport, ReloadResult, RouteRow } from './core/control.ts'
 import { GatewayError } from './core/errors.ts'
 import { Overload, type Pulse, processPulse } from './core/overload.ts'
 import { VERSION } from './core/version.ts'
 import { compileTrust } from './http/forwarded.ts'
 import { boundsOf } from './idempotency/options.ts'
-import { Decisions } from './limit/decisions.ts'
-import { createLeases as createQuotaLeases } from './limit/leases.ts'
-import { createMemorySlots } from './limit/slots.ts'
-import { createMemoryStore as createQuotaMemory } from './limit/stores/memory.ts'
-import { createRedisSlots } from './limit/stores/redis-slots.ts'
-import { createRedisStore } from './limit/stores/redis.ts'
-import { compileSubjectTag } from './limit/subject-tag.ts'
 import { type LogDestination, createLog } from './observe/log.ts'
 import { createMetrics } from './observe/metrics.ts'
 import { createRecorder } from './observe/record.ts'
@@ -36,13 +29,15 @@ import { createStatistics } from './observe/statistics.ts'
 import { Mirrors } from './upstream/mirror.ts'
 import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
+import { healthReply, stateOf } from './plan/health.ts'
 import type { PlannedPool } from './plan/pools.ts'
 import { countDecisions, createLimitDesk } from './plan/limits.ts'
 import { openIdempotency } from './plan/idempotency.ts'
+import { openLimits } from './plan/limit-state.ts'
 import { compilePurge, storedEntries } from './plan/purge.ts'
 import { openRedis } from './plan/redis.ts'
 import { callCosts } from './plan/table.ts'
-import { privacyOf, secretOf } from './plan/redis-secret.ts'
+import { privacyOf } from './plan/redis-secret.ts'
 import type { Lanes } from './server/connection.ts'
 import { type ListenerDoor, createListener } from './server/listener.ts'
 import { type Address, formatAddress } from './server/options.ts'
@@ -139,13 +134,11 @@ export function createGateway(setup: GatewaySetup): Gateway {
     limitReservations: () => limits.decisions.reservations(),
     tokens: () => limits.decisions.tokens.counts(),
     limitStores: () => ({
-      subjects: countedQuotas.subjects,
-      overflowed: countedQuotas.overflowed,
-      shared: sharedQuotas,
+      subjects: limits.counters.subjects,
+      overflowed: limits.counters.overflowed,
+      shared: limits.shared,
       // Added up over all that hold a block.
-      get leases() {
-        return leasedQuotas?.counts ?? null
-      },
+      leases: limits.leased?.counts ?? null,
     }),
     purgeLog: () => purgeLog?.status ?? null,
     fetchLeases: () => leases?.counts ?? null,
@@ -168,29 +161,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const mirrors = new Mirrors()
   const token = randomBytes(4).toString('hex')
   const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`
-  const counted = redis && {
-    link: redis.limits,
-    namespace,
-    tagOf: compileSubjectTag(secretOf(initial.redis)),
-    instance,
-  }
-  const sharedQuotas =
-    counted && createRedisStore({ ...counted, assumedInstances: initial.redis.instances, deadlineMs, clock: Date.now })
-  const sharedSlots = counted && createRedisSlots({ ...counted, instances: () => sharedQuotas?.instances ?? 1 })
-  const leasedQuotas =
-    sharedQuotas &&
-    createQuotaLeases({
-      counters: sharedQuotas,
-      instances: () => sharedQuotas.instances,
-      clock: Date.now,
-      steadyClock: () => performance.now(),
-    })
-  const countedQuotas = sharedQuotas ?? createQuotaMemory()
-  const limits = {
-    quotas: leasedQuotas ?? countedQuotas,
-    slots: sharedSlots ?? createMemorySlots(),
-    decisions: new Decisions(),
-  }
+  const limits = openLimits(initial, redis, instance, Date.now)
   const idempotency = openIdempotency(initial, redis, Date.now)
   const purgeLog =
     redis === null
@@ -354,7 +325,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
       await Promise.all([
         redis?.whenUp(MAX_REDIS_START_MS),
         purgeLog?.whenFollowing(MAX_REDIS_START_MS),
-        sharedQuotas?.whenReady(MAX_REDIS_START_MS),
+        limits.whenReady(MAX_REDIS_START_MS),
       ])
       // The admin port first: clients come only once all stands.
       const adminAddress = await admin.listen().catch(refusedAddress('admin.listen', initial.admin.listen))
@@ -399,8 +370,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     await coolDowns?.close()
     await purgeLog?.close()
     await cache.tiers.close()
-    await limits.quotas.close()
-    await limits.slots.close()
+    await limits.close()
     await redis?.close()
     metrics.close()
     log.close()
@@ -435,13 +405,6 @@ const TARGET_NEWS = {
   cooling: 'Upstream target is left alone, as it has asked',
 } as const
 
-function stateOf({ targets }: UpstreamRow): HealthReport['upstreams'][string] {
-  const isOut = targets.map(
-    ({ state, breaker, cooling_until }) => state === 'out' || breaker === 'open' || cooling_until !== null,
-  )
-  return isOut.every(Boolean) ? 'down' : isOut.some(Boolean) ? 'degraded' : 'ok'
-}
-
 const FEWER_CONNECTIONS =
   'The system lets this process open too few files for listen.connections; what is beyond these is refused'
 
@@ -454,18 +417,6 @@ const UNSURE = new GatewayError(
 /** All names under which the requests of a route are recorded. */
 const recordedAs = ({ route, canary }: RouteRow): readonly string[] =>
   canary === null ? [route] : [route, canaryName(route)]
-
-/** The report for everybody: that a reload was refused, but not the text, which quotes the file. */
-function healthReply(report: HealthReport): Reply {
-  const { loaded_at, error } = report.config
-  const told = error === null ? null : 'the last reload was refused; the log and the admin port say why'
-  const body = Buffer.from(JSON.stringify({ ...report, config: { loaded_at, error: told } }))
-  return {
-    status: report.status === 'draining' ? 503 : 200,
-    headers: ['Content-Type', 'application/json', 'Content-Length', String(body.length), 'Cache-Control', 'no-store'],
-    body,
-  }
-}
 
 /** Which options of a new configuration cannot take effect while running; null when all can. Names only: one of them
  *  is the admin token. */
