@@ -474,6 +474,7 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
     const [first] = (await admin('/api/upstreams')).json as unknown[]
     expect(first).toEqual({
       upstream: 'app',
+      limit: null,
       retries: 0,
       hedges: 0,
       hedges_won: 0,
