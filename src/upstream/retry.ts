@@ -21,11 +21,11 @@ import { GatewayError } from '../core/errors.ts'
 import { hasHeader } from '../http/headers.ts'
 import { isIdempotentMethod, isSafeMethod } from '../http/methods.ts'
 import { readRetryAfter } from '../http/retry-after.ts'
-import { NO_COHORT } from './adaptive-limit.ts'
 import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure, timeout } from './fetch.ts'
-import type { Guest, Ticket } from './gate.ts'
+import type { Guest } from './gate.ts'
 import type { RefusalOptions } from './options.ts'
 import type { TargetChoice, Timeouts, UpstreamPool } from './pool.ts'
+import { Place } from './place.ts'
 import { MAX_REPLAY_BYTES, Replay } from './replay.ts'
 import type { Target } from './target.ts'
 import { isFailing } from './target-watch.ts'
@@ -92,12 +92,8 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   #replay: Replay | null = null
   /** Until the next attempt, or the next time in line. */
   #pause: NodeJS.Timeout | null = null
-  /** While it waits in line. */
-  #ticket: Ticket | null = null
-  /** Since when it has a place; null: it has none. */
-  #placedAtMs: number | null = null
-  /** Of the adaptive limit's measurement. */
-  #cohort = NO_COHORT
+  /** Null: the upstream takes as many as come. */
+  readonly #place: Place | null
   #isAtTarget = false
   #isAnswered = false
   #wasSent = false
@@ -130,6 +126,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     this.answer = promise
     this.#resolve = resolve
     this.#reject = reject
+    this.#place = pool.gate === null ? null : new Place(pool.gate)
     pool.budget.note(this.startedAtMs)
     this.#begin()
   }
@@ -161,24 +158,17 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   /** Gives up, at any point of it; the upstream's connection is closed. */
   abort(reason: GatewayError): void {
     if (!this.#isOver && !this.isSent) this.#request.onUnsent()
-    if (this.#pause === null && this.#ticket === null) return this.#current?.abort(reason)
+    if (this.#pause === null && this.#place?.isWaitedFor !== true) return this.#current?.abort(reason)
     this.#endPause()
-    this.#ticket?.leave()
     this.#fail(reason)
   }
 
   onPlace(): void {
-    this.#ticket = null
-    const nowMs = performance.now()
-    this.#placedAtMs = nowMs
-    const { gate } = this.#pool
-    const adaptive = gate === null ? null : gate.adaptive
-    if (gate !== null && adaptive !== null) this.#cohort = adaptive.begin(gate.taken, nowMs)
+    this.#place?.taken()
     this.#askNext(null, false)
   }
 
   onRefused(error: GatewayError): void {
-    this.#ticket = null
     this.#fail(error)
   }
 
@@ -189,7 +179,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   /** The place is kept through all attempts, and to the end of the answer. */
   onLeft(): void {
     this.#isAtTarget = false
-    if (this.#isAnswered) this.#leavePlace()
+    if (this.#isAnswered) this.#place?.leave()
   }
 
   /** Opened by the first attempt that has a connection; one that was never made has read nothing of it. */
@@ -218,8 +208,8 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     if (!(read instanceof GatewayError)) {
       this.#tellAttempts()
       this.#isAnswered = true
-      this.#measured(mayRefuse || isFailing(status) ? 'failed' : 'answered')
-      if (!this.#isAtTarget) this.#leavePlace()
+      this.#place?.measured(mayRefuse || isFailing(status) ? 'failed' : 'answered')
+      if (!this.#isAtTarget) this.#place?.leave()
       return this.#resolve(read)
     }
     this.abort(read)
@@ -267,8 +257,8 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     this.#current?.abort(ANOTHER)
     this.#dropBody()
     if (!isElsewhere) {
-      this.#measured('failed')
-      this.#leavePlace()
+      this.#place?.measured('failed')
+      this.#place?.leave()
     }
     this.#pool.pausing.add(this)
     this.#pause = setTimeout(() => {
@@ -293,9 +283,8 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 
   #begin(): void {
-    const { gate } = this.#pool
-    if (gate === null) this.#askNext(null, false)
-    else this.#ticket = gate.enter(this)
+    if (this.#place === null) this.#askNext(null, false)
+    else this.#place.enter(this)
   }
 
   /** error: what it ends with where no target may be asked; null: that. */
@@ -322,28 +311,10 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
 
   #fail(error: GatewayError): void {
     this.#isOver = true
-    this.#ticket = null
-    this.#measured(error.kind.source === 'upstream' ? 'failed' : 'gone')
-    this.#leavePlace()
+    this.#place?.measured(error.kind.source === 'upstream' ? 'failed' : 'gone')
+    this.#place?.leave()
     this.#tellAttempts()
     this.#reject(error)
-  }
-
-  /** What the upstream has made of its place, told once. */
-  #measured(outcome: 'answered' | 'failed' | 'gone'): void {
-    const cohort = this.#cohort
-    const placedAtMs = this.#placedAtMs
-    if (cohort === NO_COHORT || placedAtMs === null) return
-    this.#cohort = NO_COHORT
-    const nowMs = performance.now()
-    this.#pool.gate?.adaptive?.end(cohort, outcome === 'answered' ? nowMs - placedAtMs : outcome, nowMs)
-  }
-
-  #leavePlace(): void {
-    const placedAtMs = this.#placedAtMs
-    if (placedAtMs === null) return
-    this.#placedAtMs = null
-    this.#pool.gate?.leave(performance.now() - placedAtMs)
   }
 
   #tellAttempts(): void {
