@@ -130,6 +130,29 @@ describeWithRedis('a Redis that is read by others', () => {
     }
   })
 
+  it('is not the only place: logs, metrics and the admin port tell no prompt, answer or credential either', async () => {
+    const instances = await start(await startBackend(), redis, 'a secret of one deployment')
+    await traffic(instances)
+    for (const { log, gateway, adminUrl } of instances) {
+      expect(log.length).toBeGreaterThan(2)
+      const paths = [
+        '/api/stats',
+        '/api/limits',
+        '/api/limits/mine/top',
+        '/api/config',
+        '/api/cache/entry?url=/ai/text',
+      ]
+      const pages = await Promise.all(paths.map(async (path) => (await request(adminUrl + path)).text))
+      const texts = [JSON.stringify(log), gateway.metrics(), ...pages]
+      for (const text of texts) {
+        for (const word of [PROMPT, ANSWER, BEARER, IDEMPOTENCY]) {
+          expect([word, text.includes(word)]).toEqual([word, false])
+        }
+        expect(text).not.toContain('a secret of one')
+      }
+    }
+  })
+
   it('cannot be tried with guesses: of two deployments that served the same, no name is in both', async () => {
     const origin = await startBackend()
     const namesIn = async (secret: string): Promise<Set<string>> => {
