@@ -4,6 +4,9 @@
 // Recording costs memory before it is known to be of use, so all of it together is bounded (MAX_FILL_BYTES). Beyond
 // that, and beyond the route's maxObject, an answer just passes through. What slow readers have still to read of what is
 // not kept any more is bounded as well (CROWDED_BYTES): beyond that who lags is cut off sooner.
+//
+// What its body says decides at its end: JSON by answer-rule.ts, a stream of events, which is listened to while it comes,
+// by stream-rule.ts.
 
 import type { BodyStream, HeaderList, OriginAnswer, Reply, ReplyBody, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'

@@ -22,7 +22,7 @@ AI: a deck takes 10 s. Run it twice: "X-Cache: MISS", then "X-Cache: HIT" at onc
   ${head} ${json} \\
     -d '{"prompt": "tides", "num_cards": 5, "style": "plain"}' ${gatewayUrl}/api/v1/ai/generate
 As events: a card every 2 s. In a second terminal meanwhile: "COLLAPSED", the cards so far at once, the others as they
-come. When it has ended: "HIT", all at once. One call made all of them, as the second command tells.
+come. When it has ended: "HIT", all at once. The second command counts calls of the AI: one more for all of these.
   curl -sS -N -i ${json} -H 'Accept: text/event-stream' \\
     -d '{"prompt": "tides", "num_cards": 5, "style": "plain"}' ${gatewayUrl}/api/v1/ai/generate
   curl -sS ${gatewayUrl}/debug/calls
