@@ -108,8 +108,10 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const refusal = lookupRefusal(ctx, policy)
     if (refusal !== null) return note(ctx, 'bypass', refusal)
     const key = setup.key.ofGet(ctx)
-    if (key === null) return note(ctx, 'bypass', setup.key.whyNone(ctx))
-    return isKeyedByBody(ctx.method) ? lookByBody(ctx) : look(ctx, key, null, null)
+    const isByBody = isKeyedByBody(ctx.method)
+    // Whoever asks, a mutation of GraphQL has to be known as one, for what it makes out of date.
+    if (key === null && !(isByBody && setup.key.isGraphql)) return note(ctx, 'bypass', setup.key.whyNone(ctx))
+    return isByBody || key === null ? lookByBody(ctx) : look(ctx, key, null, null)
   }
 
   function findNow(ctx: RequestContext): StoredResponse | null {
@@ -134,7 +136,7 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     const read = await readPart(ctx)
     const key = read.ok ? setup.key.ofBody(ctx, read.part) : null
     if (!read.ok) return note(ctx, 'bypass', read.reason)
-    return key === null ? note(ctx, 'bypass', 'no-user') : look(ctx, key, null, read.counted)
+    return key === null ? note(ctx, 'bypass', setup.key.whyNone(ctx)) : look(ctx, key, null, read.counted)
   }
 
   /** read: what has been brought into memory for this request. counted: what counts of its body. */

@@ -291,16 +291,14 @@ it('each user has answers of their own under `scope: user`', async () => {
     routes: ['{path: /graphql, methods: [POST], cache: {ttl: 1h, scope: user, key: {body: graphql}}}'],
   })
   origin.answer((_incoming, response, count) => void server.answer(origin.seen[count - 1] as Seen, response))
-  const ask = async (who: string | null) => {
+  const ask = async (who: string | null, query = '{count}') => {
     const headers = { 'Content-Type': 'application/json', ...(who === null ? {} : { Authorization: `Bearer ${who}` }) }
-    const { headers: fields } = await request(`${gateway.url}/graphql`, {
-      method: 'POST',
-      headers,
-      body: '{"query":"{count}"}',
-    })
-    return fields['x-cache']
+    const how = { method: 'POST', headers, body: JSON.stringify({ query }) }
+    return (await request(`${gateway.url}/graphql`, how)).headers['x-cache']
   }
   expect([await ask('a'), await ask('a'), await ask('b'), await ask(null)]).toEqual(['MISS', 'HIT', 'MISS', 'BYPASS'])
+  // Who is not known changes things like anybody.
+  expect([await ask(null, 'mutation {add}'), await ask('a'), await ask('a')]).toEqual(['BYPASS', 'MISS', 'HIT'])
 })
 
 it('explain says what would become of a request', async () => {
