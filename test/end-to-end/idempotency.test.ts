@@ -602,6 +602,13 @@ describe('beside a cache', () => {
     expect([origin.seen.length, origin.aborted]).toEqual([1, 0])
   })
 
+  it('an answer of the gateway itself, that nothing is stored, leaves the key free', async () => {
+    const { gateway } = await start(CACHED.replace('ttl: 1h', 'ttl: 1h, clientControl: honor'))
+    const asked = await send(gateway, { headers: { ...USER, 'Cache-Control': 'only-if-cached' } })
+    expect([asked.status, codeOf(asked)]).toEqual([504, 'not_cached'])
+    expect((await send(gateway)).text).toBe('answer 1')
+  })
+
   it('requests with keys of their own share one fetch, and leave none behind when their clients go', async () => {
     const { script, waiting } = gate()
     const { gateway, origin } = await start(CACHED, { script })

@@ -63,6 +63,20 @@ describe('who waits for the first', () => {
   })
 })
 
+it('what the gateway answers itself says of the key what its error says, whatever the status', async () => {
+  const bench = createKeyBench()
+  const asked = bench.ask()
+  await settled()
+  const [call] = bench.calls
+  if (call !== undefined) call.ctx.error = new GatewayError('forbidden', 'Not let in.')
+  call?.answer(403, 'no')
+  await settled()
+  expect(asked.outcome).toBe('403 no')
+  bench.ask()
+  await settled()
+  expect(bench.calls).toHaveLength(2)
+})
+
 describe('bodies', () => {
   const body = 'x'.repeat(1024 ** 2)
 
