@@ -5,11 +5,12 @@ import { type PurgeLog, createPurgeLog } from '../../src/cache/purge-log.ts'
 import { parseCount, parseRecord } from '../../src/cache/purge-wire.ts'
 import { type SharedCache, createSharedCache } from '../../src/cache/shared.ts'
 import { createMemoryStore } from '../../src/cache/stores/memory.ts'
+import { type Cipher, createCipher } from '../../src/core/cipher.ts'
 import { createRedisSubscriber } from '../../src/core/redis-subscriber.ts'
 import { closeAfterEach } from '../support/closing.ts'
 import { entryOf } from '../support/entry.ts'
 import { linksFor, listen } from '../support/redis-link.ts'
-import { type RedisServer, describeWithRedis, startRedis } from '../support/redis.ts'
+import { type RedisServer, describeWithRedis, startRedis, until } from '../support/redis.ts'
 import { createHandTier } from '../support/tier.ts'
 
 const KEY = 'http://a.test/x'
@@ -32,7 +33,7 @@ describeWithRedis('the purge log', () => {
   }
 
   /** isDeaf: nothing that is published reaches it. */
-  async function member(instance: string, isDeaf = false): Promise<Member> {
+  async function member(instance: string, isDeaf = false, cipher: Cipher | null = null): Promise<Member> {
     const tier = createHandTier('redis')
     const shared = createSharedCache(createMemoryStore(1024 ** 2), Date.now, [tier])
     const log = createPurgeLog({
@@ -45,7 +46,7 @@ describeWithRedis('the purge log', () => {
           listen().log,
         ),
       namespace: 'test',
-      cipher: null,
+      cipher,
       deadlineMs: 2000,
       instance,
       log: listen().log,
@@ -108,6 +109,28 @@ describeWithRedis('the purge log', () => {
     expect(await others).toEqual({ counts: [], missing: [] })
   })
 
+  it('is sealed where instances have a cipher: who has another key drops all, in doubt', async () => {
+    const [ours, theirs] = [createCipher(['a secret of ours']), createCipher(['a secret of theirs'])]
+    const [one, two, three] = [
+      await member('one', false, ours),
+      await member('two', false, ours),
+      await member('three', false, theirs),
+    ] as const
+    for (const { shared } of [one, two, three]) {
+      shared.store.put(entryOf({ key: KEY, tags: ['known-tag'] }))
+      shared.store.put(entryOf({ key: `${KEY}other` }))
+    }
+    await (
+      await one.log.publish({ tags: ['known-tag'] }, true)
+    ).others
+    await until(() => three.shared.store.entries === 0, 'the third to hear of it')
+    expect([one.shared.store.entries, two.shared.store.entries]).toEqual([1, 1])
+    expect(await redis.ask('XRANGE', '{test}:purges:log', '-', '+')).not.toContain('known')
+    // Who begins later reads it as the others have heard it.
+    const late = await member('late', false, ours)
+    expect(late.shared.purgeSeq).toBe(one.shared.purgeSeq)
+  })
+
   it('is bounded in Redis', async () => {
     const one = await member('one')
     const urls = Array.from({ length: 1200 }, (_, i) => `/${i}/${'x'.repeat(8000)}`)
@@ -128,6 +151,7 @@ describe('a record', () => {
     ['{"by":"a","id":1,"isCounted":true,"rule":null}', { all: true }],
     ['{"half', null],
     ['{half}', { all: true }],
+    ['=c2VhbGVk', { all: true }],
   ])('of %s means %j: what is not understood is everything', (body, rule) => {
     expect(parseRecord(`12 11 ${body}`)?.rule ?? null).toEqual(rule)
   })
