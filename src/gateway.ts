@@ -27,6 +27,7 @@ import { createMetrics } from './observe/metrics.ts'
 import { createRecorder } from './observe/record.ts'
 import { createStatistics } from './observe/statistics.ts'
 import { Mirrors } from './upstream/mirror.ts'
+import { type Lookup, systemLookup } from './upstream/resolve.ts'
 import { type GatewayPlan, type Shared, compilePlan } from './plan/compile.ts'
 import { explainRequest } from './plan/explain.ts'
 import { healthReply, stateOf } from './plan/health.ts'
@@ -59,6 +60,8 @@ export interface GatewaySetup {
   readonly random?: () => number
   /** Tells how much there is to do, in place of what this process measures. */
   readonly pulse?: Pulse
+  /** Finds the addresses of targets, in place of the system. */
+  readonly lookup?: Lookup
   /** 'full' leaves out the fast path, for whoever compares. */
   readonly lanes?: Lanes
 }
@@ -188,12 +191,13 @@ export function createGateway(setup: GatewaySetup): Gateway {
     viaToken: `weirgate-${token}`,
     health: () => healthReply(health()),
     tellTarget({ event, why: reason, ...named }) {
-      const isBad = event !== 'back' && event !== 'closed'
+      const isBad = event !== 'back' && event !== 'closed' && event !== 'resolved'
       log[isBad ? 'warn' : 'info']({ ...named, reason }, TARGET_NEWS[event])
     },
     coolDowns,
     overload,
     mirrors,
+    lookup: setup.lookup ?? systemLookup,
   }
 
   const desk = createLimitDesk(limits, Date.now)
@@ -403,6 +407,8 @@ const TARGET_NEWS = {
   open: 'Upstream breaker is open',
   closed: 'Upstream breaker is closed',
   cooling: 'Upstream target is left alone, as it has asked',
+  unresolved: 'Upstream target cannot be looked up, its last addresses are used',
+  resolved: 'Upstream target can be looked up again',
 } as const
 
 const FEWER_CONNECTIONS =

@@ -1,5 +1,6 @@
 // What of an upstream goes with what.
 
+import net from 'node:net'
 import type { Finding } from './issues.ts'
 import { isMapping, valueAt } from './path.ts'
 import type { Path } from './path.ts'
@@ -17,6 +18,7 @@ export function checkUpstreams(raw: unknown): Finding[] {
       checkConcurrency(path, upstream),
       checkFraming(path, upstream),
       checkHedge(path, upstream),
+      checkResolve(path, upstream),
     )
   })
 }
@@ -101,4 +103,11 @@ function checkFraming(path: Path, upstream: Record<string, unknown>): Finding[] 
 function checkHedge(path: Path, upstream: Record<string, unknown>): Finding[] {
   if (!isMapping(upstream['hedge']) || listAt(upstream, ['targets']).length > 1) return []
   return [complaint([...path, 'hedge'], 'asks another target, and there is none', 'add a target, or remove it')]
+}
+
+function checkResolve(path: Path, upstream: Record<string, unknown>): Finding[] {
+  if (upstream['resolve'] === undefined) return []
+  const hosts = [...originsOf(upstream)].map((origin) => (origin === null ? '' : new URL(origin).hostname))
+  if (hosts.some((host) => net.isIP(host.replace(/^\[|\]$/g, '')) === 0)) return []
+  return [complaint([...path, 'resolve'], 'is of names, and all targets are addresses', 'remove it')]
 }

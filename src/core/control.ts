@@ -61,6 +61,9 @@ export interface UpstreamRow {
     readonly cooling_until: string | null
     /** How often it went out. */
     readonly exits: number
+    /** How many its name has; null where it is given by its address. And look-ups that have failed. */
+    readonly addresses: number | null
+    readonly resolve_failures: number
     readonly open_connections: number
     readonly in_flight: number
     readonly queued: number

@@ -32,6 +32,18 @@ export function addUpstreamMetrics(registry: Registry, { upstreams, mirrored }: 
   )
   perTarget(
     'gauge',
+    'weirgate_upstream_target_addresses',
+    'Addresses of a target, 1 where it is given by that.',
+    ({ addresses }) => addresses ?? 1,
+  )
+  perTarget(
+    'counter',
+    'weirgate_upstream_resolve_failures_total',
+    'Look-ups of the name of a target that have failed.',
+    (target) => target.resolve_failures,
+  )
+  perTarget(
+    'gauge',
     'weirgate_upstream_connections',
     'Connections to a target, idle ones among them.',
     ({ open_connections }) => open_connections,

@@ -29,6 +29,7 @@ import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.
 import type { SharedCoolDowns } from '../upstream/shared-cool-downs.ts'
 import type { TargetNews } from '../upstream/target.ts'
 import type { Mirrors } from '../upstream/mirror.ts'
+import type { Lookup } from '../upstream/resolve.ts'
 import { type Backing, type BackingParts, compileBacking, required } from './backing.ts'
 import { withCanary } from './canary.ts'
 import { type EventKeeping, compileEventKeeping } from './events.ts'
@@ -66,6 +67,8 @@ export interface Shared {
   /** Null: this instance stands alone. */
   readonly coolDowns: SharedCoolDowns | null
   readonly overload: Overload
+  /** Finds the addresses of names. */
+  readonly lookup: Lookup
   /** The copies of requests. */
   readonly mirrors: Mirrors
 }
@@ -111,7 +114,7 @@ export interface GatewayPlan {
 export function compilePlan(config: GatewayConfig, shared: Shared, previous: GatewayPlan | null): GatewayPlan {
   // Where it throws there must be no pools yet: they look after their targets from the first moment on.
   const identity = config.identity === undefined ? null : compileIdentity(config.identity, shared.now)
-  const pools = compilePools(config, previous?.pools ?? null, shared.tellTarget, shared.coolDowns)
+  const pools = compilePools(config, previous?.pools ?? null, shared.tellTarget, shared.coolDowns, shared.lookup)
   const queries = compileQueries(config, shared.cache.documents)
   const credentials = credentialFields(config.identity === undefined ? [] : identifyingFields(config.identity))
   const parts: PlanParts = {

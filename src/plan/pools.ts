@@ -5,6 +5,7 @@
 import type { GatewayConfig } from '../config/schema.ts'
 import { resolveTimeouts } from '../upstream/forward.ts'
 import { type UpstreamPool, createPool } from '../upstream/pool.ts'
+import type { Lookup } from '../upstream/resolve.ts'
 import type { SharedCoolDowns } from '../upstream/shared-cool-downs.ts'
 import type { TargetNews } from '../upstream/target.ts'
 
@@ -49,6 +50,7 @@ export function compilePools(
   previous: PlannedPools | null,
   tell: (news: TargetNews) => void,
   coolDowns: SharedCoolDowns | null,
+  lookup: Lookup,
 ): PlannedPools {
   const pools = new Map<string, PlannedPool>()
   for (const [name, options] of Object.entries(config.upstreams)) {
@@ -59,6 +61,7 @@ export function compilePools(
       balance,
       connections,
       connectionLifetime,
+      resolve,
       health,
       breaker,
       refusals,
@@ -71,6 +74,7 @@ export function compilePools(
       balance,
       connections,
       connectionLifetime,
+      resolve,
       health,
       breaker,
       refusals,
@@ -83,7 +87,7 @@ export function compilePools(
     if (running?.madeFrom === madeFrom) pools.set(name, running)
     else {
       const out = new Set(running === undefined ? [] : outOf(running.pool))
-      pools.set(name, new PlannedPool(createPool({ name, options, connectMs, out, tell, coolDowns }), madeFrom))
+      pools.set(name, new PlannedPool(createPool({ name, options, connectMs, out, lookup, tell, coolDowns }), madeFrom))
     }
   }
   return pools

@@ -3,6 +3,7 @@
 
 import net from 'node:net'
 import { GatewayError } from '../core/errors.ts'
+import type { Resolution } from './resolve.ts'
 
 /** Shared, since what comes is taken in before anything else is read. With a buffer for each read, as streams have it, a
  *  miss costs 1.5 us more, and four times the garbage. Not on Windows, which takes the buffer before there is
@@ -13,12 +14,18 @@ const READ_BUFFER = process.platform === 'win32' ? null : Buffer.allocUnsafeSlow
  *  with the failure, or with null when the connection stands; not called where the socket is destroyed before. */
 export type Connect = (take: (bytes: Buffer) => void, done: (error: GatewayError | null) => void) => net.Socket
 
-export function compileConnect({ protocol, hostname, port }: URL, connectMs: number): Connect {
+/** resolution: of the addresses of its name; null: it is given by an address. */
+export function compileConnect(
+  { protocol, hostname, port }: URL,
+  connectMs: number,
+  resolution: Resolution | null = null,
+): Connect {
   const isSecure = protocol === 'https:'
   // Takes 10 ms and 4 MiB to load.
   const tls = isSecure ? process.getBuiltinModule('node:tls') : null
   const host = hostname.replace(/^\[|\]$/g, '')
-  const options = { host, port: Number(port) || (isSecure ? 443 : 80), noDelay: true, keepAlive: true }
+  const found = resolution === null ? {} : { lookup: resolution.lookup }
+  const options = { host, port: Number(port) || (isSecure ? 443 : 80), noDelay: true, keepAlive: true, ...found }
   const named = net.isIP(host) === 0 ? { servername: host } : {}
   let session: Buffer | undefined
 
@@ -43,6 +50,7 @@ export function compileConnect({ protocol, hostname, port }: URL, connectMs: num
     }, connectMs)
     const onError = (cause: Error): void => {
       clearTimeout(timer)
+      resolution?.doubt()
       done(cause instanceof GatewayError ? cause : failure(cause))
     }
     return socket

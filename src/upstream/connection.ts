@@ -73,6 +73,8 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
   /** True where it has carried a request before the one at hand: then it may have been closed just now by a target that
    *  is well. */
   wasUsed = false
+  /** It carries no further request. */
+  isRetired = false
   readonly #owner: ConnectionOwner
   readonly #socket: Socket
   readonly #parser = new AnswerParser(this)
@@ -94,6 +96,11 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
       (error) => this.#onOpened(error),
     )
     this.#socket.once('close', () => this.#onClosed())
+  }
+
+  /** Null while it is being made. */
+  get remoteAddress(): string | null {
+    return this.#socket.remoteAddress ?? null
   }
 
   get isUsable(): boolean {

@@ -205,9 +205,12 @@ export const upstreamOptions = z.strictObject({
       'how a target is chosen: in turn, by weight; of two drawn at random the one with fewer requests; or hash:<key>: requests with the same key (ip, user, host, path, url, header:<name>, cookie:<name> or param:<name>) go to the same target, unless that has a quarter more than its share already; those without one in turn',
     ),
   connections: count({ min: 1, max: 10_000 }).prefault(64).describe('keep-alive connections per target'),
-  connectionLifetime: duration({ minMs: 100 })
-    .prefault('1h')
-    .describe('age at which a connection is replaced, so that DNS changes are followed'),
+  connectionLifetime: duration({ minMs: 100 }).prefault('1h').describe('age at which a connection is replaced'),
+  resolve: duration({ minMs: 100 })
+    .prefault('30s')
+    .describe(
+      'after which the names of targets are looked up again. New connections go to all addresses of a name in turn; those to addresses that it has no more carry no further request. A look-up that fails changes nothing',
+    ),
   timeouts: timeoutOptions.prefault({}).describe('how long each phase may take'),
   retries: count({ min: 0, max: 5 })
     .prefault(1)

@@ -28,7 +28,7 @@ export interface WatchSetup {
 }
 
 /** What may happen to a target: it goes out and comes back, its breaker opens and closes, it is left alone for a while. */
-export type TargetEvent = 'out' | 'back' | 'open' | 'closed' | 'cooling'
+export type TargetEvent = 'out' | 'back' | 'open' | 'closed' | 'cooling' | 'unresolved' | 'resolved'
 
 /** Answers that speak of the target, not of the request: 500 may be the fault of one URL. */
 export const isFailing = (status: number): boolean => status === 502 || status === 503 || status === 504

@@ -4,6 +4,7 @@
 // needed grows old and is closed. A kept connection may have been closed by the other side just now: a request that may
 // go out again is sent at once, any other after one more look at what has come.
 
+import net from 'node:net'
 import { Alarms } from '../core/alarms.ts'
 import type { UpstreamRow } from '../core/control.ts'
 import { GatewayError } from '../core/errors.ts'
@@ -11,6 +12,7 @@ import type { Candidate } from './choice.ts'
 import { type Connect, compileConnect } from './connect.ts'
 import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
 import type { UpstreamOptions } from './options.ts'
+import { type Lookup, Resolution } from './resolve.ts'
 import type { SharedCoolDowns } from './shared-cool-downs.ts'
 import { type TargetEvent, TargetWatch } from './target-watch.ts'
 
@@ -68,6 +70,7 @@ export interface TargetSetup {
   readonly connectMs: number
   /** Origins of targets that were out under the configuration before. */
   readonly out: ReadonlySet<string>
+  readonly lookup: Lookup
   readonly tell: (news: TargetNews) => void
   /** Null: this instance stands alone. */
   readonly coolDowns: SharedCoolDowns | null
@@ -79,6 +82,8 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   readonly #maxConnections: number
   readonly #lifetimeMs: number
   readonly #connect: Connect
+  /** Null: it is given by its address. */
+  readonly #resolution: Resolution | null
   readonly #watch: TargetWatch
   readonly #onRest: () => void
   readonly #tellOthers: (restMs: number) => void
@@ -98,13 +103,27 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
 
   /** onRest: hears when it is to be left alone for a while, or for longer. */
   constructor(origin: URL, weight: number, setup: TargetSetup, onRest: () => void) {
-    const { name, options, connectMs, out, tell } = setup
+    const { name, options, connectMs, out, lookup, tell } = setup
     this.#onRest = onRest
     this.origin = origin
     this.weight = weight
     this.#maxConnections = options.connections
     this.#lifetimeMs = options.connectionLifetime
-    this.#connect = compileConnect(origin, connectMs)
+    const tellOf = (event: TargetEvent, why: string): void =>
+      tell({ upstream: name, target: origin.origin, event, why })
+    const host = origin.hostname
+    this.#resolution =
+      net.isIP(host.replace(/^\[|\]$/g, '')) !== 0
+        ? null
+        : new Resolution({
+            host,
+            intervalMs: options.resolve,
+            lookup,
+            alarms: this.alarms,
+            onChange: () => this.#onMoved(),
+            tell: tellOf,
+          })
+    this.#connect = compileConnect(origin, connectMs, this.#resolution)
     this.#watch = new TargetWatch({
       origin,
       connect: this.#connect,
@@ -114,7 +133,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
       refusals: options.refusals,
       isOut: out.has(origin.origin),
       load: () => this.#busy,
-      tell: (event, why) => tell({ upstream: name, target: origin.origin, event, why }),
+      tell: tellOf,
     })
     const coolDowns = options.refusals.coolDown === 'off' ? null : setup.coolDowns
     const self = `${name} ${origin.origin}`
@@ -228,6 +247,8 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
       breaker: this.#watch.breakerState(nowMs),
       cooling_until: restMs > 0 ? new Date(Date.now() + restMs).toISOString() : null,
       exits: this.#watch.exits,
+      addresses: this.#resolution?.size ?? null,
+      resolve_failures: this.#resolution?.failures ?? 0,
       open_connections: this.#connections.size + this.#upgraded.size,
       in_flight: this.#busy,
       queued: this.#line.size,
@@ -236,6 +257,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
 
   async close(): Promise<void> {
     this.#isClosing = true
+    this.#resolution?.close()
     this.#watch.close()
     this.#stopHearing()
     for (const connection of this.#idle.slice()) connection.destroy()
@@ -247,6 +269,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
 
   destroy(): void {
     this.#isClosing = this.#isDestroyed = true
+    this.#resolution?.close()
     this.#watch.close()
     this.#stopHearing()
     for (const connection of [...this.#connections, ...this.#upgraded]) connection.fail(DRAINING)
@@ -313,8 +336,17 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
     return connection
   }
 
-  #isOld({ openedAtMs }: UpstreamConnection): boolean {
-    return performance.now() - openedAtMs >= this.#lifetimeMs
+  #isOld({ isRetired, openedAtMs }: UpstreamConnection): boolean {
+    return isRetired || performance.now() - openedAtMs >= this.#lifetimeMs
+  }
+
+  /** Its name has other addresses. Requests in flight end where they are; WebSockets stay. */
+  #onMoved(): void {
+    for (const connection of this.#connections) {
+      const { remoteAddress } = connection
+      if (remoteAddress === null || this.#resolution?.has(remoteAddress) !== true) connection.isRetired = true
+    }
+    for (const connection of this.#idle.slice()) if (connection.isRetired) connection.destroy()
   }
 }
 

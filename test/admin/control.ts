@@ -97,6 +97,8 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
             breaker: null,
             cooling_until: null,
             exits: 0,
+            addresses: null,
+            resolve_failures: 0,
             open_connections: 1,
             in_flight: 0,
             queued: 0,

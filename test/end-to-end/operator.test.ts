@@ -474,12 +474,12 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
     const [first] = (await admin('/api/upstreams')).json as unknown[]
     expect(first).toEqual({
       upstream: 'app',
-      limit: null,
       retries: 0,
       hedges: 0,
       hedges_won: 0,
       waiting: 0,
       refused: 0,
+      limit: null,
       targets: [
         {
           url: origin.url,
@@ -489,6 +489,8 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
           breaker: null,
           cooling_until: null,
           exits: 0,
+          addresses: null,
+          resolve_failures: 0,
           open_connections: 1,
           in_flight: 1,
           queued: 0,

@@ -15,6 +15,7 @@ import { createMemoryStore as createQuotaMemory } from '../../src/limit/stores/m
 import { createIdempotency } from '../../src/idempotency/idempotency.ts'
 import { compileKeyNames } from '../../src/idempotency/key.ts'
 import { Overload } from '../../src/core/overload.ts'
+import { systemLookup } from '../../src/upstream/resolve.ts'
 import { Mirrors } from '../../src/upstream/mirror.ts'
 import { type GatewayPlan, type Shared, compilePlan } from '../../src/plan/compile.ts'
 
@@ -38,6 +39,7 @@ const PARTS: Shared = {
   coolDowns: null,
   overload: new Overload(false, { over: () => {}, full: () => {} }),
   mirrors: new Mirrors(),
+  lookup: systemLookup,
 }
 
 function planOf(yaml: string, parts: Partial<Shared> = {}, previous: GatewayPlan | null = null): GatewayPlan {

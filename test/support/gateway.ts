@@ -27,7 +27,7 @@ admin: {listen: 127.0.0.1:0}
 export async function startGateway(
   yaml: string,
   env: NodeJS.ProcessEnv = {},
-  setup: Pick<GatewaySetup, 'lanes' | 'pulse'> = {},
+  setup: Pick<GatewaySetup, 'lanes' | 'lookup' | 'pulse'> = {},
 ): Promise<TestGateway> {
   const whole = (text: string) => (/^listen:/m.test(text) ? text : PORTS + text)
   let text = whole(yaml)

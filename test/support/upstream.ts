@@ -7,6 +7,7 @@ import type { GatewayError } from '../../src/core/errors.ts'
 import type { AttemptAnswer } from '../../src/upstream/fetch.ts'
 import { resolveTimeouts } from '../../src/upstream/forward.ts'
 import { upstreamOptions } from '../../src/upstream/options.ts'
+import { systemLookup } from '../../src/upstream/resolve.ts'
 import { type UpstreamPool, createPool } from '../../src/upstream/pool.ts'
 import { UpstreamFetch, type UpstreamRequest } from '../../src/upstream/retry.ts'
 
@@ -27,6 +28,7 @@ export function openPool(targets: readonly string[], options: Record<string, unk
     options: parsed,
     connectMs: timeouts.connectMs,
     out: new Set(),
+    lookup: systemLookup,
     tell: () => {},
     coolDowns: null,
   })
