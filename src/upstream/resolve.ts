@@ -34,6 +34,8 @@ export interface ResolutionSetup {
 /** Between two look-ups, where connections fail. */
 const MIN_PAUSE_MS = 1000
 const JITTER = 0.1
+/** Connections that wait for the first answer. Those that are given up meanwhile count: nobody tells of that. */
+const MAX_WAITING = 1024
 
 export class Resolution implements Alarm {
   dueMs = 0
@@ -74,6 +76,8 @@ export class Resolution implements Alarm {
       else callback(null, first.address, first.family)
     }
     if (this.#addresses.length > 0) return process.nextTick(answer, null)
+    if (this.#waiting.length >= MAX_WAITING)
+      return process.nextTick(answer, new Error('too many wait for its addresses'))
     this.#waiting.push(answer)
     this.#ask()
   }
