@@ -97,7 +97,7 @@ export interface OriginFetch {
   /** Gives up, at any point of it. */
   abort(reason: GatewayError): void
   /** Once there is no answer: false where nobody has worked on it. Absent where that is not known. */
-  readonly wasSent?: boolean
+  readonly mayHaveWorked?: boolean
 }
 
 /** Asks the route's upstream. drop: lower-case names of request fields to leave out; add: fields to send in their place,

@@ -99,9 +99,9 @@ class Call {
     this.#onOver = onOver
   }
 
-  /** There is no answer. wasSent: it may have been worked on. */
-  failed(wasSent: boolean): void {
-    this.#isFree = !wasSent
+  /** There is no answer. mayHaveWorked: somebody may have worked on it all the same. */
+  failed(mayHaveWorked: boolean): void {
+    this.#isFree = !mayHaveWorked
     this.#isFailed = true
     this.#end(false)
   }
@@ -205,7 +205,7 @@ export function metered(fetch: FetchOrigin, meterOf: (ctx: RequestContext) => Me
     const answer = sent.answer.then(
       (answered) => call.answered(answered),
       (error: unknown) => {
-        call.failed(sent.wasSent ?? true)
+        call.failed(sent.mayHaveWorked ?? true)
         throw error
       },
     )

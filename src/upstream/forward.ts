@@ -113,9 +113,9 @@ export function compileForward(options: ForwardOptions): Forwarder {
     ctx: RequestContext,
     request: UpstreamRequest,
     read: (raw: AttemptAnswer) => Answer | GatewayError,
-  ): Pick<UpstreamFetch<Answer>, 'answer' | 'abort' | 'isSent' | 'wasSent'> {
+  ): Pick<UpstreamFetch<Answer>, 'answer' | 'abort' | 'isSent' | 'mayHaveWorked'> {
     if (overload.isOver) {
-      return { answer: Promise.reject(overload.refuse()), abort: () => {}, isSent: false, wasSent: false }
+      return { answer: Promise.reject(overload.refuse()), abort: () => {}, isSent: false, mayHaveWorked: false }
     }
     ctx.wasForwarded = true
     const sentAtMs = performance.now()

@@ -71,8 +71,8 @@ export class HedgedFetch<Answer> implements Alarm {
   }
 
   /** True once a target may have worked on it. */
-  get wasSent(): boolean {
-    return this.#first.wasSent || this.#second?.wasSent === true
+  get mayHaveWorked(): boolean {
+    return this.#first.mayHaveWorked || this.#second?.mayHaveWorked === true
   }
 
   /** Gives up, at any point of it. */
