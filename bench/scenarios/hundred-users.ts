@@ -19,7 +19,7 @@ const USERS = 100
 const RUN_MS = 60_000
 /** The same proportion. */
 const QUICK = { runMs: 12_000, deckMs: 2000 }
-const SETTLES_MS = 5000
+const SETTLES_MS = 1000
 /** What a hand-made optimisation of the same service reached: to be exceeded. */
 const HIT_RATES: Readonly<Record<Kind, number>> = { presentations: 0.68, templates: 0.85, themes: 0.9, ai: 0.45 }
 

@@ -7,7 +7,6 @@ import { readConfig } from '../config/load.ts'
 import { watchConfig } from '../config/watch.ts'
 import { type Addresses, createGateway } from '../gateway.ts'
 import { EXIT } from './files.ts'
-import { giveBackWhenIdle } from './give-back.ts'
 
 /** After a fault that nobody caught, answers in flight get this long. The state of the process is unknown by then. */
 const FAULT_GRACE_MS = 2000
@@ -73,7 +72,5 @@ export async function serve({ file, env, onHangup, beforeExit = async () => {} }
   const watcher = watchConfig(file, () => void gateway.reload())
   const gateway = createGateway({ load: () => readConfig(file, env) })
   const started = gateway.start()
-  const addresses = await started
-  giveBackWhenIdle()
-  return addresses
+  return started
 }

@@ -46,12 +46,6 @@ describe('weirgate run', () => {
     expect(gateway.log.map(({ message }) => message)).toEqual(['Request completed', 'Shutting down'])
   })
 
-  it('gives back the memory of its start once there is nothing to do', async () => {
-    const preload = `(await import('node:v8')).setFlagsFromString('--trace-gc')`
-    const gateway = await runGateway(table(NOWHERE), { preload })
-    expect(await gateway.printed(/Mark-Compact \(reduce\)/)).toHaveLength(1)
-  })
-
   it.each(['listen', 'admin.listen'])('says so when %s is taken, opens nothing and ends with 1', async (option) => {
     const taken = await takenPort()
     const [port, adminPort] = option === 'listen' ? [taken, 0] : [0, taken]
