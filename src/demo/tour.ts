@@ -26,6 +26,8 @@ come. When it has ended: "HIT", all at once. The second command counts calls of 
   curl -sS -N -i ${json} -H 'Accept: text/event-stream' \\
     -d '{"prompt": "tides", "num_cards": 5, "style": "plain"}' ${gatewayUrl}/api/v1/ai/generate
   curl -sS ${gatewayUrl}/debug/calls
+Budget: what is left of 200,000 tokens an hour, counted as the answers say. A MISS takes some, a HIT and who joins none.
+  curl -sS -G -d ip=127.0.0.1 ${adminUrl}/api/limits/ai-tokens
 
 Explain: route, cache verdict, key and limits of a request that is not sent.
   curl -sS ${json} \\

@@ -53,6 +53,7 @@ describe('the tour', () => {
       'POST /api/v1/ai/generate',
       'POST /api/v1/ai/generate',
       'GET /debug/calls',
+      'GET admin/api/limits/ai-tokens',
       'POST admin/api/explain',
       'POST admin/api/cache/purge',
       'POST /api/v1/presentations',
