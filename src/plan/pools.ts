@@ -43,6 +43,21 @@ export class PlannedPool {
 
 export type PlannedPools = ReadonlyMap<string, PlannedPool>
 
+/** The options that a pool is made of; with another one of these it is a new pool. */
+const MADE_OF = [
+  'targets',
+  'primary',
+  'balance',
+  'connections',
+  'connectionLifetime',
+  'resolve',
+  'health',
+  'breaker',
+  'refusals',
+  'hedge',
+  'concurrency',
+] as const
+
 /** By upstream name. previous: the running plan's pools. tell: hears of targets that go out and come back. coolDowns: of
  *  all instances. */
 export function compilePools(
@@ -55,34 +70,7 @@ export function compilePools(
   const pools = new Map<string, PlannedPool>()
   for (const [name, options] of Object.entries(config.upstreams)) {
     const { connectMs } = resolveTimeouts(options.timeouts)
-    const {
-      targets,
-      primary,
-      balance,
-      connections,
-      connectionLifetime,
-      resolve,
-      health,
-      breaker,
-      refusals,
-      hedge,
-      concurrency,
-    } = options
-    const kept = {
-      targets,
-      primary,
-      balance,
-      connections,
-      connectionLifetime,
-      resolve,
-      health,
-      breaker,
-      refusals,
-      hedge,
-      concurrency,
-      connectMs,
-    }
-    const madeFrom = JSON.stringify(kept)
+    const madeFrom = JSON.stringify([...MADE_OF.map((part) => options[part]), connectMs])
     const running = previous?.get(name)
     if (running?.madeFrom === madeFrom) pools.set(name, running)
     else {
