@@ -100,6 +100,7 @@ async function fill(shape: Shape, entries: number): Promise<SharedCache> {
     onAbort: 'auto',
     upstream: 'bench',
     mostDetached: 1,
+    longestFetchMs: 60_000,
     fetch: () => ({
       answer: Promise.resolve({
         status: 200,

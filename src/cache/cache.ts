@@ -80,6 +80,8 @@ export interface RouteCacheSetup {
   /** Whom it asks, and of how many such fetches that may go on at the same time. */
   readonly upstream: string
   readonly mostDetached: number
+  /** How long one fetch may take. */
+  readonly longestFetchMs: number
   readonly fetch: FetchOrigin
 }
 
@@ -100,7 +102,9 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
   const readThrough = compileReadThrough(shared, places, epoch)
   const { leases } = shared
   const oneFetch =
-    leases === null || setup.collapse !== 'shared' ? null : compileOneFetch(shared, leases, places, epoch, find)
+    leases === null || setup.collapse !== 'shared'
+      ? null
+      : compileOneFetch(shared, leases, places, epoch, find, setup.longestFetchMs)
   const lookAtMiss = compileMissLook(shared.nearMisses.ofRoute(setup.route, setup.key.id), setup.key)
   const readPart = compileBodyReading(shared, setup.key, setup.maxBodyBytes)
 

@@ -1,6 +1,6 @@
 // One fetch for all instances: who would lead a flight takes a lease first (lease.ts). Who does not get it waits, looks at
-// what has come from the tier that all share, and begins again. In this instance one request does so for all that meet at
-// its place (bids.ts).
+// what has come from the tier that all share, and begins again, for as long as a fetch may take and its lease is renewed. In
+// this instance one request does so for all that meet at its place (bids.ts).
 
 import type { RequestContext } from '../core/context.ts'
 import { unlessGone } from './bids.ts'
@@ -12,8 +12,6 @@ import type { Places } from './places.ts'
 import type { Reason } from './reasons.ts'
 import type { SharedCache } from './shared.ts'
 
-/** How long a request waits for others, all its turns together. */
-const MAX_WAIT_MS = 60_000
 /** How long others wait for an answer to be in Redis after it is whole. */
 const MAX_WRITE_MS = 1000
 
@@ -34,12 +32,14 @@ export interface OneFetch {
 /** What is stored for a request. */
 type Find = (ctx: RequestContext, key: string, nowMs: number) => StoredResponse | Reason
 
+/** longestFetchMs: how long a request waits for others, all its turns together. */
 export function compileOneFetch(
   shared: SharedCache,
   leases: Leases,
   places: Places,
   epoch: string,
   find: Find,
+  longestFetchMs: number,
 ): OneFetch {
   const { flights, tiers, now } = shared
   const leaseOf = (place: string): string => `${epoch}\n${place}`
@@ -76,18 +76,21 @@ export function compileOneFetch(
   }
 
   async function turn(ctx: RequestContext, key: string, sinceMs: number): Promise<Turn | 'again'> {
-    if (performance.now() - sinceMs > MAX_WAIT_MS) return turnWith(ctx, key, null)
     const place = places.of(ctx, key)
-    const lease = await leases.take(leaseOf(place))
-    if (lease !== null && 'ended' in lease) {
+    while (performance.now() - sinceMs <= longestFetchMs) {
+      const lease = await leases.take(leaseOf(place))
+      if (lease === null) break
+      if (!('ended' in lease)) return (await turnUnlessFresh(ctx, key, place, lease)) ?? 'again'
       const outcome = await unlessGone(ctx, lease.ended)
       if (outcome === 'unshareable') flights.unshareable.add(places.memoryKey(ctx, key), now())
       else await look(ctx, key, place)
       // What was stored and is not there does not fit through Redis: all who wait would fetch it one by one.
-      return outcome === 'stored' && !isFresh(ctx, key) ? turnWith(ctx, key, null) : 'again'
+      if (outcome === 'stored' && !isFresh(ctx, key)) break
+      // Without a word, its owner may go on as well as not.
+      const mayGoOn = outcome === null && !isFresh(ctx, key) && places.of(ctx, key) === place
+      if (!mayGoOn) return 'again'
     }
-    if (lease === null) return turnWith(ctx, key, null)
-    return (await turnUnlessFresh(ctx, key, place, lease)) ?? 'again'
+    return turnWith(ctx, key, null)
   }
 
   /** Whoever had the lease before may have been through just when this request had looked in vain. */

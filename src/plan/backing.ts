@@ -64,10 +64,11 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
     config.upstreams[upstream],
     `upstream ${upstream}`,
   )
+  const resolved = resolveTimeouts(timeouts, options.timeouts)
   const forwarder = compileForward({
     pool: pool.pool,
     balance,
-    timeouts: resolveTimeouts(timeouts, options.timeouts),
+    timeouts: resolved,
     retries: options.retries ?? retries,
     refusals,
     maxBodyBytes: options.maxBody,
@@ -109,6 +110,7 @@ export function compileBacking(setup: BackingSetup, parts: BackingParts): Backin
           onAbort: options.cache.onAbort,
           upstream,
           mostDetached: Math.max(1, Math.floor((concurrency?.max ?? connections) / 10)),
+          longestFetchMs: Math.max(resolved.totalMs, resolved.streamTotalMs),
           fetch: forwarder.fetch,
         })
   return { pool, forwarder, cache, upstreamOf: () => upstream }

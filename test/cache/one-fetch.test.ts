@@ -1,6 +1,6 @@
 // `collapse: shared` between a tier and leases that a test gives by hand, so that everything can happen meanwhile.
 
-import { expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Lease, LeaseOutcome, Leases, Taken } from '../../src/cache/lease.ts'
 import { START_MS, createBench, settle } from '../support/cache.ts'
 import { entryOf } from '../support/entry.ts'
@@ -107,4 +107,59 @@ it('lets those who waited behind a client that went go on by themselves', async 
   await answerRead(2, false)
   bench.asked[0]?.reply(FRESH, 'ours')
   expect(await second?.outcome()).toBe('200 ours')
+})
+
+describe('behind another instance that goes on and on', () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['performance'] }))
+  afterEach(() => void vi.useRealTimers())
+
+  /** Three clients who hear nothing of it but that it still has its lease, each time 3 s later. */
+  async function createWaiting() {
+    const world = createWorld()
+    const { bench, asked, tier, answerRead } = world
+    const clients = [bench.ask(), bench.ask(), bench.ask()]
+    await settle()
+    await answerRead(0, false)
+    const goOn = async (terms: number) => {
+      for (let i = 0; i < terms; i++) {
+        const taken = Promise.withResolvers<null>()
+        asked.at(-1)?.({ ended: taken.promise })
+        await settle()
+        vi.advanceTimersByTime(3000)
+        taken.resolve(null)
+        await settle()
+        await answerRead(tier.reads.length - 1, false)
+      }
+    }
+    return { ...world, clients, goOn }
+  }
+
+  it('waits for as long as a fetch may take, one asking for all', async () => {
+    const { bench, asked, clients, tier, answerRead, goOn } = await createWaiting()
+    await goOn(95)
+    expect([asked.length, bench.asked.length]).toEqual([96, 0])
+    asked.at(-1)?.({ ended: Promise.resolve('stored') })
+    await settle()
+    await answerRead(tier.reads.length - 1, true)
+    expect(await Promise.all(clients.map((client) => client.outcome()))).toEqual(Array(3).fill('200 theirs'))
+    expect(bench.asked).toHaveLength(0)
+  })
+
+  it('fetches once for all when that is over', async () => {
+    const { bench, clients, goOn } = await createWaiting()
+    await goOn(101)
+    bench.asked[0]?.reply(FRESH, 'ours')
+    expect(await Promise.all(clients.map((client) => client.outcome()))).toEqual(Array(3).fill('200 ours'))
+    expect(bench.asked).toHaveLength(1)
+  })
+
+  it('fetches once for all where Redis tells no more', async () => {
+    const { bench, asked, clients, goOn } = await createWaiting()
+    await goOn(20)
+    asked.at(-1)?.(null)
+    await settle()
+    bench.asked[0]?.reply(FRESH, 'ours')
+    expect(await Promise.all(clients.map((client) => client.outcome()))).toEqual(Array(3).fill('200 ours'))
+    expect(bench.asked).toHaveLength(1)
+  })
 })

@@ -102,6 +102,21 @@ routes: [{path: /*, cache: {${SHARED}}}]
     expect([await ask(first, '/a'), owed.length]).toEqual([`HIT ${stream}`, 1])
   })
 
+  it('is waited for as long as the route gives a fetch, whoever makes it', async () => {
+    const { all, add, owed, asked } = await startOwing(1)
+    const [first] = all as [TestGateway]
+    const one = ask(first, '/a')
+    await asked(1)
+    const hasty = await add(redis.url, 'timeouts: {total: 2s, streamTotal: 2s}')
+    const patient = await add(redis.url, 'timeouts: {total: 2s}')
+    const answers = Promise.all([ask(hasty, '/a'), ask(patient, '/a')])
+    await waiting([hasty, patient], 1)
+    await asked(2)
+    for (const response of owed) response.end('alike')
+    expect([await one, await answers]).toEqual(['MISS alike', ['MISS alike', 'COLLAPSED alike']])
+    expect(owed).toHaveLength(2)
+  })
+
   it('that fails lets the next one try', async () => {
     const { all, owed, asked } = await startOwing(2)
     const [first, second] = all as [TestGateway, TestGateway]

@@ -129,7 +129,8 @@ export function createBench(
     })
     const { collapse, onAbort } = parsed
     const known = { route: '/*', shared, policy, key, collapse, onAbort, epoch, fetch }
-    return compileCache({ ...known, maxBodyBytes: 1024 ** 2, upstream: 'origin', mostDetached: 2 })
+    const bounds = { maxBodyBytes: 1024 ** 2, mostDetached: 2, longestFetchMs: 300_000 }
+    return compileCache({ ...known, ...bounds, upstream: 'origin' })
   }
   let cache = compile(route, 'first')
 

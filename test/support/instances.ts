@@ -17,8 +17,9 @@ export interface Purged {
 export interface Instances {
   readonly origin: Origin
   readonly all: readonly TestGateway[]
-  /** One more, when the others have heard of it. redisUrl: its own way to the same Redis. */
-  readonly add: (redisUrl?: string) => Promise<TestGateway>
+  /** One more, when the others have heard of it. redisUrl: its own way to the same Redis. upstream: in place of the others'
+   *  entries. */
+  readonly add: (redisUrl?: string, upstream?: string) => Promise<TestGateway>
 }
 
 export interface InstancesOptions {
@@ -48,10 +49,10 @@ export async function startInstances(
   const origin = await startOrigin(script)
   onTestFinished(() => origin.close())
   const all: TestGateway[] = []
-  const add = async (url = redisUrl): Promise<TestGateway> => {
+  const add = async (url = redisUrl, ownUpstream = upstream): Promise<TestGateway> => {
     const gateway = await startGatewayBefore(origin.url, {
       routes,
-      upstream,
+      upstream: ownUpstream,
       more: `redis: {url: "${url}", ${redis}}\n${more}`,
     })
     all.push(gateway)
