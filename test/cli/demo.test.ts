@@ -101,7 +101,9 @@ describe('weirgate demo', () => {
 
     demo.kill('SIGINT')
     expect(await demo.end).toEqual({ code: 0, signal: null })
-    expect(demo.stdout).toBe('')
+    // On a busy machine a request may take longer than `log.slow`, and that is said.
+    const lines = demo.stdout.split('\n').filter((line) => line !== '' && !line.includes('"Slow request"'))
+    expect(lines).toEqual([])
   })
 
   it('does not outlive the terminal that it was started in', async () => {
