@@ -96,8 +96,9 @@ export interface OriginFetch {
   readonly isSent: boolean
   /** Gives up, at any point of it. */
   abort(reason: GatewayError): void
-  /** Once there is no answer: false where nobody has worked on it. Absent where that is not known. */
-  readonly mayHaveWorked?: boolean
+  /** How many of its attempts somebody may have worked on, once there is an answer or a failure. Absent where that is not
+   *  known. */
+  readonly workedOn?: number
 }
 
 /** Asks the route's upstream. drop: lower-case names of request fields to leave out; add: fields to send in their place,

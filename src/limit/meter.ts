@@ -6,6 +6,8 @@
 //   no answer, or an error                  the request
 //   an answer that says what it used        that; where it was broken off, at least what has come of it
 //   any other                               the request, and what has come of the answer
+//   each further attempt that was sent,     the request
+//   as of a hedge
 //
 // A call belongs to the request that has led it, for as long as it takes: it may go on for others when that one's client
 // has gone. Upstreams are asked for answers without a content coding, since of another one nothing can be read.
@@ -89,6 +91,8 @@ class Call {
   /** Nobody has to pay for it; the request at most. */
   #isFree = false
   #isFailed = false
+  /** Attempts of it that somebody may have worked on, beside the one that has answered, or failed last. */
+  #others = 0
   #isTaken = false
   #isWhole = false
   #isOver = false
@@ -99,17 +103,19 @@ class Call {
     this.#onOver = onOver
   }
 
-  /** There is no answer. mayHaveWorked: somebody may have worked on it all the same. */
-  failed(mayHaveWorked: boolean): void {
-    this.#isFree = !mayHaveWorked
+  /** There is no answer. workedOn: attempts that somebody may have worked on all the same. */
+  failed(workedOn: number): void {
+    this.#isFree = workedOn === 0
     this.#isFailed = true
+    this.#others = Math.max(0, workedOn - 1)
     this.#end(false)
   }
 
-  /** Answers it in a form whose body is read. */
-  answered(answer: OriginAnswer): OriginAnswer {
+  /** Answers it in a form whose body is read. workedOn: as above, but for answers that nobody has to pay for. */
+  answered(answer: OriginAnswer, workedOn: number): OriginAnswer {
     const { status, headers } = answer
     this.#isFree = status === 429 || status === 503
+    this.#others = this.#isFree ? workedOn : Math.max(0, workedOn - 1)
     this.#isFailed = status >= 400 || status === 304
     const reader = usageReader(this.#plan, headers)
     this.#reader = reader
@@ -132,6 +138,14 @@ class Call {
   }
 
   spent(rule: number): Spent {
+    const last = this.#ofLast(rule)
+    if (this.#others === 0) return last
+    const request = this.#requestTokens
+    const input = last.input + this.#others * (request ?? 0)
+    return { ...last, input, isEstimated: true, isPart: last.isPart || request === null }
+  }
+
+  #ofLast(rule: number): Spent {
     const { input, cached, output } = this.#reader?.figures(rule) ?? UNTOLD
     const isTold = input !== null || output !== null
     if (this.#isFree && !isTold) return NOTHING
@@ -203,9 +217,9 @@ export function metered(fetch: FetchOrigin, meterOf: (ctx: RequestContext) => Me
     const sent = fetch(ctx, new Set([...drop, 'accept-encoding']), [...(add ?? NO_FIELDS), ...PLAIN])
     const call = meter.begin(ctx)
     const answer = sent.answer.then(
-      (answered) => call.answered(answered),
+      (answered) => call.answered(answered, sent.workedOn ?? 0),
       (error: unknown) => {
-        call.failed(sent.mayHaveWorked ?? true)
+        call.failed(sent.workedOn ?? 1)
         throw error
       },
     )

@@ -130,7 +130,7 @@ export const limitOptions = z.strictObject({
   count: word(['all', 'miss', 'success', 'failure'])
     .prefault('all')
     .describe(
-      'which requests are charged: all; those that the upstream is asked for; those answered below 400; those answered with 400 to 499 (except 408, 429 and 499)',
+      'which requests are charged: all; those that the upstream is asked for; those answered below 400; those answered with 400 to 499 (except 408, 429 and 499). With unit: tokens or cost, a call that fails is charged its request, and by success nothing; who hangs up pays for what has been done',
     ),
   kind: word(['rate', 'concurrency'])
     .prefault('rate')

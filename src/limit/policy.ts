@@ -181,7 +181,7 @@ function compileFinalCost({ count, costField }: LimitOptions, tokens: TokenCost 
 }
 
 function compileUsed(count: LimitOptions['count'], { usedOf }: TokenCost): Policy['finalCostOf'] {
-  const isCounted = count === 'success' || count === 'failure' ? COUNTS[count] : null
+  const isCounted = count === 'success' ? hasNoError : count === 'failure' ? COUNTS.failure : null
   const isMiss = COUNTS.miss
   return (ctx, cost, told, spent) => {
     if (isCounted?.(ctx) === false) return 0
@@ -189,6 +189,9 @@ function compileUsed(count: LimitOptions['count'], { usedOf }: TokenCost): Polic
     return spent === null && isMiss?.(ctx) === false ? 0 : usedOf(cost, told, spent)
   }
 }
+
+/** Who hangs up has had it worked on all the same. */
+const hasNoError = ({ status }: RequestContext): boolean => status < 400
 
 const COUNTS: Readonly<Record<LimitOptions['count'], ((ctx: RequestContext) => boolean) | null>> = {
   all: null,

@@ -113,9 +113,9 @@ export function compileForward(options: ForwardOptions): Forwarder {
     ctx: RequestContext,
     request: UpstreamRequest,
     read: (raw: AttemptAnswer) => Answer | GatewayError,
-  ): Pick<UpstreamFetch<Answer>, 'answer' | 'abort' | 'isSent' | 'mayHaveWorked'> {
+  ): Pick<UpstreamFetch<Answer>, 'answer' | 'abort' | 'isSent' | 'workedOn'> {
     if (overload.isOver) {
-      return { answer: Promise.reject(overload.refuse()), abort: () => {}, isSent: false, mayHaveWorked: false }
+      return { answer: Promise.reject(overload.refuse()), abort: () => {}, isSent: false, workedOn: 0 }
     }
     ctx.wasForwarded = true
     const sentAtMs = performance.now()

@@ -70,9 +70,9 @@ export class HedgedFetch<Answer> implements Alarm {
     return this.#first.isSent || this.#second?.isSent === true
   }
 
-  /** True once a target may have worked on it. */
-  get mayHaveWorked(): boolean {
-    return this.#first.mayHaveWorked || this.#second?.mayHaveWorked === true
+  /** How many attempts a target may have worked on, those that were broken off among them. */
+  get workedOn(): number {
+    return this.#first.workedOn + (this.#second?.workedOn ?? 0)
   }
 
   /** Gives up, at any point of it. */

@@ -236,7 +236,7 @@ export const upstreamOptions = z.strictObject({
   hedge: hedgeOptions
     .optional()
     .describe(
-      'a GET, HEAD or QUERY that waits long for its answer goes to another target as well: the head that comes first is the answer, the other attempt is broken off. Not while the upstream has as many requests as it may have. Default: never',
+      'a GET, HEAD or QUERY that waits long for its answer goes to another target as well: the head that comes first is the answer, the other attempt is broken off, and counts for limits in tokens or cost as a request without an answer. Not while the upstream has as many requests as it may have. Default: never',
     ),
   concurrency: concurrencyOptions
     .optional()

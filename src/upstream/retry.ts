@@ -96,7 +96,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   readonly #place: Place | null
   #isAtTarget = false
   #isAnswered = false
-  #mayHaveWorked = false
+  #workedOn = 0
   #isOver = false
 
   /** read: makes of an answer what is wanted; with an error the exchange ends there. tried: targets that others are asked
@@ -146,9 +146,9 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     return this.startedAtMs + this.timeouts.totalMs - performance.now()
   }
 
-  /** True once a target may have worked on it: it has gone there, and was not turned away. */
-  get mayHaveWorked(): boolean {
-    return this.#mayHaveWorked
+  /** How many attempts a target may have worked on: they have gone there, and were not turned away. */
+  get workedOn(): number {
+    return this.#workedOn
   }
 
   get isSent(): boolean {
@@ -200,7 +200,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   onAnswer(answer: AttemptAnswer): void {
     const { status, headers } = answer
     const mayRefuse = status === 429 || status === 503
-    if (!mayRefuse) this.#mayHaveWorked = true
+    if (!mayRefuse) this.#workedOn++
     const retryAfterMs = mayRefuse ? readRetryAfter(headers, Date.now()) : null
     if (retryAfterMs !== null) this.#target?.refused(status, retryAfterMs)
     if ((retryAfterMs !== null || isFailing(status)) && this.#isAskedAgain(status, retryAfterMs)) return
@@ -217,7 +217,7 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
   }
 
   onFailed(failure: AttemptFailure): void {
-    if (failure.phase !== 'not_sent') this.#mayHaveWorked = true
+    if (failure.phase !== 'not_sent') this.#workedOn++
     this.#tried = [...this.#tried, failure.target]
     const next = this.#attempts > this.#retries ? 'stop' : this.#nextAfter(failure)
     if (next !== 'pooled') this.#dropBody()

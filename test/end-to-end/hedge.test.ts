@@ -19,7 +19,7 @@ interface Pair {
 }
 
 /** The first target answers nothing by itself, the second at once. All requests go to the first, as long as it is well. */
-async function startPair(upstream = 'hedge: {after: 20ms, percent: 100}', route = ''): Promise<Pair> {
+async function startPair(upstream = 'hedge: {after: 20ms, percent: 100}', route = '', more = ''): Promise<Pair> {
   const held: ServerResponse[] = []
   const first = closing(await startOrigin((_incoming, response) => void held.push(response)))
   const second = closing(await startOrigin())
@@ -32,6 +32,7 @@ upstreams:
   app: {targets: ${targets}, ${upstream}}
   witness: {targets: [${late.url}, ${prompt.url}], hedge: {after: 20ms, percent: 100}}
 defaults: {upstream: app}
+${more}
 routes: [{path: /*, ${route}}, {path: /witness, upstream: witness}]
 `),
   )
@@ -66,6 +67,20 @@ describe('where the first target is late', () => {
     expect(answer.text).toBe('answer 1')
     const bodies = await Promise.all([pair.first, pair.second].flatMap(({ seen }) => seen.map(({ body }) => body)))
     expect(bodies.map(String)).toEqual(['select', 'select'])
+  })
+
+  it('a budget in tokens is charged for both', async () => {
+    const route = 'methods: [QUERY], limits: [tpm], cache: {ttl: 1h, scope: public, key: {body: raw}}'
+    const more = 'limits: {tpm: {unit: tokens, limit: 10000, window: 1h}}'
+    const pair = await startPair(undefined, route, more)
+    const usage = { choices: [], usage: { prompt_tokens: 10, completion_tokens: 20 } }
+    pair.second.answer((_incoming, response) => {
+      response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(usage))
+    })
+    await request(`${pair.gateway.url}/x`, { method: 'QUERY', body: 'x'.repeat(400) })
+    await settled(pair)
+    const { remaining } = await pair.gateway.gateway.limitStanding('tpm', { ip: '127.0.0.1' })
+    expect(10_000 - remaining).toBe(10 + 20 + 100)
   })
 
   it('that one is the answer all the same, if it comes first', async () => {

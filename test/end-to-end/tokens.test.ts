@@ -152,6 +152,54 @@ describe('a budget in tokens', () => {
   })
 })
 
+describe('a budget in tokens that counts what succeeds', () => {
+  const limit = 'count: success'
+
+  it('is charged what that has used, and for nothing that fails', async () => {
+    const { post, settles, used, origin } = await start({ limit })
+    await post('/chat', { prompt: 'x' })
+    await settles(30)
+    const failing = [
+      ((_request, response) => response.writeHead(500).end('{"error":1}')) satisfies Script,
+      ((_request, response) => response.writeHead(400).end('{"error":1}')) satisfies Script,
+      ((_request, response) => response.destroy()) satisfies Script,
+    ]
+    for (const script of failing) {
+      origin.answer(script)
+      expect((await post('/chat', { prompt: 'x'.repeat(4000) })).status).toBeGreaterThanOrEqual(400)
+      await settles(30)
+    }
+    expect(await used()).toBe(30)
+  })
+
+  it('is charged for what has been done when a client hangs up', async () => {
+    const { script, open, say } = streaming()
+    const { gateway, used, origin } = await start({ script, limit })
+    const client = await converse(gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
+    await until(() => open.length === 1, 'the stream')
+    say(...Array.from({ length: 2000 }, (_, i) => word(`w${i}`)))
+    await client.expect('w1999')
+    client.reset()
+    await until(() => origin.aborted === 1, 'the end of the call')
+    let tokens = 1000
+    await until(() => {
+      void used().then((now) => (tokens = now))
+      return tokens !== 1000
+    }, 'the call to be settled')
+    expect(tokens).toBeGreaterThanOrEqual(2000)
+  })
+
+  it('is charged for the request of a client that does not wait for the answer', async () => {
+    const { gateway, settles, used, origin } = await start({ script: () => {}, limit })
+    const head = `POST /chat HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\n`
+    const client = await converse(gateway.port, head + 'x'.repeat(400))
+    await until(() => origin.seen.length === 1, 'the call')
+    client.reset()
+    await settles(100)
+    expect(await used()).toBe(100)
+  })
+})
+
 describe('a budget in tokens and an Idempotency-Key', () => {
   it('is charged once for a call that is asked for twice', async () => {
     const { post, settles, origin } = await start({ route: 'idempotency: true' })

@@ -85,9 +85,9 @@ function start(...yaml: readonly object[]) {
     return { abort: () => sent.abort(GONE), answer: await sent.answer }
   }
 
-  const fail = async (ctx: RequestContext, mayHaveWorked?: boolean) => {
+  const fail = async (ctx: RequestContext, workedOn?: number) => {
     ctx.wasForwarded = true
-    const known = mayHaveWorked === undefined ? {} : { mayHaveWorked }
+    const known = workedOn === undefined ? {} : { workedOn }
     const fetch = limiter.metered?.(() => ({ answer: Promise.reject(GONE), isSent: true, abort() {}, ...known }))
     await expect(fetch?.(ctx, NO_NAMES).answer).rejects.toBe(GONE)
   }
@@ -152,14 +152,15 @@ describe('a limit in tokens', () => {
   })
 
   it.each([
-    ['nothing where the request was not sent', false, 400, 0],
-    ['the request where it was', true, 400, 100],
+    ['nothing where the request was not sent', 0, 400, 0],
+    ['the request where it was', 1, 400, 100],
+    ['each request where it was sent to several', 2, 400, 200],
     ['the request where nobody knows', undefined, 400, 100],
-    ['something where it was and has no body', true, null, 1],
-  ])('charges %s', async (_what, mayHaveWorked, bytes, charged) => {
+    ['something where it was and has no body', 1, null, 1],
+  ])('charges %s', async (_what, workedOn, bytes, charged) => {
     const { enter, fail, used } = start(tokens)
     const ctx = enter(bytes)
-    await fail(ctx, mayHaveWorked)
+    await fail(ctx, workedOn)
     ctx.end()
     expect(used()).toEqual([charged])
   })
