@@ -7,7 +7,7 @@ import { createRequire } from 'node:module'
 import { isIP } from 'node:net'
 import type * as IoRedis from 'ioredis'
 import type { Cluster, Command, Redis, RedisOptions } from 'ioredis'
-import type { RedisArgument, RedisReply } from './redis-reply.ts'
+import { type RedisArgument, RedisError, type RedisReply } from './redis-reply.ts'
 import { type RedisAddress, formatRedisAddress } from './redis-url.ts'
 
 export type KnownAddress = Exclude<RedisAddress, { kind: 'invalid' }>
@@ -128,7 +128,8 @@ class Master implements RedisNode {
 
   async send(name: string, args: readonly RedisArgument[]): Promise<RedisReply> {
     // Any other keeps it until there is a connection.
-    if (this.redis.status !== 'ready' && this.redis.status !== 'wait') throw new Error('not connected')
+    if (this.redis.status !== 'ready' && this.redis.status !== 'wait')
+      throw new RedisError('redis_down', 'not connected')
     return await sendTo(this.redis, name, args)
   }
 
@@ -166,7 +167,7 @@ function connectCluster(address: KnownAddress, name: string, events: ClientEvent
   const slotOf = createRequire(import.meta.url)('cluster-key-slot') as (key: string) => number
   const unknown: RedisNode = {
     address: formatRedisAddress(address),
-    send: () => Promise.reject(new Error('no master is known')),
+    send: () => Promise.reject(new RedisError('redis_down', 'no master is known')),
     tag: () => null,
   }
   const masters = new Map<string, Master>()

@@ -13,7 +13,7 @@ export interface RedisConnection {
   whenUp(maxMs: number): Promise<boolean>
   /** Looks at once, instead of with the next probe: another connection has seen a change. */
   look(): void
-  /** Ends the connection and all timers. Commands in flight fail with redis_down. */
+  /** Ends the connection and all timers. Commands in flight fail with redis_lost. */
   close(): Promise<void>
 }
 

@@ -5,10 +5,10 @@ export type RedisArgument = string | Buffer | number
 export type RedisReply = Buffer | number | null | readonly RedisReply[]
 export type RedisCommand = readonly [name: string, ...args: RedisArgument[]]
 
-/** redis_down: not connected, or the breaker is open, or the connection broke. redis_timeout: no reply by the deadline.
- *  redis_error: the server said no. redis_overload: too much in flight. After a timeout, and after a broken connection,
- *  the command may have been carried out all the same. */
-export type RedisErrorCode = 'redis_down' | 'redis_timeout' | 'redis_error' | 'redis_overload'
+/** redis_down: not sent, since there is no connection, or the breaker is open. redis_lost: the connection broke before the
+ *  reply. redis_timeout: no reply by the deadline. redis_error: the server said no. redis_overload: not sent, since too much
+ *  is in flight. Lost or late, the command may have been carried out all the same. */
+export type RedisErrorCode = 'redis_down' | 'redis_lost' | 'redis_timeout' | 'redis_error' | 'redis_overload'
 
 export class RedisError extends Error {
   readonly code: RedisErrorCode

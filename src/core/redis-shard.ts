@@ -89,12 +89,12 @@ export class Shard {
   }
 
   /** Lets `start` run within the bounds and the deadline. commands: how many answers it waits for. isAwaited: false once
-   *  the deadline has passed. late: called after that, see RedisLink.script(). Rejects with a RedisError. */
+   *  the deadline has passed. late: called after that, see RedisScript. Rejects with a RedisError. */
   run<T>(
     commands: number,
     bytes: number,
     start: (isAwaited: () => boolean) => Promise<T>,
-    late: (...reply: readonly [] | readonly [T]) => void = noOp,
+    late: (reply: T | RedisError) => void = noOp,
   ): Promise<T> {
     if (!this.isUp) return Promise.reject(new RedisError('redis_down', 'not connected'))
     if (this.#inFlight + commands > MAX_IN_FLIGHT || this.#bytesInFlight + bytes > MAX_BYTES_IN_FLIGHT) {
@@ -124,7 +124,7 @@ export class Shard {
         },
         (error: unknown) => {
           if (settle()) reject(this.asRedisError(error))
-          else late()
+          else late(this.#name(error))
         },
       )
     })
@@ -132,11 +132,15 @@ export class Shard {
 
   /** Takes in what a failure tells of the server. */
   asRedisError(error: unknown): RedisError {
-    if (!isRefusal(error)) return new RedisError('redis_down', 'the connection was lost')
-    const words = this.#setup.inWords(error)
-    if (isUnwell(error)) this.#availability.unwell(words)
-    else this.#availability.good()
-    return new RedisError('redis_error', words, /^[A-Z]+/.exec(error.message)?.[0] ?? 'ERR')
+    if (isRefusal(error) && isUnwell(error)) this.#availability.unwell(this.#setup.inWords(error))
+    else if (isRefusal(error)) this.#availability.good()
+    return this.#name(error)
+  }
+
+  #name(error: unknown): RedisError {
+    if (error instanceof RedisError) return error
+    if (!isRefusal(error)) return new RedisError('redis_lost', 'the connection was lost')
+    return new RedisError('redis_error', this.#setup.inWords(error), /^[A-Z]+/.exec(error.message)?.[0] ?? 'ERR')
   }
 
   async #probe(): Promise<string | null> {

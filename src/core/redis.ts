@@ -59,12 +59,12 @@ export interface RedisLink extends RedisConnection {
   script(lua: string): RedisScript
 }
 
-/** Runs it. late: called once after a rejection with `redis_timeout`, with the reply that comes after all, or without
- *  one: then none comes, though the server may have run it. */
+/** Runs it. late: called once after a rejection with `redis_timeout`, with the reply that comes after all, or with why none
+ *  does: where it was lost, the server may have run it; where it was refused, surely not. */
 export type RedisScript = (
   keys: readonly RedisArgument[],
   args: readonly RedisArgument[],
-  late?: (...reply: readonly [] | readonly [RedisReply]) => void,
+  late?: (reply: RedisReply | RedisError) => void,
 ) => Promise<RedisReply>
 
 /** Connects in the background. Throws when the URL makes no sense. */

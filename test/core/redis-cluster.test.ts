@@ -128,7 +128,7 @@ describeWithRedis('a link to a Redis Cluster', () => {
     const victim = await cluster.ownerOf('list')
     const inFlight = codeOf(up.command('BLPOP', 'list', 0))
     await victim.kill()
-    expect(await inFlight).toBe('redis_down')
+    expect(await inFlight).toBe('redis_lost')
     await setImmediate()
     expect(up.shardOf('list').isUp).toBe(false)
     await victim.restart()

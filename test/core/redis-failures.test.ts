@@ -66,7 +66,7 @@ describeWithRedis('a link whose Redis fails', () => {
     up.onChange((isUp) => void changes.push(isUp))
     const inFlight = ['a', 'b'].map((key) => codeOf(up.command('BLPOP', key, 0)))
     await redis.kill()
-    expect(await Promise.all(inFlight)).toEqual(['redis_down', 'redis_down'])
+    expect(await Promise.all(inFlight)).toEqual(['redis_lost', 'redis_lost'])
     await whenDown(up)
     expect(await codeOf(up.command('PING'))).toBe('redis_down')
     expect(await codeOf(up.pipeline([['PING']]))).toBe('redis_down')
@@ -142,30 +142,35 @@ describeWithRedis('a link whose Redis fails', () => {
     const relay = opened(await startRelay(fresh.port))
     const up = await linkUp(relay.url, soon)
     relay.delayMs = 500
-    expect(await codeOf(up.script('return redis.call("incr", KEYS[1])')(['n'], []))).toBe('redis_timeout')
+    const heard: unknown[] = []
+    const run = up.script('return redis.call("incr", KEYS[1])')
+    expect(await codeOf(run(['n'], [], (reply) => void heard.push(reply)))).toBe('redis_timeout')
     relay.delayMs = 0
+    await until(() => heard.length > 0, 'that word')
+    expect(heard).toEqual([expect.objectContaining({ code: 'redis_error', refusal: 'NOSCRIPT' })])
     await until(async () => (await codeOf(up.command('SET', 'passed', '1'))) === 'none', 'a reply in time')
     expect(await fresh.ask('GET', 'n')).toBe('')
   })
 
-  it('tells who asks for it what a script answers after the deadline, or that it does not', async () => {
+  it('tells who asks for it what a script answers after the deadline, or why it does not', async () => {
     const relay = opened(await startRelay(redis.port))
     const up = await linkUp(relay.url, soon)
     const run = up.script('return ARGV[1]')
     await run([], ['known'])
-    const heard: (readonly unknown[])[] = []
+    const heard: unknown[] = []
+    const hear = (reply: unknown): void => void heard.push(reply)
     relay.stall()
-    expect(await codeOf(run([], ['late'], (...reply) => void heard.push(reply)))).toBe('redis_timeout')
+    expect(await codeOf(run([], ['late'], hear))).toBe('redis_timeout')
     expect(heard).toEqual([])
     relay.release()
     await until(() => heard.length > 0, 'the late reply')
     expect(await up.whenUp(10_000)).toBe(true)
     relay.stall()
-    expect(await codeOf(run([], ['cut'], (...reply) => void heard.push(reply)))).toBe('redis_timeout')
+    expect(await codeOf(run([], ['cut'], hear))).toBe('redis_timeout')
     relay.cut('reset')
     await until(() => heard.length > 1, 'word that none comes')
-    expect(await codeOf(run([], ['down'], (...reply) => void heard.push(reply)))).toBe('redis_down')
-    expect(heard).toEqual([[Buffer.from('late')], []])
+    expect(await codeOf(run([], ['down'], hear))).toBe('redis_down')
+    expect(heard).toEqual([Buffer.from('late'), expect.objectContaining({ code: 'redis_lost' })])
   })
 
   it('stays down where the database of the URL does not exist', async () => {

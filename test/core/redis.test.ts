@@ -122,7 +122,7 @@ describeWithRedis('a link to a healthy Redis', () => {
     const inFlight = codeOf(up.command('BLPOP', 'never', 0))
     const never = up.whenUp(60_000)
     await up.close()
-    expect(await inFlight).toBe('redis_down')
+    expect(await inFlight).toBe('redis_lost')
     expect(await codeOf(up.command('PING'))).toBe('redis_down')
     expect(await never).toBe(true)
     await until(() => process.getActiveResourcesInfo().length <= before, 'sockets and timers to be gone')

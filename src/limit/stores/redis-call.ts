@@ -9,7 +9,8 @@ import type { Subject } from './redis-subjects.ts'
 /** What has become of one policy of a request: the script has charged it, or not; it may have, and may say so later, or will
  *  not say; it has not run. */
 export type Outcome = 'charged' | 'told' | Unanswered
-export type Unanswered = 'late' | 'lost' | 'unasked'
+export type Unanswered = 'late' | Never
+export type Never = 'lost' | 'unasked'
 
 /** Units used here. */
 export interface Spent {

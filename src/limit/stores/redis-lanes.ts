@@ -12,9 +12,9 @@
 import { BucketHistogram } from '../../core/bucket-histogram.ts'
 import { Sweeper, type Wait } from '../../core/deadlines.ts'
 import type { RedisLink, RedisScript, RedisShard } from '../../core/redis.ts'
-import { RedisError } from '../../core/redis-reply.ts'
+import { RedisError, type RedisReply } from '../../core/redis-reply.ts'
 import type { Quota } from '../quota.ts'
-import { type Ask, Call, type Unanswered } from './redis-call.ts'
+import { type Ask, Call, type Never, type Unanswered } from './redis-call.ts'
 import { RemoteClock } from './redis-clock.ts'
 import { timeOf } from './redis-reply.ts'
 import type { Subject } from './redis-subjects.ts'
@@ -40,8 +40,9 @@ export interface LanesSetup {
   /** Called once for each call, unless failed() is: all its requests wait for this. */
   readonly answered: (call: Call, reply: Buffer) => void
   readonly failed: (call: Call, why: Unanswered) => void
-  /** Called once after failed() with `late`; null: no answer comes any more, though the script may have run. */
-  readonly late: (call: Call, reply: Buffer | null) => void
+  /** One of them is called once after failed() with `late`: with the answer, or with why none comes any more. */
+  readonly late: (call: Call, reply: Buffer) => void
+  readonly never: (call: Call, why: Never) => void
 }
 
 /** Requests and corrections that go out together. */
@@ -287,8 +288,8 @@ export class Lane {
           this.heard(timeOf(reply), sentAtMs)
           this.#answered(batch, call, reply)
         }
-        const late = (...[reply]: readonly unknown[]): void =>
-          reply === undefined ? this.#failed(batch, call, 'lost') : answered(reply as Buffer)
+        const late = (reply: RedisReply | RedisError): void =>
+          reply instanceof RedisError ? this.#failed(batch, call, whyOf(reply)) : answered(reply as Buffer)
         this.#setup.script(call.keys, [call.message(nowMs)], late).then(
           (reply) => {
             answered(reply as Buffer)
@@ -320,7 +321,7 @@ export class Lane {
       this.#setup.failed(call, why)
       if (batch.open.size === 0) this.#noteWait(batch)
     } else if (why !== 'late') {
-      this.#setup.late(call, null)
+      this.#setup.never(call, why)
     }
   }
 
@@ -342,10 +343,10 @@ export class Lane {
 
 /** What is known of a call that has failed. */
 function whyOf(error: unknown): Unanswered {
-  const code = error instanceof RedisError ? error.code : null
-  if (code === 'redis_timeout') return 'late'
-  // Refused, by the server or by the link.
-  return code === 'redis_error' || code === 'redis_overload' ? 'unasked' : 'lost'
+  if (!(error instanceof RedisError) || error.code === 'redis_lost') return 'lost'
+  // Else refused, by the server or by the link. A server that does not know the script (any more) refuses as well, and one that
+  // says so late is not sent it in full.
+  return error.code === 'redis_timeout' ? 'late' : 'unasked'
 }
 
 function callFor(batch: Batch, key: string): Call {

@@ -5,11 +5,14 @@
 //   admitted here       it is no longer counted here as well      it is owed (redis-debts.ts)
 //   refused here        it is given back                          nothing
 //
+// Where it was not carried out, since Redis did not know the script, that is a refusal; where the connection broke first, nobody
+// will know, and it is taken to be charged.
+//
 // Until then, what was admitted here is known to be missing in all that Redis tells (Mark.pending).
 
 import { type Standing, blankStanding } from '../algorithm.ts'
 import type { Demand, Quota } from '../quota.ts'
-import type { Ask } from './redis-call.ts'
+import type { Ask, Never } from './redis-call.ts'
 import { isLong } from './redis-debts.ts'
 import type { Share } from './redis-share.ts'
 import type { Subject } from './redis-subjects.ts'
@@ -73,11 +76,18 @@ export class Late {
     for (const { ask, index } of this.#unused.splice(0)) this.#setup.giveBack(ask, index)
   }
 
-  /** It will not tell: taken to be charged. */
-  lost(ask: Ask, index: number): void {
+  /** It will not tell. */
+  never(ask: Ask, index: number, why: Never): void {
     const spent = ask.spentHere?.[index]
-    if (spent === undefined) ask.outcomes[index] = 'lost'
-    else (ask.subjects[index] as Subject).mark(ask.demand.quotas[index] as Quota).pending -= spent.units
+    if (spent === undefined) {
+      ask.outcomes[index] = why
+      return
+    }
+    const quota = ask.demand.quotas[index] as Quota
+    ;(ask.subjects[index] as Subject).mark(quota).pending -= spent.units
+    if (why === 'unasked' && spent.units > 0) {
+      this.#setup.owe(quota, ask.demand.subjects[index] as string, spent.units)
+    }
   }
 }
 

@@ -100,10 +100,10 @@ class SharedCounters implements RedisStore {
       answered: (call, reply) => call.read(reply, this.#told, this.#ended),
       failed: (call, why) => this.#fail(call, why),
       late: (call, reply) => {
-        if (reply === null) call.fail((ask, i) => this.#late.lost(ask, i), noOp)
-        else call.read(reply, this.#toldLate, noOp)
+        call.read(reply, this.#toldLate, noOp)
         this.#late.toldAll()
       },
+      never: (call, why) => call.fail((ask, i) => this.#late.never(ask, i, why), noOp),
     })
     this.#peers = new Peers({
       link,

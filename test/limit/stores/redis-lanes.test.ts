@@ -38,6 +38,7 @@ describeWithRedis('corrections', () => {
           () => {},
         ),
       late: () => {},
+      never: () => {},
     })
     lanes.heard(link.shardOf(''), Date.now(), Date.now())
     const [quota, subject] = [quotaOf('hour', { limit: 100, window: '1h' }), new Subject('k')]

@@ -557,6 +557,21 @@ describeWithRedis('instances that share counters', () => {
     expect(await other.left(quota, 'x')).toBe(94_000)
   })
 
+  it('owe what Redis, when it answered late, did not know the script for', async () => {
+    const relay = opened(await startRelay(redis.port))
+    const held = await start(relay.url, { deadlineMs: 25 })
+    const other = await start(redis.url)
+    const quota = hour(100)
+    await redis.ask('SCRIPT', 'FLUSH')
+    relay.stall()
+    expect(admitted(await Promise.all([1, 2, 3].map(() => held.take(quota, 'x'))))).toBe(3)
+    relay.release()
+    await until(() => held.store.owed === 1, 'what was used to be owed')
+    await until(async () => (await other.left(quota, 'x')) === 97, 'it to be told')
+    await until(() => held.store.owed === 0, 'that to be known')
+    expect(await other.left(quota, 'x')).toBe(97)
+  })
+
   it('give back units that were to be given out, and for which Redis answered late', async () => {
     const { relay, held, other } = await startHeld()
     for (const quota of [hour(100), day(100), quotaOf('slow', { limit: 1, window: '1h', burst: 100 })]) {
