@@ -15,5 +15,15 @@ export type Digest = typeof digestOf
 export const digestWith = (secret: string | null): Digest =>
   secret === null ? digestOf : (texts) => createHmac('sha256', secret).update(joined(texts)).digest('base64url')
 
+/** Fewer characters than any key or token has that is worth stealing. */
+const MAX_LEGIBLE_CHARS = 15
+
+/** What is kept of a text that may be a secret and is there to be compared: itself where it is too short for one, which
+ *  people like to read, else a digest. */
+export const legible = (text: string): string => (text.length > MAX_LEGIBLE_CHARS ? digested(text) : text)
+
+/** A digest in the place of a text. No text is taken for one: as long, it would be a digest itself. */
+export const digested = (text: string): string => `#${digestOf([text])}`
+
 const joined = (texts: readonly (string | null)[]): string =>
   texts.map((text) => (text === null ? '-' : `${text.length}:${text}`)).join('')

@@ -7,7 +7,7 @@ import { WELL_KNOWN } from '../http/credentials.ts'
 import { getCombined } from '../http/headers.ts'
 import { type Coding, normalizeSelecting } from '../http/negotiation.ts'
 import { type Part, lengthOf } from '../http/range.ts'
-import { digestOf } from './digest.ts'
+import { digested, legible } from './digest.ts'
 import { listingsOf } from './key.ts'
 
 /** What selects a response among those under one key (RFC 9111 §4.1). */
@@ -179,13 +179,25 @@ export function takesPlaceOf(newer: Selector, older: Selector): boolean {
   })
 }
 
-/** What is kept of a value that selects: of a credential a digest, since it goes where entries go, to other instances, to
- *  disk and to the admin port. */
+/** What is kept of a value that selects goes where entries go: to other instances, to disk and to the admin port. So of
+ *  credentials it is a digest, and of what nobody here knows the meaning of, unless it is too short for one. */
 function keptValue(request: HeaderList, lowerName: string): string | null {
   const value = selectingValue(request, lowerName)
-  const isSecret = value !== null && (lowerName === 'cookie' || WELL_KNOWN.names.has(lowerName))
-  return isSecret ? `#${digestOf([value])}` : value
+  if (value === null || NEGOTIATING.has(lowerName)) return value
+  return lowerName === 'cookie' || WELL_KNOWN.names.has(lowerName) ? digested(value) : legible(value)
 }
+
+/** Fields that say what a client takes, is or asks, and never who it is. Lower case. */
+const NEGOTIATING: ReadonlySet<string> = new Set([
+  'accept',
+  'accept-charset',
+  'accept-encoding',
+  'accept-language',
+  'content-type',
+  'origin',
+  'user-agent',
+  'x-requested-with',
+])
 
 /** Values of the same meaning in one spelling; null when absent, which is not the same as empty. */
 export const selectingValue = (request: HeaderList, lowerName: string): string | null =>

@@ -13,6 +13,7 @@ import type { RequestContext } from '../core/context.ts'
 import { CLIENT_CLAIMS, UNTRUSTED_FIELDS } from '../http/forwarded.ts'
 import { getHeader } from '../http/headers.ts'
 import { normalizeHost } from '../http/target.ts'
+import { legible } from './digest.ts'
 
 type Asking = Pick<RequestContext, 'scheme' | 'host' | 'path' | 'query' | 'headers' | 'peerIsTrusted'>
 
@@ -72,9 +73,19 @@ function beyondKey(lowerName: string, value: string, host: string): string {
       // RFC 7239 §5: `for` and `by` are addresses, `proto` and `host` are claims.
       return value.replaceAll(/(?:for|by)=(?:"[^"]*"|[^;,]*)[;,\s]*/gi, '')
     default:
-      return CLIENT_CLAIMS.has(lowerName) ? '' : value
+      if (CLIENT_CLAIMS.has(lowerName)) return ''
+      // Who the client is, and with which token: it is stored with what it selects.
+      return lowerName.startsWith('x-forwarded-') && !OF_THE_WAY.has(lowerName) ? legible(value) : value
   }
 }
+
+/** Of `x-forwarded-*`, what says by which way a request has come. */
+const OF_THE_WAY: ReadonlySet<string> = new Set([
+  'x-forwarded-path',
+  'x-forwarded-prefix',
+  'x-forwarded-server',
+  'x-forwarded-uri',
+])
 
 function schemeIn(value: string | null): 'http' | 'https' | null {
   const lower = value?.toLowerCase()
