@@ -72,17 +72,17 @@ async function rowOf(name: string, root: string, bench: Bench, compiled: () => s
   }
 }
 
-/** Compiles the sources into a folder that has what the package has. */
+/** Builds from the sources into a folder that has what the package has. */
 function build(bench: Bench): string {
   const { folder } = bench.place()
   mkdirSync(folder, { recursive: true })
   for (const part of ['bin', 'package.json']) cpSync(join(CHECKOUT, part), join(folder, part), { recursive: true })
   symlinkSync(join(CHECKOUT, 'node_modules'), join(folder, 'node_modules'))
-  const tsc = join(CHECKOUT, 'node_modules/.bin/tsc')
-  const { status, stdout } = spawnSync(tsc, ['-p', 'tsconfig.build.json', '--outDir', join(folder, 'dist')], {
+  const rolldown = join(CHECKOUT, 'node_modules/.bin/rolldown')
+  const { status, stderr } = spawnSync(rolldown, ['-c', '--dir', join(folder, 'dist')], {
     cwd: CHECKOUT,
     encoding: 'utf8',
   })
-  if (status !== 0) throw new Error(`it does not build: ${stdout}`)
+  if (status !== 0) throw new Error(`it does not build: ${stderr}`)
   return folder
 }

@@ -1,4 +1,5 @@
-// The version of this package, for /health and `weirgate --version`. package.json lies one folder up from src and dist.
+// The version of this package, for /health and `weirgate --version`. package.json lies beside src and dist, of which this
+// is part of a folder (rolldown.config.ts).
 
 import { readFileSync } from 'node:fs'
 

@@ -29,6 +29,8 @@ export interface Running {
 }
 
 export interface SpawnOptions {
+  /** Of the package; default this checkout, from its sources. */
+  readonly main?: string
   readonly env?: NodeJS.ProcessEnv
   /** JavaScript that runs in the child before the program. */
   readonly preload?: string
@@ -46,9 +48,9 @@ const COMPILED = join(ROOT, 'node_modules/.cache/weirgate-test')
 
 /** Starts `weirgate <args>` under the Node that runs the tests, with nothing of this environment but PATH. */
 export function weirgate(args: readonly string[], options: SpawnOptions = {}): Running {
-  const { env = {}, preload, cwd = ROOT, maxFileBytes, maxFiles } = options
+  const { main = join(ROOT, 'src/main.ts'), env = {}, preload, cwd = ROOT, maxFileBytes, maxFiles } = options
   const imports = preload === undefined ? [] : ['--import', `data:text/javascript,${encodeURIComponent(preload)}`]
-  const command = [process.execPath, ...imports, join(ROOT, 'src/main.ts'), ...args]
+  const command = [process.execPath, ...imports, main, ...args]
   const limits = [
     ...(maxFileBytes === undefined ? [] : [`ulimit -f ${Math.floor(maxFileBytes / 512)}`]),
     ...(maxFiles === undefined ? [] : [`ulimit -n ${maxFiles}`]),

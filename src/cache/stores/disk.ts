@@ -5,7 +5,7 @@
 // While the thread owes an answer that is late, or is down, the tier is passed over. Removals are never passed over:
 // where they pile up, everything goes in their place.
 
-import { resolve } from 'node:path'
+import { extname, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { ChangeLog } from '../../core/availability.ts'
 import { Sweeper } from '../../core/deadlines.ts'
@@ -238,8 +238,8 @@ class Disk implements DiskTier {
   #start(how: Pick<DiskSetup, 'startsEmpty' | 'triesAgain'>, opened: (trouble: string | null) => void): void {
     const { path, maxBytes } = this.#options
     const workerData: DiskSetup = { path, maxBytes, ...how }
-    // Beside this file, as source or compiled.
-    const file = new URL(import.meta.url.replace(/disk(\.[jt]s)$/, 'disk-worker$1'))
+    // Beside this file, as source or built (rolldown.config.ts).
+    const file = new URL(`disk-worker${extname(import.meta.url)}`, import.meta.url)
     const worker = new Worker(file, { workerData, name: 'weirgate-disk' })
     worker.unref()
     worker.on('message', (report: DiskReport) => this.#take(report, opened))
