@@ -52,6 +52,8 @@ export interface Carried {
   onEnd(): void
   /** The last call, like onEnd. Without onConnection before, nothing reached the wire. */
   onFailure(error: GatewayError): void
+  /** See Exchange. */
+  onTargetOut(isMute: boolean): void
 }
 
 export interface ConnectionOwner {
@@ -156,6 +158,10 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
   /** An idle one has been idle for long enough. */
   ring(): void {
     this.destroy()
+  }
+
+  onTargetOut(isMute: boolean): void {
+    this.#carried?.onTargetOut(isMute)
   }
 
   // ---- the request ----

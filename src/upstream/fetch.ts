@@ -38,6 +38,9 @@ export interface Asker {
   readonly startedAtMs: number
   /** Called when a connection is there, or about to be. A buffer is all of it. */
   openBody(): Buffer | Readable | null
+  /** Its target is out before a byte of an answer: true where another is to be asked. The attempt then ends with ANOTHER.
+   *  isSent: this one may have begun to work on it. */
+  mayLeave(isSent: boolean): boolean
   /** Exactly one of these two is called, once: with the head of the answer, or with why there is none. */
   onAnswer(answer: AttemptAnswer): void
   onFailed(failure: AttemptFailure): void
@@ -248,6 +251,11 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     this.#fail(error)
   }
 
+  onTargetOut(isMute: boolean): void {
+    if (this.#phase === 'done' || this.#isAnswered || (this.isSent && !isMute)) return
+    if (this.#asker.mayLeave(this.isSent)) this.abort(ANOTHER)
+  }
+
   // ---- the answer, for whoever asked ----
 
   takeBody(): Buffer | BodyStream | null {
@@ -398,6 +406,9 @@ function isOfTarget(code: ErrorCode, phase: AttemptFailure['phase'], connection:
   if (phase !== 'unanswered') return code !== 'timeout_total'
   return code !== 'upstream_reset' || connection?.wasUsed === false
 }
+
+/** Why an attempt is broken off. */
+export const ANOTHER = new GatewayError('upstream_failing', 'Another target is asked.')
 
 /** What a timer says that has fired. */
 export const timeout = (code: ErrorCode, what: string, limitMs: number): GatewayError =>

@@ -1,12 +1,15 @@
 // How a target is looked at without a request of anybody's: does it take connections, does it answer on its health path?
 
-import { GatewayError } from '../core/errors.ts'
+import { type ErrorCode, GatewayError } from '../core/errors.ts'
 import type { Connect } from './connect.ts'
 import { type AnswerHead, type Carried, type ConnectionOwner, UpstreamConnection } from './connection.ts'
 import { formatHead } from './request-head.ts'
 
-/** One look; done is called once, unless it is called off by what this gives back. null: it could not be looked. */
-export type Look = (done: (isGood: boolean | null) => void) => () => void
+/** What has been seen of a target. mute: it said nothing for all the time that it had; null: it could not be looked. */
+export type Verdict = 'well' | 'unwell' | 'mute' | null
+
+/** One look; done is called once, unless it is called off by what this gives back. */
+export type Look = (done: (verdict: Verdict) => void) => () => void
 
 /** Does it take connections? */
 export function compileKnock(connect: Connect): Look {
@@ -15,7 +18,7 @@ export function compileKnock(connect: Connect): Look {
       () => {},
       (error) => {
         socket.on('error', () => {}).destroy()
-        done(error === null ? true : verdictOf(error))
+        done(error === null ? 'well' : verdictOf(error))
       },
     )
     return () => void socket.on('error', () => {}).destroy()
@@ -27,10 +30,10 @@ export function compileKnock(connect: Connect): Look {
 export function compileCheck(connect: Connect, origin: URL, path: string, timeoutMs: number): Look {
   const head = formatHead('GET', path, ['Host', origin.host, 'User-Agent', 'weirgate'], null)
   return (done) => {
-    const check = new Check((isGood) => {
+    const check = new Check((verdict) => {
       clearTimeout(timer)
       connection.destroy()
-      done(isGood)
+      done(verdict)
     })
     const connection = new UpstreamConnection(connect, NOBODY)
     const timer = setTimeout(() => connection.fail(LATE), timeoutMs)
@@ -43,15 +46,15 @@ export function compileCheck(connect: Connect, origin: URL, path: string, timeou
 }
 
 class Check implements Carried {
-  readonly #finish: (isGood: boolean | null) => void
+  readonly #finish: (verdict: Verdict) => void
 
   /** finish: called once. */
-  constructor(finish: (isGood: boolean | null) => void) {
+  constructor(finish: (verdict: Verdict) => void) {
     this.#finish = finish
   }
 
   onHead({ status }: AnswerHead): void {
-    if (status >= 200) this.#finish(status < 400)
+    if (status >= 200) this.#finish(status < 400 ? 'well' : 'unwell')
   }
 
   onFailure(error: GatewayError): void {
@@ -65,10 +68,17 @@ class Check implements Carried {
   onData(): void {}
   onRoom(): void {}
   onEnd(): void {}
+  onTargetOut(): void {}
 }
 
-/** Who cannot make a connection for reasons of its own has not seen the target. */
-const verdictOf = ({ code }: GatewayError): false | null => (code === 'overloaded' ? null : false)
+function verdictOf({ code }: GatewayError): Verdict {
+  // Who cannot make a connection for reasons of its own has not seen the target.
+  if (code === 'overloaded') return null
+  return isSilence(code) ? 'mute' : 'unwell'
+}
+
+/** True where a failure is that nothing came, for as long as there was time. */
+export const isSilence = (code: ErrorCode): boolean => code.startsWith('timeout_')
 
 const NOBODY: ConnectionOwner = { onFree() {}, onUpgraded() {}, onGone() {} }
 const LATE = new GatewayError('timeout_total', 'The check was not answered in time.')

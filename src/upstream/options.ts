@@ -215,7 +215,7 @@ export const upstreamOptions = z.strictObject({
   retries: count({ min: 0, max: 5 })
     .prefault(1)
     .describe(
-      'further attempts of a request where no work is done twice: no connection was made; a GET, HEAD or QUERY was cut off before any byte of an answer; or one target has answered by 502, 503 or 504, the method is idempotent, and another target is well; or it was refused for a while (see refusals). For that, bodies are kept up to 64KiB',
+      'further attempts of a request where no work is done twice: no connection was made; a GET, HEAD or QUERY was cut off before any byte of an answer, or waits for that of a target that has gone out since it says nothing; or one target has answered by 502, 503 or 504, the method is idempotent, and another target is well; or it was refused for a while (see refusals). For that, bodies are kept up to 64KiB',
     ),
   framing: word(['strict', 'lenient'])
     .prefault('strict')

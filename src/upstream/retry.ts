@@ -4,6 +4,8 @@
 //   cut off before any byte of an answer   GET, HEAD and QUERY go out again on a connection of their own, once more for
 //                                          each retry: a kept connection may be closed by its target at any time
 //   answered by 502, 503 or 504            idempotent requests go to another target that is well, after a short pause
+//   none, and its target goes out          who waits in line, or for its connection, goes to another target that is well;
+//                                          so do GET, HEAD and QUERY that were sent, where that one has said nothing
 //   refused until a time: 429 or 503       the same; where no other target is well, when the time has come, unless that
 //   with Retry-After                       is too late, or something stored may answer meanwhile
 //
@@ -21,7 +23,7 @@ import { GatewayError } from '../core/errors.ts'
 import { hasHeader } from '../http/headers.ts'
 import { isIdempotentMethod, isSafeMethod } from '../http/methods.ts'
 import { readRetryAfter } from '../http/retry-after.ts'
-import { type Asker, Attempt, type AttemptAnswer, type AttemptFailure, timeout } from './fetch.ts'
+import { ANOTHER, type Asker, Attempt, type AttemptAnswer, type AttemptFailure, timeout } from './fetch.ts'
 import type { Guest } from './gate.ts'
 import type { RefusalOptions } from './options.ts'
 import type { TargetChoice, Timeouts, UpstreamPool } from './pool.ts'
@@ -220,12 +222,20 @@ export class UpstreamFetch<Answer> implements Asker, Guest {
     if (failure.phase !== 'not_sent') this.#workedOn++
     this.#tried = [...this.#tried, failure.target]
     const next = this.#attempts > this.#retries ? 'stop' : this.#nextAfter(failure)
-    if (next !== 'pooled') this.#dropBody()
+    if (next === 'stop' || failure.phase !== 'not_sent') this.#dropBody()
     if (next === 'stop') this.#fail(failure.error)
     else this.#askNext(failure.error, next === 'fresh')
   }
 
+  mayLeave(isSent: boolean): boolean {
+    const target = this.#target
+    if (target === null || this.#attempts > this.#retries || !this.#targets.hasWell([...this.#tried, target]))
+      return false
+    return !isSent || (isReadOnly(this.method) && this.#mayGoAgain() && this.#pool.budget.take(performance.now()))
+  }
+
   #nextAfter({ error, phase, wasKept }: AttemptFailure): 'pooled' | 'fresh' | 'stop' {
+    if (error === ANOTHER) return 'pooled'
     if (phase === 'not_sent') {
       const isUnreachable = error.code === 'upstream_refused' || error.code === 'timeout_connect'
       return isUnreachable && this.#targets.hasOther(this.#tried) ? 'pooled' : 'stop'
@@ -337,7 +347,6 @@ const NONE: readonly Target[] = []
 const FIRST_PAUSE_MS = 25
 /** The same, beyond the time that an upstream has asked for. */
 const BACK_OFF_MS = 250
-const ANOTHER = new GatewayError('upstream_failing', 'Another target is asked.')
 
 /** Asked again after a cut: they change nothing. */
 export const isReadOnly = (method: string): boolean => method === 'GET' || method === 'HEAD' || method === 'QUERY'

@@ -10,7 +10,7 @@ import { type BreakerState, TargetBreaker, breakerOpen } from './breaker.ts'
 import type { Connect } from './connect.ts'
 import { CoolDown, coolingDown } from './cool-down.ts'
 import { TargetHealth } from './health.ts'
-import { type Look, compileCheck, compileKnock } from './look.ts'
+import { type Look, compileCheck, compileKnock, isSilence } from './look.ts'
 import type { BreakerOptions, HealthOptions, RefusalOptions } from './options.ts'
 
 export interface WatchSetup {
@@ -25,6 +25,8 @@ export interface WatchSetup {
   /** How many requests it has. */
   readonly load: () => number
   readonly tell: (event: TargetEvent, why: string) => void
+  /** It goes out. isMute: since it says nothing; otherwise what it has may be answered yet. */
+  readonly onOut: (isMute: boolean) => void
 }
 
 /** What may happen to a target: it goes out and comes back, its breaker opens and closes, it is left alone for a while. */
@@ -57,6 +59,7 @@ export class TargetWatch implements Alarm {
   readonly #breaker: TargetBreaker | null
   readonly #coolDown: CoolDown | null
   readonly #tell: WatchSetup['tell']
+  readonly #onOut: WatchSetup['onOut']
   /** What was told last: one that comes back on trial and fails again was never back. */
   #isToldOut: boolean
   #callOff: (() => void) | null = null
@@ -70,7 +73,7 @@ export class TargetWatch implements Alarm {
   #heardBefore = 0
   #hadRequests = false
 
-  constructor({ origin, connect, alarms, health, breaker, refusals, isOut, load, tell }: WatchSetup) {
+  constructor({ origin, connect, alarms, health, breaker, refusals, isOut, load, tell, onOut }: WatchSetup) {
     const { path, failures, slowStart, interval, timeout, healthyAfter, unhealthyAfter } = health
     const checks = path === undefined ? null : { intervalMs: interval, healthyAfter, unhealthyAfter }
     this.#isToldOut = isOut
@@ -80,6 +83,7 @@ export class TargetWatch implements Alarm {
     this.#look = path === undefined ? compileKnock(connect) : compileCheck(connect, origin, path, timeout)
     this.#alarms = alarms
     this.#tell = tell
+    this.#onOut = onOut
     this.#breaker = breaker === undefined ? null : compileBreaker(breaker)
     this.#coolDown = refusals.coolDown === 'off' ? null : compileCoolDown(refusals)
     if (path !== undefined) this.#lookIn(Math.random() * Math.min(interval, 1000))
@@ -175,7 +179,7 @@ export class TargetWatch implements Alarm {
     const isUnreachable = UNREACHABLE.has(code)
     if (isUnreachable || FAILED.has(code)) {
       if (this.#breaker !== null) this.#count(this.#breaker, true, code)
-      this.#update(code, () => this.#health.failed(isUnreachable, performance.now()))
+      this.#update(code, () => this.#health.failed(isUnreachable, performance.now()), isSilence(code))
       this.suspect()
     }
   }
@@ -183,12 +187,12 @@ export class TargetWatch implements Alarm {
   ring(nowMs: number): void {
     if (this.#lookDueMs - nowMs >= 1 && !this.#isSilent(nowMs)) return this.#setAlarm(nowMs)
     this.#lookedAtMs = nowMs
-    this.#callOff = this.#look((isGood) => {
+    this.#callOff = this.#look((verdict) => {
       this.#callOff = null
-      if (isGood !== null) {
-        this.#update(isGood ? 'passes its checks' : 'fails its checks', () =>
-          this.#health.checked(isGood, performance.now()),
-        )
+      const isWell = verdict === 'well'
+      if (verdict !== null) {
+        const why = isWell ? 'passes its checks' : 'fails its checks'
+        this.#update(why, () => this.#health.checked(isWell, performance.now()), verdict === 'mute')
       }
       this.#schedule()
     })
@@ -209,14 +213,16 @@ export class TargetWatch implements Alarm {
     if (breaker.record(isFailure, performance.now())) this.#tell(isFailure ? 'open' : 'closed', why)
   }
 
-  #update(why: string, change: () => void): void {
+  #update(why: string, change: () => void, isMute = false): void {
     const wasOut = this.#health.isOut
     change()
     const { isOut, isInDoubt } = this.#health
     if (isOut !== wasOut) this.#schedule()
-    if (isOut === this.#isToldOut || (!isOut && isInDoubt)) return
-    this.#isToldOut = isOut
-    this.#tell(isOut ? 'out' : 'back', why)
+    if (isOut !== this.#isToldOut && (isOut || !isInDoubt)) {
+      this.#isToldOut = isOut
+      this.#tell(isOut ? 'out' : 'back', why)
+    }
+    if (isOut && !wasOut) this.#onOut(isMute)
   }
 
   #schedule(): void {

@@ -23,6 +23,8 @@ export const MAX_WAITING = 1024
 export interface Exchange extends Carried {
   /** A connection is free, or may be made: `send` now. Must not throw. */
   onTurn(): void
+  /** Nobody new is sent to its target for now. isMute: since that says nothing; otherwise it may be about to answer. */
+  onTargetOut(isMute: boolean): void
 }
 
 /** How a request goes out. fresh: on a connection that is made for it and closed after it; kept: on one that is there, if
@@ -134,6 +136,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
       isOut: out.has(origin.origin),
       load: () => this.#busy,
       tell: tellOf,
+      onOut: (isMute) => this.#onOut(isMute),
     })
     const coolDowns = options.refusals.coolDown === 'off' ? null : setup.coolDowns
     const self = `${name} ${origin.origin}`
@@ -338,6 +341,12 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
 
   #isOld({ isRetired, openedAtMs }: UpstreamConnection): boolean {
     return isRetired || performance.now() - openedAtMs >= this.#lifetimeMs
+  }
+
+  /** Each that waits for it decides for itself whether it asks another. */
+  #onOut(isMute: boolean): void {
+    for (const exchange of this.#line) exchange.onTargetOut(isMute)
+    for (const connection of this.#connections) connection.onTargetOut(isMute)
   }
 
   /** Its name has other addresses. Requests in flight end where they are; WebSockets stay. */

@@ -4,7 +4,7 @@ import net from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { request } from '../support/client.ts'
 import { createOrigin } from './children.ts'
-import type { Kind, Sample } from './load.ts'
+import type { Sample } from './load.ts'
 import {
   FIRST_BYTE_MS,
   type Experiment,
@@ -20,8 +20,6 @@ import {
 const isRead = ({ kind }: Sample): boolean => kind !== 'post' && kind !== 'stream' && kind !== 'greedy'
 /** Nobody can make whole what was half sent. */
 const isLost = ({ status }: Sample): boolean => status !== 200
-/** Not for sharing. */
-const isAlone = (kind: Kind): boolean => kind === 'live' || kind === 'post'
 /** Of the cache alone, whatever upstreams do. */
 const isHit = ({ kind, cache }: Sample): boolean => kind === 'warm' && cache === 'HIT'
 
@@ -157,6 +155,9 @@ const slow: Experiment = {
   },
 }
 
+const toldOf = ({ kind, status, failure, atMs, tookMs }: Sample, fromMs: number): string =>
+  `${kind}: ${failure ?? status}, sent after ${shown(atMs - fromMs)}, ended ${shown(tookMs)} later`
+
 const stopped: Experiment = {
   name: 'C9',
   title: 'an upstream stops: it takes connections, and does nothing',
@@ -186,12 +187,10 @@ const stopped: Experiment = {
     world.tellTime('out, by two checks of 500 ms', await timeUntilOut(setup, 0), 3500)
     const outMs = performance.now()
     await world.phase(4000, 30_000)
-    // Who comes for what another has asked the stopped target for shares the end of that, which is there by firstByte.
-    const after = load
-      .between(outMs)
-      .filter(({ kind, atMs }) => isAlone(kind) || (kind !== 'greedy' && atMs > outMs + FIRST_BYTE_MS))
-    const failed = after.filter(isLost).length
-    world.tell('fail after that: none', percent(failed, after.length), failed === 0)
+    const after = load.between(outMs).filter(({ kind }) => kind !== 'greedy')
+    const lost = after.filter(isLost)
+    world.tell('fail after that: none', percent(lost.length, after.length), lost.length === 0)
+    for (const each of lost.slice(0, 3)) console.log(`        ${toldOf(each, outMs)}`)
     world.tellAlike('hits', hits, load.between(fromMs).filter(isHit))
     app[0].signal('SIGCONT')
     world.tellTime('in use again when it goes on', await timeUntilBack(setup, 0), 5000)
