@@ -21,7 +21,7 @@ import { selectingValue } from './entry.ts'
 import { urlOf } from './key.ts'
 import { KnownDocuments, graphqlQuery } from './graphql-key.ts'
 import { isKeyedByBody } from './methods.ts'
-import { type QueryKeyOptions, type QueryRule, compileQueryRule } from './query-key.ts'
+import { type QueryKeyOptions, type QueryRule, compileMeaning, compileQueryRule } from './query-key.ts'
 import type { Reason } from './reasons.ts'
 import { userOf } from './user.ts'
 
@@ -83,6 +83,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
   const id = digestOf([JSON.stringify(options), String(isPerUser)]).slice(0, 16)
   const queryRule = isGraphql ? graphqlRule(documents) : query === undefined ? null : compileQueryRule(query)
   const bodyPart = compileBodyKey(body, bypassIf, documents)
+  const cookieParts = cookies.length === 0 ? () => [] : compileCookieParts(cookies)
   const isPlain = headers.length === 0 && cookies.length === 0 && !isPerUser && !isCanary
   const url = (request: Asking): string =>
     queryRule === null ? urlOf(request) : urlOf(request, queryRule(request.query))
@@ -94,7 +95,7 @@ export function compileKeyRule(options: KeyRuleOptions, isPerUser: boolean, setu
     if (typeof spelt === 'string') return null
     const where = spelt === null ? url(request) : urlOf(request, spelt.query)
     const words = [...first]
-    const values = [...fieldValues(request, headers), ...cookieParts(request, cookies)]
+    const values = [...fieldValues(request, headers), ...cookieParts(request)]
     if (values.length > 0) words.push(`with:${digest(values)}`)
     if (isPerUser) {
       const user = userOf(request, credentials, digest)
@@ -162,13 +163,19 @@ const STREAMED = ['text/event-stream', 'ndjson', 'json-seq', 'jsonl', 'stream+js
 const fieldValues = ({ headers }: Asking, names: readonly string[]): (string | null)[] =>
   names.flatMap((name) => [name, selectingValue(headers, name)])
 
-/** The named cookies, or the whole fields where those cannot be read in one way only. */
-function cookieParts({ headers }: Asking, names: readonly string[]): (string | null)[] {
-  if (names.length === 0) return []
-  const cookies = readCookies(headers)
-  if (cookies === null) return ['', ...getHeaders(headers, 'cookie')]
-  return names.flatMap((name) => {
-    const values = cookieValues(cookies, name)
-    return [name, String(values.length), ...values]
-  })
+/** Reads the named cookies, or the whole fields where those cannot be read in one way only. */
+function compileCookieParts(names: readonly string[]): (request: Pick<Asking, 'headers'>) => (string | null)[] {
+  const isNamed = compileMeaning(names)
+  return ({ headers }) => {
+    const cookies = readCookies(headers)
+    if (cookies === null) return ['', ...getHeaders(headers, 'cookie')]
+    const counting = cookies.filter((_, i) => isNamed(cookies[i - (i % 2)] as string))
+    // What only some servers take for a named one counts with all others, in their order.
+    const isExact = counting.every((name, i) => i % 2 === 1 || names.includes(name))
+    if (!isExact) return ['', '', ...counting]
+    return names.flatMap((name) => {
+      const values = cookieValues(counting, name)
+      return [name, String(values.length), ...values]
+    })
+  }
 }

@@ -1,9 +1,10 @@
 // Which parameters of a query are in a key. A parameter is left out only where no server can take it for one that stays
 // in: a parameter that the backend reads and the key lacks would be the answer of one client to all others.
 //
-// Servers differ in what they take for a name: escapes decoded, case ignored (ASP.NET), `.` and blanks as `_`, `x[]` as `x`
-// (PHP). `only` keeps whatever any of them could mean by a listed name; `ignore` leaves out what is spelt as listed.
-// A query that some split in another way, at `;`, or whose escapes cannot be decoded, stays as it is.
+// Servers differ in what they take for a name: escapes decoded, case ignored (ASP.NET), `.`, blanks and a `[` that nothing
+// closes as `_`, all behind a NUL left out, `x[]` as `x` (PHP), `x[y]` as `x.y` (ASP.NET). `only` keeps whatever any of them
+// could mean by a listed name; `ignore` leaves out what is spelt as listed. A query that some split in another way, at `;`,
+// whose escapes cannot be decoded, or with control characters in a name, stays as it is.
 
 export interface QueryKeyOptions {
   /** Names, or beginnings of names with `*` at their end. */
@@ -17,23 +18,24 @@ export type QueryRule = (query: string) => string
 /** Compiles `key.query`, of which one list is given. Without a list all parameters stay. The rest is sorted by name; the
  *  values of one name, in all its spellings, keep their order. */
 export function compileQueryRule({ only, ignore = [] }: QueryKeyOptions): QueryRule {
-  const isWanted = only === undefined ? () => true : compileNames(only.map(foldName))
+  const isWanted = only === undefined ? () => true : compileMeaning(only)
   const isIgnored = compileNames(ignore)
   return (query) => {
     if (query === '' || query.includes(';')) return query
-    const kept: { readonly folded: string; readonly text: string }[] = []
+    const kept: { readonly name: string; readonly text: string }[] = []
     for (const text of query.slice(1).split('&')) {
       if (text === '') continue
       const equals = text.indexOf('=')
       const rawName = equals < 0 ? text : text.slice(0, equals)
       const name = decodeName(rawName)
       if (name === null) return query
-      const folded = foldName(name)
-      if (isWanted(folded) && !isIgnored(rawName)) kept.push({ folded, text })
+      if (isWanted(name) && !isIgnored(rawName)) kept.push({ name, text })
     }
     if (kept.length === 0) return ''
-    kept.sort((a, b) => (a.folded < b.folded ? -1 : a.folded > b.folded ? 1 : 0))
-    return `?${kept.map(({ text }) => text).join('&')}`
+    const nameOf = kept.every(({ name }) => PLAIN_NAME.test(name)) ? lowered : stemOf
+    const sorted = kept.map(({ name, text }) => ({ by: nameOf(name), text }))
+    sorted.sort((a, b) => (a.by < b.by ? -1 : a.by > b.by ? 1 : 0))
+    return `?${sorted.map(({ text }) => text).join('&')}`
   }
 }
 
@@ -52,18 +54,38 @@ function compileNames(listed: readonly string[]): (name: string) => boolean {
   return (name) => exact.has(name) || beginnings.some((beginning) => name.startsWith(beginning))
 }
 
-/** One spelling for all that some server takes for the same name. */
-const foldName = (name: string): string =>
-  name
-    .trim()
-    .replace(/(?<=.)\[.*$/s, '')
-    .replaceAll(/[. ]/g, '_')
-    .toLowerCase()
+/** A test for names, decoded, that some server takes for a listed one, or for a part of it. */
+export function compileMeaning(listed: readonly string[]): (name: string) => boolean {
+  const isListed = compileNames(
+    listed.flatMap((name) => {
+      const end = name.endsWith('*') ? '*' : ''
+      return meaningsOf(end === '' ? name : name.slice(0, -1)).map((meaning) => meaning + end)
+    }),
+  )
+  return (name) => meaningsOf(name).some(isListed)
+}
+
+/** Spelt alike by all servers but for its case. */
+const PLAIN_NAME = /^[\w-]+$/
+
+const lowered = (name: string): string => name.toUpperCase().toLowerCase()
+
+/** What servers may take a name for: with or without what stands in brackets or behind a dot. */
+function meaningsOf(name: string): readonly string[] {
+  if (PLAIN_NAME.test(name)) return [lowered(name)]
+  const trimmed = lowered(name.trim())
+  const spelt = [trimmed, trimmed.replace(/(?<=.)\[.*$/s, ''), trimmed.replace(/(?<=.)[.[ ].*$/s, '')]
+  return spelt.map((each) => each.replaceAll(/[.[ ]/g, '_'))
+}
+
+/** The same for all names that some server takes for one. */
+const stemOf = (name: string): string => lowered(name.trim()).replace(/[._[ ].*$/s, '')
 
 function decodeName(raw: string): string | null {
   if (!/[%+]/.test(raw)) return raw
   try {
-    return decodeURIComponent(raw.replaceAll('+', ' '))
+    const name = decodeURIComponent(raw.replaceAll('+', ' '))
+    return /\p{Cc}/u.test(name) ? null : name
   } catch {
     return null
   }

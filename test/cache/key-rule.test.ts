@@ -62,6 +62,9 @@ describe('a key', () => {
     ['the first and the second value', { cookies: ['a'] }, ['Cookie', 'a=1; a=2'], ['Cookie', 'a=2; a=1'], false],
     ['cookies one and both of which', { cookies: ['a', 'b'] }, ['Cookie', 'a=b; b=1'], ['Cookie', 'a=b'], false],
     ['no fields and no cookies', { cookies: ['a'] }, [], ['Cookie', ''], true],
+    ['what PHP takes for a named cookie', { cookies: ['a_b'] }, ['Cookie', 'a.b=1'], ['Cookie', 'a.b=2'], false],
+    ['what ASP.NET takes for a named cookie', { cookies: ['a'] }, ['Cookie', 'A=1'], [], false],
+    ['two spellings in their order', { cookies: ['a'] }, ['Cookie', 'A=1; a=2'], ['Cookie', 'a=2; A=1'], false],
     ['what cannot be read', { cookies: ['a'] }, ['Cookie', 'a=1; b="x; c'], ['Cookie', 'a=1; b="y; c'], false],
     [
       'what cannot be read and what can',

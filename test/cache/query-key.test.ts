@@ -30,11 +30,23 @@ describe('only', () => {
     expect(rule(`${query}&x=1`)).toBe(query)
   })
 
-  it('keeps what PHP takes for an underscore', () => {
-    expect(compileQueryRule({ only: ['my_lang'] })('?my.lang=de&a=1')).toBe('?my.lang=de')
+  it.each([
+    ['my_lang', 'my.lang'],
+    ['my_lang', 'my[lang'],
+    ['my_lang', 'my%20lang'],
+    ['my_lang', '+my[lang'],
+    ['a_b_c', 'a.b[c'],
+    ['a_b_c', 'A[b.c'],
+    ['user.name', 'user[name]'],
+    ['user.name', 'user%5bname%5d'],
+    ['user[name]', 'user.name'],
+    ['user.*', 'user[name]'],
+  ])('keeps, of %s, what PHP or ASP.NET takes for it: %s', (listed, name) => {
+    const rule = compileQueryRule({ only: [listed] })
+    expect(rule(`?${name}=de&a=1`)).toBe(`?${name}=de`)
   })
 
-  it.each([['?x=1;lang=de&a=1'], ['?%zz=1&x=2'], ['?%ff=1&x=2']])(
+  it.each([['?x=1;lang=de&a=1'], ['?%zz=1&x=2'], ['?%ff=1&x=2'], ['?lang%00x=de&a=1'], ['?%00=1&a=1']])(
     'leaves %s as it is, which not all read alike',
     (query) => {
       expect(rule(query)).toBe(query)
@@ -60,26 +72,44 @@ describe('ignore', () => {
 it('keeps the order of one name in all its spellings', () => {
   const rule = compileQueryRule({ ignore: [] })
   expect(rule('?b=0&a=2&%61=1&a[]=3&A=4')).toBe('?a=2&%61=1&a[]=3&A=4&b=0')
+  expect(rule('?b=0&a_b=2&a.b=1&a[b=3&a_a=4')).toBe('?a_b=2&a.b=1&a[b=3&a_a=4&b=0')
+  expect(rule('?a_b=2&a_a=4')).toBe('?a_a=4&a_b=2')
 })
 
-it('never makes one of two queries that a server reads as different', () => {
-  const listed = new Set(['a', 'b'])
-  const rule = compileQueryRule({ only: [...listed] })
-  const parameter = fc.tuple(fc.constantFrom('a', 'b', 'c', '%61', 'B'), fc.constantFrom('1', '2', ''))
-  const query = fc.array(parameter, { maxLength: 5 }).map((all) => `?${all.map((each) => each.join('=')).join('&')}`)
-  const read = (text: string) => {
-    const values: Record<string, string[]> = { a: [], b: [] }
-    for (const [name, value] of new URLSearchParams(text)) values[name.toLowerCase()]?.push(value)
-    return values
-  }
-  fc.assert(
-    fc.property(query, query, (one, other) => {
-      expect(read(rule(one))).toEqual(read(one))
-      fc.pre(rule(one) === rule(other))
-      expect(read(one)).toEqual(read(other))
-    }),
-  )
-})
+/** How servers read the names of parameters, decoded. */
+const READERS: Readonly<Record<string, (name: string) => string>> = {
+  'by case': (name) => name,
+  'without case': (name) => name.toLowerCase(),
+  PHP: (name) =>
+    name
+      .trimStart()
+      .replace(/(?<=.)\[.*\].*$/, '')
+      .replaceAll(/[ .[]/g, '_'),
+  'ASP.NET': (name) => name.toLowerCase().replace(/\[(\w+)\]/, '.$1'),
+}
+
+it.each(Object.entries(READERS))(
+  'never makes one of two queries that a server reads as different: %s',
+  (_name, nameOf) => {
+    const listed = new Set(['a_b', 'b', 'c.d'])
+    const rule = compileQueryRule({ only: [...listed] })
+    const names = ['a_b', 'a.b', 'a[b', 'a[b]', 'a', 'b', '%62', 'B', 'b[]', 'c.d', 'c[d]', 'c_d', 'x']
+    const parameter = fc.tuple(fc.constantFrom(...names), fc.constantFrom('1', '2', ''))
+    const query = fc.array(parameter, { maxLength: 5 }).map((all) => `?${all.map((each) => each.join('=')).join('&')}`)
+    const read = (text: string) => {
+      const values: Record<string, string[]> = { a_b: [], b: [], 'c.d': [] }
+      for (const [name, value] of new URLSearchParams(text)) values[nameOf(name)]?.push(value)
+      return values
+    }
+    fc.assert(
+      fc.property(query, query, (one, other) => {
+        expect(read(rule(one))).toEqual(read(one))
+        fc.pre(rule(one) === rule(other))
+        expect(read(one)).toEqual(read(other))
+      }),
+    )
+  },
+)
 
 describe('the spellings of a URL', () => {
   const rules = [compileQueryRule({ ignore: ['utm_*'] }), compileQueryRule({ only: ['page'] })]
