@@ -126,6 +126,10 @@ describe('fields of a request', () => {
     'CF-Connecting-IP: 6.6.6.6',
     'X-Original-URL: /admin',
     'X-Rewrite-URL: /admin',
+    'X-Override-URL: /admin',
+    'X-Script-Name: /admin',
+    'X-Matched-Path: /admin',
+    'X-Middleware-Subrequest: middleware',
     'X-HTTP-Method-Override: DELETE',
     'X-Request-Id: mine',
   ])('are not believed from an untrusted peer: %s', async (line) => {
