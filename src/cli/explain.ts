@@ -60,7 +60,7 @@ async function explain(file: string, request: ExplainRequest): Promise<{ explana
   } catch (error) {
     if (!(error instanceof NotRunning)) throw error
     const gateway = createGateway({ load: () => readConfig(file, process.env) })
-    const explanation = gateway.explain(request)
+    const explanation = await gateway.explain(request)
     await gateway.destroy()
     return { explanation, live: false }
   }
@@ -94,6 +94,7 @@ function describe(e: Explanation, live: boolean): string {
     ['request', `${e.method} ${e.host}${e.target} from ${e.client_ip}`],
     ['route', e.route ?? noRoute],
   ]
+  if (e.user !== null) lines.push(['user', e.user])
   if (e.refused !== null) lines.push(['refused', `${e.refused.status} ${e.refused.code}: ${e.refused.detail}`])
   if (e.upstream !== null) lines.push(['upstream', `${e.upstream} ${e.upstream_target}`])
   for (const limit of e.limits) {

@@ -87,6 +87,8 @@ export interface Explanation {
   /** The normalised target: what is matched, keyed and sent. */
   readonly target: string
   readonly client_ip: string
+  /** Whom the credentials among its fields name; null: nobody, or no route asks. */
+  readonly user: string | null
   /** null: none, or the gateway answers this path itself (health), in which case nothing is refused. */
   readonly route: string | null
   readonly upstream: string | null
@@ -322,7 +324,7 @@ export interface Control {
   upstreams(): readonly UpstreamRow[]
   /** The running configuration as plain JSON, secrets hidden. */
   config(): unknown
-  explain(request: ExplainRequest): Explanation
+  explain(request: ExplainRequest): Promise<Explanation>
   /** Removes stored responses, all variants, or makes them stale. Rejects with a GatewayError where a text is no URL. */
   purge(request: PurgeRequest): Promise<PurgeResult>
   /** What is stored under a URL: absolute, or a path that stands for every host. Rejects as purge does. */

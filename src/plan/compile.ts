@@ -13,7 +13,7 @@ import { type QueryRule, compileQueryRule } from '../cache/query-key.ts'
 import type { SharedCache } from '../cache/shared.ts'
 import { compileTags } from '../cache/tags.ts'
 import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
-import type { Reply, RequestContext } from '../core/context.ts'
+import type { Reply, RequestContext, Stage } from '../core/context.ts'
 import type { RouteRow } from '../core/control.ts'
 import { GatewayError, asGatewayError } from '../core/errors.ts'
 import type { Overload } from '../core/overload.ts'
@@ -80,6 +80,8 @@ export interface RoutePlan {
   readonly pipeline: Pipeline
   /** For WebSocket handshakes; null: they are requests like others. */
   readonly handshake: Pipeline | null
+  /** Finds out who asks, and answers who may not; null: nobody is told apart. */
+  readonly identity: Stage | null
   /** null: nothing of this route is in memory. */
   readonly answerNow: AnswerNow | null
   readonly limiter: Limiter | null
@@ -302,6 +304,7 @@ function compileRoute(options: RouteOptions, parts: PlanParts): RoutePlan {
     upstreamOf: backing.upstreamOf,
     pipeline: compilePipeline(stages, idempotency?.before ?? null),
     handshake: options.websocket ? compileHandshake({ ...entrance, misses, onAnswer }, forwarder.handshake) : null,
+    identity: entrance.identity,
     answerNow: cache === null ? null : compileAnswerNow(entrance, cache),
     limiter,
     cache,

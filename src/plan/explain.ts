@@ -1,4 +1,4 @@
-// What would become of a request that nobody sends: the same route, limits and look-up that a real one meets, asked
+// What would become of a request that nobody sends: the same route, user, limits and look-up that a real one meets, asked
 // without charging or storing. Whatever a client would be refused with is part of the answer, never an error.
 
 import type { ExplainRequest, Explanation } from '../core/control.ts'
@@ -12,18 +12,19 @@ import { normalizeHost, normalizeTarget } from '../http/target.ts'
 import type { GatewayPlan } from './compile.ts'
 
 /** defaultHost: the host of a request that names none, `name:port`. isOverloaded: nothing goes to the upstreams. */
-export function explainRequest(
+export async function explainRequest(
   plan: GatewayPlan,
   request: ExplainRequest,
   defaultHost: string,
   isOverloaded: boolean,
-): Explanation {
+): Promise<Explanation> {
   const { ctx, fault } = imagine(request, defaultHost)
   const nothing: Explanation = {
     method: ctx.method,
     host: ctx.host,
     target: ctx.path + ctx.query,
     client_ip: ctx.clientAddress,
+    user: null,
     route: null,
     upstream: null,
     upstream_target: null,
@@ -36,6 +37,12 @@ export function explainRequest(
     if (fault !== null) throw fault
     const route = plan.resolve(ctx)
     if (route === 'health') return { ...nothing, client_ip: ctx.clientAddress }
+    const stranger = route.identity === null ? null : await route.identity(ctx)
+    const user = ctx.user?.id ?? null
+    if (stranger !== null) {
+      const refused = toldOf(asGatewayError(ctx.error))
+      return { ...nothing, client_ip: ctx.clientAddress, user, route: route.row.route, refused }
+    }
     const limits = route.limiter?.explain(ctx) ?? []
     const cache = route.cache?.explain(ctx) ?? null
     const overLimits = overLimit(limits, cache)
@@ -47,6 +54,7 @@ export function explainRequest(
     return {
       ...nothing,
       client_ip: ctx.clientAddress,
+      user,
       route: route.row.route,
       upstream: route.upstreamOf(ctx),
       upstream_target: route.forwarder.rewritePath(ctx.path) + ctx.query,

@@ -37,6 +37,7 @@ export const EXPLANATION: Explanation = {
   host: 'gateway.test',
   target: '/a',
   client_ip: '127.0.0.1',
+  user: null,
   route: '/a',
   upstream: 'presentation',
   upstream_target: '/a',
@@ -109,7 +110,7 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
     config: () => ({ admin: { token: '***' } }),
     explain(request) {
       asked.push(['explain', request])
-      return EXPLANATION
+      return Promise.resolve(EXPLANATION)
     },
     purge(request) {
       asked.push(['purge', request])

@@ -391,9 +391,7 @@ describe('POST /api/explain', () => {
   })
 
   it('passes on what the gateway refuses in its own words', async () => {
-    const explain = () => {
-      throw new GatewayError('bad_target', 'The path holds a backslash.')
-    }
+    const explain = () => Promise.reject(new GatewayError('bad_target', 'The path holds a backslash.'))
     const { post } = await started({ control: { explain } })
     const answer = await post('/api/explain', { method: 'GET', url: '/a\\b' })
     expect(answer.status).toBe(400)

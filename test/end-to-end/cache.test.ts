@@ -854,9 +854,9 @@ describe('what the operator is told of a request beforehand', () => {
   it('names the key, what would happen, and why', async () => {
     const move = takeClock()
     const edge = await startCache()
-    const explain = (headers: string[] = [], method = 'GET') =>
-      edge.gateway.gateway.explain({ method, url: `${edge.gateway.url}/a/%7Eb?c`, headers }).cache
-    expect(explain()).toEqual({
+    const explain = async (headers: string[] = [], method = 'GET') =>
+      (await edge.gateway.gateway.explain({ method, url: `${edge.gateway.url}/a/%7Eb?c`, headers })).cache
+    expect(await explain()).toEqual({
       outcome: 'miss',
       reason: 'nothing is stored under this key',
       key: `${edge.gateway.url}/a/~b?c`,
@@ -867,9 +867,12 @@ describe('what the operator is told of a request beforehand', () => {
     })
     await client(edge)('/a/~b?c')
     move(60)
-    expect(explain()).toMatchObject({ outcome: 'hit', reason: null, age_s: 60, ttl_s: 3540 })
-    expect(explain(['Cookie', 'a'])).toMatchObject({ outcome: 'bypass', reason: expect.stringContaining('Cookie') })
-    expect(explain([], 'POST')).toMatchObject({ outcome: 'bypass', reason: expect.stringContaining('method') })
+    expect(await explain()).toMatchObject({ outcome: 'hit', reason: null, age_s: 60, ttl_s: 3540 })
+    expect(await explain(['Cookie', 'a'])).toMatchObject({
+      outcome: 'bypass',
+      reason: expect.stringContaining('Cookie'),
+    })
+    expect(await explain([], 'POST')).toMatchObject({ outcome: 'bypass', reason: expect.stringContaining('method') })
     expect(edge.origin.seen).toHaveLength(1)
   })
 })
@@ -883,15 +886,12 @@ describe('what the operator is told of a key', () => {
         '{path: /query, methods: [QUERY], cache: {}}',
       ],
     })
-    const explain = (method: string, path: string, headers: string[] = [], body?: string) =>
-      edge.gateway.gateway.explain({
-        method,
-        url: `http://a.test${path}`,
-        headers,
-        ...(body !== undefined && { body }),
-      }).cache
+    const explain = async (method: string, path: string, headers: string[] = [], body?: string) => {
+      const asked = { method, url: `http://a.test${path}`, headers, ...(body !== undefined && { body }) }
+      return (await edge.gateway.gateway.explain(asked)).cache
+    }
     const digest = expect.stringMatching(/^[\w-]{43}$/)
-    expect(explain('GET', '/get/7?b=1&a=2', ['Cookie', 'lang=de; sid=1'])).toMatchObject({
+    expect(await explain('GET', '/get/7?b=1&a=2', ['Cookie', 'lang=de; sid=1'])).toMatchObject({
       outcome: 'miss',
       key: expect.stringMatching(/^http:\/\/a\.test\/get\/7\?a=2\nwith:[\w-]{43} user:[\w-]{43}$/),
       key_parts: [
@@ -902,13 +902,13 @@ describe('what the operator is told of a key', () => {
       ],
       tags: ['item-7'],
     })
-    expect(explain('GET', '/get/7')).toMatchObject({
+    expect(await explain('GET', '/get/7')).toMatchObject({
       outcome: 'bypass',
       key: null,
       reason: expect.stringContaining('who asks'),
     })
     const type = ['Content-Type', 'application/json']
-    expect(explain('POST', '/post', type, '{"b": 1.0, "a": 2}')).toMatchObject({
+    expect(await explain('POST', '/post', type, '{"b": 1.0, "a": 2}')).toMatchObject({
       outcome: 'miss',
       key: expect.stringMatching(/^http:\/\/a\.test\/post\nPOST body:[\w-]{43}$/),
       key_parts: [
@@ -917,12 +917,12 @@ describe('what the operator is told of a key', () => {
         ['body', '{"a":2,"b":1}'],
       ],
     })
-    expect(explain('POST', '/post', type, '{"c": 1}')).toMatchObject({
+    expect(await explain('POST', '/post', type, '{"c": 1}')).toMatchObject({
       outcome: 'bypass',
       key: null,
       reason: expect.stringContaining('does not list'),
     })
-    expect(explain('QUERY', '/query', [], 'a b')?.key_parts.at(-1)).toEqual(['body', '3 bytes'])
+    expect((await explain('QUERY', '/query', [], 'a b'))?.key_parts.at(-1)).toEqual(['body', '3 bytes'])
     expect(edge.origin.seen).toHaveLength(0)
   })
 })

@@ -250,8 +250,8 @@ describe('operators', () => {
     expect(split.gateway.gateway.routes()[0]).toMatchObject({ upstream: 'app', canary: 'by X-Canary to next' })
     const of = (headers: readonly string[]) =>
       split.gateway.gateway.explain({ method: 'GET', url: '/x', headers: ['Host', 'a.test', ...headers] })
-    expect(of([])).toMatchObject({ upstream: 'app', cache: { outcome: 'hit' } })
-    expect(of(['X-Canary', 'always'])).toMatchObject({ upstream: 'next', cache: { outcome: 'hit' } })
+    expect(await of([])).toMatchObject({ upstream: 'app', cache: { outcome: 'hit' } })
+    expect(await of(['X-Canary', 'always'])).toMatchObject({ upstream: 'next', cache: { outcome: 'hit' } })
     await split.gateway.gateway.reload()
     expect(split.gateway.gateway.metrics()).toContain('weirgate_requests_total{route="/* (canary)",status="200"} 1')
   })

@@ -625,16 +625,16 @@ it('is explained, and shown in the table of routes', async () => {
   const { gateway } = await start('{for: 1h, required: true}')
   const { gateway: control } = gateway
   expect(control.routes()[0]?.idempotency).toBe('POST PATCH, 1h, required')
-  const ask = (headers: readonly string[], body = '{"n":1}', method = 'POST') =>
-    control.explain({ method, url: `${gateway.url}/pay`, headers, body }).idempotency
+  const ask = async (headers: readonly string[], body = '{"n":1}', method = 'POST') =>
+    (await control.explain({ method, url: `${gateway.url}/pay`, headers, body })).idempotency
   const fields = ['Content-Type', 'application/json', 'Authorization', 'Bearer alice', 'Idempotency-Key', KEY]
-  expect(ask([])).toBe('missing')
-  expect(ask(['Idempotency-Key', 'short'])).toBe('invalid')
-  expect(ask(fields)).toBe('first')
+  expect(await ask([])).toBe('missing')
+  expect(await ask(['Idempotency-Key', 'short'])).toBe('invalid')
+  expect(await ask(fields)).toBe('first')
   await send(gateway)
-  expect(ask(fields)).toBe('replayed')
-  expect(ask(fields, 'else')).toBe('reused')
-  expect(ask(fields, '', 'GET')).toBeNull()
+  expect(await ask(fields)).toBe('replayed')
+  expect(await ask(fields, 'else')).toBe('reused')
+  expect(await ask(fields, '', 'GET')).toBeNull()
 })
 
 it('survives a reload', async () => {

@@ -89,10 +89,14 @@ describe('over a limit', () => {
   it('is explained as it then happens', async () => {
     const { move, gateway } = await start('ttl: 1m')
     const explain = (path: string) => gateway.gateway.explain({ method: 'GET', url: gateway.url + path, headers: [] })
-    expect(explain('/x')).toMatchObject({ refused: null, cache: { outcome: 'hit', ttl_s: 60 } })
+    expect(await explain('/x')).toMatchObject({ refused: null, cache: { outcome: 'hit', ttl_s: 60 } })
     move(100)
-    expect(explain('/x')).toMatchObject({ refused: null, cache: { outcome: 'stale' }, limits: [{ admitted: false }] })
-    expect(explain('/y')).toMatchObject({ refused: { status: 429 }, cache: { outcome: 'miss' } })
+    expect(await explain('/x')).toMatchObject({
+      refused: null,
+      cache: { outcome: 'stale' },
+      limits: [{ admitted: false }],
+    })
+    expect(await explain('/y')).toMatchObject({ refused: { status: 429 }, cache: { outcome: 'miss' } })
   })
 })
 
@@ -120,7 +124,7 @@ describe('over a limit, where the body is part of the key', () => {
     const { origin, ask, explain, purge } = await startPrompts(limits)
     expect((await ask('a')).status).toBe(200)
     await purge()
-    expect(explain('a')).toMatchObject({ refused: null, cache: { outcome: 'stale' } })
+    expect(await explain('a')).toMatchObject({ refused: null, cache: { outcome: 'stale' } })
     const { status, text, headers } = await ask('a')
     expect([status, text, headers['x-cache']]).toEqual([200, 'answer 1', 'STALE'])
     expect(headers['cache-status']).toMatch(/detail=limited$/)
@@ -131,7 +135,7 @@ describe('over a limit, where the body is part of the key', () => {
   it('that counts every request: no body is read, and none has an answer', async () => {
     const { origin, ask, explain } = await startPrompts('one')
     expect((await ask('a')).status).toBe(200)
-    expect(explain('a')).toMatchObject({ refused: { status: 429 } })
+    expect(await explain('a')).toMatchObject({ refused: { status: 429 } })
     expect((await ask('a')).status).toBe(429)
     expect(origin.seen).toHaveLength(1)
   })

@@ -1,6 +1,7 @@
 // What the operator sees: one log line per request whatever happens, health, metrics, statistics, and an `explain` that
 // says what then really comes to pass.
 
+import { SignJWT } from 'jose'
 import { describe, expect, it } from 'vitest'
 import type { Explanation, Stats } from '../../src/core/control.ts'
 import { type Answer, type RequestOptions, converse, request } from '../support/client.ts'
@@ -502,6 +503,23 @@ routes: [{path: /*, upstream: app, headers: {request: {set: {Authorization: Bear
   })
 })
 
+const KEY = 'a key of thirty-two bytes and more'
+const SECRET = 'a secret of thirty-two bytes and more'
+const TOKEN = await new SignJWT({ sub: 'alice' })
+  .setProtectedHeader({ alg: 'HS256' })
+  .setExpirationTime('1h')
+  .sign(new TextEncoder().encode(SECRET))
+
+const USERS = `
+log: {userId: plain}
+identity: {user: [{header: x-api-key, keys: {bob: "${KEY}"}}, {jwt: {secret: "${SECRET}"}}]}
+limits:
+  per-user: {limit: 10, window: 1h, key: user}
+routes:
+  - {path: /mine, limits: [per-user], cache: {ttl: 1h, scope: user}}
+  - {path: /proved, auth: required, limits: [per-user], cache: {ttl: 1h, scope: user}}
+`
+
 describe('explain', () => {
   const TABLE = `
 limits:
@@ -554,6 +572,34 @@ routes:
     expect(line?.['cache'] ?? null).toBe(cache?.outcome ?? null)
     const remaining = answer.headers['x-ratelimit-remaining']
     expect(remaining === undefined ? [] : [Number(remaining)]).toEqual(limits.map((limit) => limit.remaining - 1))
+  })
+
+  const OWN = ['MISS', 'HIT', 'HIT']
+  const PASSED = ['BYPASS', 'BYPASS', 'BYPASS']
+  const REFUSED = [undefined, undefined, undefined]
+  it.each<[string, string, Record<string, string>, (string | undefined)[]]>([
+    ['nobody', '/mine', {}, PASSED],
+    ['who has a key', '/mine', { 'X-Api-Key': KEY }, OWN],
+    ['who has a token', '/mine', { Authorization: `Bearer ${TOKEN}` }, OWN],
+    ['who has no good token', '/mine', { Authorization: 'Bearer x' }, OWN],
+    ['nobody', '/proved', {}, REFUSED],
+    ['who has a key', '/proved', { 'X-Api-Key': KEY }, OWN],
+    ['who has another key', '/proved', { 'X-Api-Key': 'another' }, REFUSED],
+    ['who has a token', '/proved', { Authorization: `Bearer ${TOKEN}` }, OWN],
+  ])('of %s at %s says what then happens to them', async (_who, path, headers, outcomes) => {
+    const { gateway, ask, explain } = await world(USERS)
+    for (const [i, outcome] of outcomes.entries()) {
+      const explained = await explain({ method: 'GET', url: path, headers })
+      const answer = await ask(path, { headers })
+      const line = (await gateway.requestLines(i + 1)).at(-1)
+      expect(answer.status).toBe(explained.refused?.status ?? 200)
+      expect(answer.headers['www-authenticate'] === undefined).toBe(explained.refused === null)
+      expect(line).toMatchObject({ route: explained.route, user_id: explained.user })
+      const remaining = answer.headers['x-ratelimit-remaining']
+      const expected = explained.limits.map((limit) => limit.remaining - 1)
+      expect(remaining === undefined ? [] : [Number(remaining)]).toEqual(expected)
+      expect([explained.cache?.outcome.toUpperCase(), answer.headers['x-cache']]).toEqual([outcome, outcome])
+    }
   })
 
   it('charges nothing, stores nothing and asks nobody', async () => {

@@ -94,7 +94,7 @@ describe('an overloaded gateway', () => {
     await get()
     vi.setSystemTime(Date.now() + 90_000)
     turn(BUSY)
-    expect(explain('/x')).toMatchObject({
+    expect(await explain('/x')).toMatchObject({
       refused: null,
       cache: {
         outcome: 'stale',
@@ -161,14 +161,14 @@ describe('an overloaded gateway', () => {
     expect(await health()).toMatchObject({ status: 'ok', overload: null })
     turn(BUSY)
     expect(await health()).toMatchObject({ status: 'degraded', overload: 'lag' })
-    expect(explain('/other').refused).toMatchObject({ status: 503, code: 'overloaded' })
-    expect(explain('/kept')).toMatchObject({ refused: null, cache: { outcome: 'hit' } })
+    expect((await explain('/other')).refused).toMatchObject({ status: 503, code: 'overloaded' })
+    expect(await explain('/kept')).toMatchObject({ refused: null, cache: { outcome: 'hit' } })
     turn({ lagMs: 0, heapFill: 0.99 })
     turn(CALM)
     expect(await health()).toMatchObject({ status: 'degraded', overload: 'lag' })
     turn({ lagMs: 0, heapFill: 0.1 })
     expect(await health()).toMatchObject({ status: 'ok', overload: null })
-    expect(explain('/other').refused).toBe(null)
+    expect((await explain('/other')).refused).toBe(null)
     turn({ lagMs: 0, heapFill: 0.99 })
     expect(await health()).toMatchObject({ status: 'degraded', overload: 'heap' })
   })

@@ -31,9 +31,10 @@ export const EXPLAIN: readonly Endpoint[] = [
     path: '/api/explain',
     summary: 'what would become of {method, url, headers?, body?}; nothing is sent, counted or charged',
     run: (control, body, client) =>
-      decoded(explainRequest, body, ({ method, url, headers, body: text }) => {
+      decoded(explainRequest, body, async ({ method, url, headers, body: text }) => {
         const list = Object.entries(headers).flatMap(([name, values]) => values.flatMap((value) => [name, value]))
-        return json(control.explain({ method, url, headers: list, client, ...(text !== undefined && { body: text }) }))
+        const request = { method, url, headers: list, client, ...(text !== undefined && { body: text }) }
+        return json(await control.explain(request))
       }),
   },
 ]
