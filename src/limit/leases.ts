@@ -14,7 +14,7 @@
 //
 // Bounds: 10,000 subjects are watched at a time. Runs on every request: what is found here makes no object.
 
-import { type Standing, WHENEVER, blankStanding } from './algorithm.ts'
+import { type DecisionSource, type Standing, WHENEVER, blankStanding } from './algorithm.ts'
 import { type LeaseRule, blockUnits, compileLease } from './lease.ts'
 import type { Demand, Quota, QuotaStore, SharedQuotaStore } from './quota.ts'
 
@@ -357,11 +357,20 @@ class Lender implements Leases {
     return this.#counters.inspect(demand, nowMs)
   }
 
-  settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, nowMs: number): void {
+  settle(
+    quota: Quota,
+    subject: string,
+    delta: number,
+    chargedAtMs: number,
+    nowMs: number,
+    source?: DecisionSource,
+  ): void {
     const borrower = this.#byPolicy.get(quota.id)?.get(subject)
     const isOften = borrower !== undefined && (borrower.rate > 0 || borrower.blocks.length > 0)
-    if (isOften && delta < 0 && chargedAtMs !== WHENEVER) this.#takeBack(borrower, -delta, chargedAtMs)
-    else this.#counters.settle(quota, subject, delta, chargedAtMs, nowMs)
+    // What was decided without Redis was never in a block.
+    const isTheirs = isOften && source !== 'share' && chargedAtMs !== WHENEVER
+    if (isTheirs && delta < 0) this.#takeBack(borrower, -delta, chargedAtMs)
+    else this.#counters.settle(quota, subject, delta, chargedAtMs, nowMs, source)
   }
 
   #takeBack(borrower: Borrower, units: number, chargedAtMs: number): void {

@@ -262,7 +262,8 @@ export function compileLimiter(limits: readonly NamedLimit[], setup: LimiterSetu
   function correct(draft: Draft, i: number, cost: number, nowMs: number): void {
     const delta = cost - (draft.taken[i] as number)
     if ((draft.taken[i] as number) > 0 && delta !== 0) {
-      store.settle(draft.quotas[i] as Quota, draft.subjects[i] as string, delta, draft.atMs[i] as number, nowMs)
+      const { source } = draft.standings[i] as Standing
+      store.settle(draft.quotas[i] as Quota, draft.subjects[i] as string, delta, draft.atMs[i] as number, nowMs, source)
     }
     draft.taken[i] = 0
   }

@@ -8,7 +8,7 @@ import { hash } from 'node:crypto'
 import { fixedWindow } from './algorithms/fixed-window.ts'
 import { gcra, leasedGcra } from './algorithms/gcra.ts'
 import { slidingWindow } from './algorithms/sliding-window.ts'
-import type { Algorithm, Rate, Standing } from './algorithm.ts'
+import type { Algorithm, DecisionSource, Rate, Standing } from './algorithm.ts'
 import { compileCalendar } from './calendar.ts'
 import { formatKeyPart, type LimitOptions } from './options.ts'
 import { unitsIn } from './token-cost.ts'
@@ -63,9 +63,16 @@ export interface QuotaStore {
   peek(demand: Demand, nowMs: number): void
   /** The same, asked wherever the store counts; for people. */
   inspect(demand: Demand, nowMs: number): Promise<void>
-  /** Corrects an earlier charge by delta units, see Algorithm.settle(). Waits for nothing; may be lost with the store that
-   *  it is sent to. */
-  settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, nowMs: number): void
+  /** Corrects an earlier charge by delta units, see Algorithm.settle(). source: who has charged it, where that is known. Waits
+   *  for nothing; may be lost with the store that it is sent to. */
+  settle(
+    quota: Quota,
+    subject: string,
+    delta: number,
+    chargedAtMs: number,
+    nowMs: number,
+    source?: DecisionSource,
+  ): void
   /** Forgets what one subject has used. Resolves when that holds wherever the store counts. */
   reset(quota: Quota, subject: string, nowMs: number): Promise<void>
   /** Lets go of everything the store holds; no call may follow. */

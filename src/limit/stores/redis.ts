@@ -17,7 +17,7 @@
 
 import type { BucketHistogram } from '../../core/bucket-histogram.ts'
 import type { RedisLink, RedisScript } from '../../core/redis.ts'
-import type { Standing } from '../algorithm.ts'
+import type { DecisionSource, Standing } from '../algorithm.ts'
 import type { Demand, Quota, SharedQuotaStore } from '../quota.ts'
 import type { SubjectTag } from '../subject-tag.ts'
 import { Ask, Call, type Told, type Unanswered } from './redis-call.ts'
@@ -247,19 +247,43 @@ class SharedCounters implements RedisStore {
     )
   }
 
-  settle(quota: Quota, subject: string, delta: number, chargedAtMs: number, ourMs: number): void {
-    const lane = this.#laneOf(quota, subject)
-    if (lane?.isUsable === true) {
-      const known = this.#subjects.get(quota, subject)
-      const mark = known.mark(quota)
-      mark.own = Math.max(0, mark.own + delta)
-      if (delta < 0) mark.refusedUntilMs = 0
-      lane.correct(quota, known, delta, chargedAtMs)
+  settle(
+    quota: Quota,
+    subject: string,
+    delta: number,
+    chargedAtMs: number,
+    ourMs: number,
+    source?: DecisionSource,
+  ): void {
+    const known = this.#subjectOf(quota, subject)
+    const lane = known === null ? this.#lanes.only : this.#lanes.of(known)
+    const isThere = lane?.isUsable === true
+    const isOurs = source === 'share'
+    if (!isThere || isOurs) {
+      const nowMs = (lane ?? this.#lanes).there(ourMs)
+      this.#share.settle(quota, subject, delta, { chargedAtMs, nowMs, instances: this.#peers.count })
+    }
+    if (delta > 0) {
+      if (known !== null && isThere) this.#take(lane, quota, known, subject, delta)
+      else this.#debts.owe(quota, subject, delta, ourMs)
       return
     }
-    const nowMs = (lane ?? this.#lanes).there(ourMs)
-    this.#share.settle(quota, subject, delta, { chargedAtMs, nowMs, instances: this.#peers.count })
-    this.#debts.owe(quota, subject, delta, ourMs)
+    // In an outage, a stranger has not been charged.
+    if (known === null) return
+    known.mark(quota).refusedUntilMs = 0
+    if (isOurs) this.#debts.disown(quota, known, -delta, chargedAtMs)
+    else this.#debts.giveBack(quota, known, -delta, chargedAtMs)
+  }
+
+  /** What a request has used beyond its charge. */
+  #take(lane: Lane, quota: Quota, known: Subject, subject: string, units: number): void {
+    const mark = known.mark(quota)
+    mark.own += units
+    lane.correct(quota, known, units, lane.there(this.#ourNow()), (isDone) => {
+      if (isDone) return
+      mark.own = Math.max(0, mark.own - units)
+      this.#debts.owe(quota, subject, units, this.#ourNow())
+    })
   }
 
   async reset(quota: Quota, subject: string, ourMs: number): Promise<void> {
@@ -370,16 +394,15 @@ class SharedCounters implements RedisStore {
   #decideHere(demand: Demand, known: readonly (Subject | null)[], ourMs: number): boolean {
     const nowMs = this.#timeFor(demand, known, ourMs)
     const admitted = this.#share.charge(demand, known, this.#peers.count, nowMs)
-    if (admitted) this.#oweCosts(demand, 1, ourMs)
+    if (admitted) this.#oweCosts(demand, ourMs)
     return admitted
   }
 
-  /** sign: 1, or -1 for what is given back. */
-  #oweCosts({ quotas, subjects, costs, standings, from, to }: Demand, sign: 1 | -1, ourMs: number): void {
+  #oweCosts({ quotas, subjects, costs, standings, from, to }: Demand, ourMs: number): void {
     for (let i = from; i < to; i++) {
       const subject = subjects[i] as string | null
       if (subject === null || !(standings[i] as Standing).admitted) continue
-      this.#debts.owe(quotas[i] as Quota, subject, sign * (costs[i] as number), ourMs)
+      this.#debts.owe(quotas[i] as Quota, subject, costs[i] as number, ourMs)
     }
   }
 
@@ -456,7 +479,6 @@ class SharedCounters implements RedisStore {
     if (!this.#share.charge(rest, subjects, this.#peers.count, nowMs)) return false
     this.#oweCosts(
       partOf(rest, (i) => outcomes[i] === 'unasked'),
-      1,
       ourMs,
     )
     return true
@@ -467,9 +489,15 @@ class SharedCounters implements RedisStore {
     const { subjects, outcomes, chargedHere } = ask
     for (const [index, outcome] of outcomes.entries()) if (outcome === 'charged') this.#giveBack(ask, index)
     if (chargedHere === null) return
-    const ourMs = this.#ourNow()
-    this.#oweCosts(chargedHere, -1, ourMs)
-    const nowMs = this.#timeFor(chargedHere, subjects, ourMs)
+    const { quotas, costs, standings, atMs, from, to } = chargedHere
+    for (let i = from; i < to; i++) {
+      const subject = chargedHere.subjects[i] as string | null
+      if (subject === null || !(standings[i] as Standing).admitted) continue
+      const quota = quotas[i] as Quota
+      const known = this.#subjectOf(quota, subject)
+      if (known !== null) this.#debts.disown(quota, known, costs[i] as number, atMs[i] as number)
+    }
+    const nowMs = this.#timeFor(chargedHere, subjects, this.#ourNow())
     this.#share.takeBack(chargedHere, subjects, this.#peers.count, nowMs)
   }
 
@@ -479,28 +507,32 @@ class SharedCounters implements RedisStore {
     const subject = subjects[index] as Subject
     const standing = demand.standings[index] as Standing
     const mark = subject.mark(quota)
-    mark.own = Math.max(0, mark.own - cost)
     standing.remaining = Math.min(quota.rate.burst, standing.remaining + cost)
     mark.remaining = Math.min(quota.rate.burst, mark.remaining + cost)
     mark.refusedUntilMs = 0
-    this.#lanes.of(subject).correct(quota, subject, -cost, demand.atMs[index] as number)
+    this.#debts.giveBack(quota, subject, cost, demand.atMs[index] as number)
   }
 
   /** Which shards there are, or which of them are up, has changed. */
   async #follow(): Promise<void> {
     this.#lanes.follow()
-    this.#debts.pay()
+    this.#debts.tell()
     await this.#peers.beat()
     // Some may have told their time for the first time.
-    this.#debts.pay()
+    this.#debts.tell()
   }
 
   /** null where it is not known yet who would be asked. */
   #laneOf(quota: Quota, subject: string): Lane | null {
-    const { only, areUsable } = this.#lanes
+    const { only } = this.#lanes
     if (only !== null) return only
-    const known = areUsable ? this.#subjects.get(quota, subject) : this.#subjects.find(quota, subject)
+    const known = this.#subjectOf(quota, subject)
     return known && this.#lanes.of(known)
+  }
+
+  /** null: a stranger in an outage, see #recognize. */
+  #subjectOf(quota: Quota, subject: string): Subject | null {
+    return this.#lanes.areUsable ? this.#subjects.get(quota, subject) : this.#subjects.find(quota, subject)
   }
 
   /** By the clock that the first of those counts by whom the demand is about. */

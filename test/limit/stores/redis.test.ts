@@ -4,7 +4,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { type Standing, blankStanding } from '../../../src/limit/algorithm.ts'
-import type { Quota } from '../../../src/limit/quota.ts'
+import type { Demand, Quota } from '../../../src/limit/quota.ts'
 import { closeAfterEach } from '../../support/closing.ts'
 import { type Instance, demandOf, instancesFor, quotaOf } from '../../support/quotas.ts'
 import { whenDown } from '../../support/redis-link.ts'
@@ -15,6 +15,20 @@ const start = instancesFor(opened)
 
 const day = (limit: number, more: object = {}) => quotaOf('day', { limit, window: '1d', align: 'UTC', ...more })
 const hour = (limit: number, more: object = {}) => quotaOf('hour', { limit, window: '1h', ...more })
+
+const ofEachKind = [hour(100), day(100), quotaOf('slow', { limit: 1, window: '1h', burst: 100 })]
+
+/** Of the first policy. */
+function giveBack({ store, clock }: Instance, { quotas, subjects, atMs, standings }: Demand, units: number): void {
+  store.settle(
+    quotas[0] as Quota,
+    subjects[0] as string,
+    -units,
+    atMs[0] as number,
+    Math.floor(clock()),
+    standings[0]?.source,
+  )
+}
 
 const admitted = (verdicts: readonly boolean[]) => verdicts.filter(Boolean).length
 
@@ -581,6 +595,95 @@ describeWithRedis('instances that share counters', () => {
       await until(async () => (await redis.ask('DBSIZE')) !== '0', 'the charge')
       await until(async () => (await other.left(quota, 'x')) === 100, 'the units to be back')
     }
+  })
+
+  /** One whose Redis can be taken away, and one who sees what is there. */
+  async function startApart() {
+    const relay = opened(await startRelay(redis.port))
+    const cut = await start(relay.url, { deadlineMs: 25 })
+    const other = await start(redis.url)
+    await until(() => cut.store.instances === 2, 'both to know of the other')
+    /** first: what is asked before that is known. */
+    const lose = async <T>(first: () => Promise<T> | null = () => null): Promise<T | null> => {
+      relay.stall()
+      const asked = first()
+      while (cut.link.isUp) await cut.take(hour(100_000), 'somebody else')
+      return await asked
+    }
+    const find = async () => {
+      relay.release()
+      expect(await cut.link.whenUp(10_000)).toBe(true)
+    }
+    return { cut, other, lose, find }
+  }
+
+  it('tell Redis of what was given back while it was away', async () => {
+    const { cut, other, lose, find } = await startApart()
+    const demands = ofEachKind.map((quota) => demandOf([quota], ['x'], [60]))
+    for (const demand of demands) await cut.ask(demand)
+    await lose()
+    for (const demand of demands) for (const units of [10, 40]) giveBack(cut, demand, units)
+    await find()
+    for (const quota of ofEachKind) {
+      await until(async () => (await other.left(quota, 'x')) > 40, 'the units to be back')
+      expect(await other.left(quota, 'x')).toBe(90)
+    }
+  })
+
+  it('give back units that were to be given out, and for which Redis answered after it was lost', async () => {
+    const { cut, other, lose, find } = await startApart()
+    const takeAll = () => Promise.all(ofEachKind.map((quota) => cut.store.take(quota, 'x', 60, blankStanding())))
+    expect(await lose(takeAll)).toEqual([null, null, null])
+    await find()
+    for (const quota of ofEachKind) {
+      await until(async () => (await other.left(quota, 'x')) === 100, 'the units to be back')
+    }
+  })
+
+  it('tell Redis of what was given back of their own, once, whether it had heard of that or not', async () => {
+    const { cut, other, lose, find } = await startApart()
+    await lose()
+    const demands = ofEachKind.map((quota) => demandOf([quota], ['x'], [9]))
+    for (const demand of demands) {
+      expect(cut.charge(demand)).toBe(true)
+      giveBack(cut, demand, 2)
+    }
+    await find()
+    await until(() => cut.store.owed === 0, 'what was used to be told')
+    for (const [i, quota] of ofEachKind.entries()) {
+      expect(await other.left(quota, 'x')).toBe(93)
+      giveBack(cut, demands[i] as Demand, 4)
+      await cut.left(quota, 'x')
+      expect(await other.left(quota, 'x')).toBe(97)
+    }
+  })
+
+  it('give Redis nothing back of what they have not told it', async () => {
+    const { cut, other, lose, find } = await startApart()
+    const quota = quotaOf('brief', { limit: 100, window: '50s' })
+    await lose()
+    // At the same time, so that one could be taken for the other.
+    const demand = demandOf([quota], ['x'], [9])
+    await other.take(quota, 'x', 50)
+    expect(cut.charge(demand)).toBe(true)
+    await find()
+    giveBack(cut, demand, 9)
+    await cut.left(quota, 'x')
+    expect(await other.left(quota, 'x')).toBe(50)
+  })
+
+  it('tell Redis of what was used on top when there was no room to say so', async () => {
+    const { relay, held, other } = await startHeld()
+    const quota = hour(100_000)
+    const demand = demandOf([quota], ['x'])
+    await held.ask(demand)
+    relay.stall()
+    const asked = Array.from({ length: 6000 }, (_, i) => held.charge(demandOf([hour(10)], [`s-${i}`])))
+    giveBack(held, demand, -7)
+    await Promise.all(asked.map(async (each) => each))
+    relay.release()
+    await until(() => held.store.owed === 0, 'all to be told')
+    expect(await other.left(quota, 'x')).toBe(100_000 - 8)
   })
 
   it('put back what Redis has lost of a quota of the calendar, once', async () => {
