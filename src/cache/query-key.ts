@@ -4,13 +4,16 @@
 // Servers differ in what they take for a name: escapes decoded, case ignored (ASP.NET), `.`, blanks and a `[` that nothing
 // closes as `_`, all behind a NUL left out, `x[]` as `x` (PHP), `x[y]` as `x.y` (ASP.NET). `only` keeps whatever any of them
 // could mean by a listed name; `ignore` leaves out what is spelt as listed. A query that some split in another way, at `;`,
-// whose escapes cannot be decoded, or with control characters in a name, stays as it is.
+// whose escapes cannot be decoded, with control characters in a name, or with more parameters than anybody needs stays as it
+// is.
 
 export interface QueryKeyOptions {
   /** Names, or beginnings of names with `*` at their end. */
   readonly only?: readonly string[] | undefined
   readonly ignore?: readonly string[] | undefined
 }
+
+const MAX_PARAMETERS = 500
 
 /** The query for a key. query: '' or `?` and the raw query; so is the answer. */
 export type QueryRule = (query: string) => string
@@ -22,8 +25,10 @@ export function compileQueryRule({ only, ignore = [] }: QueryKeyOptions): QueryR
   const isIgnored = compileNames(ignore)
   return (query) => {
     if (query === '' || query.includes(';')) return query
+    const parameters = query.slice(1).split('&', MAX_PARAMETERS + 1)
+    if (parameters.length > MAX_PARAMETERS) return query
     const kept: { readonly name: string; readonly text: string }[] = []
-    for (const text of query.slice(1).split('&')) {
+    for (const text of parameters) {
       if (text === '') continue
       const equals = text.indexOf('=')
       const rawName = equals < 0 ? text : text.slice(0, equals)
@@ -32,7 +37,7 @@ export function compileQueryRule({ only, ignore = [] }: QueryKeyOptions): QueryR
       if (isWanted(name) && !isIgnored(rawName)) kept.push({ name, text })
     }
     if (kept.length === 0) return ''
-    const nameOf = kept.every(({ name }) => PLAIN_NAME.test(name)) ? lowered : stemOf
+    const nameOf = kept.every(({ name }) => PLAIN_NAME.test(name)) ? lowerCase : stemOf
     const sorted = kept.map(({ name, text }) => ({ by: nameOf(name), text }))
     sorted.sort((a, b) => (a.by < b.by ? -1 : a.by > b.by ? 1 : 0))
     return `?${sorted.map(({ text }) => text).join('&')}`
@@ -62,17 +67,20 @@ export function compileMeaning(listed: readonly string[]): (name: string) => boo
       return meaningsOf(end === '' ? name : name.slice(0, -1)).map((meaning) => meaning + end)
     }),
   )
-  return (name) => meaningsOf(name).some(isListed)
+  return (name) => (PLAIN_NAME.test(name) ? isListed(name.toLowerCase()) : meaningsOf(name).some(isListed))
 }
 
 /** Spelt alike by all servers but for its case. */
 const PLAIN_NAME = /^[\w-]+$/
 
+const lowerCase = (name: string): string => name.toLowerCase()
+
+/** Of letters in any script, as those have it who compare capitals. */
 const lowered = (name: string): string => name.toUpperCase().toLowerCase()
 
 /** What servers may take a name for: with or without what stands in brackets or behind a dot. */
 function meaningsOf(name: string): readonly string[] {
-  if (PLAIN_NAME.test(name)) return [lowered(name)]
+  if (PLAIN_NAME.test(name)) return [name.toLowerCase()]
   const trimmed = lowered(name.trim())
   const spelt = [trimmed, trimmed.replace(/(?<=.)\[.*$/s, ''), trimmed.replace(/(?<=.)[.[ ].*$/s, '')]
   return spelt.map((each) => each.replaceAll(/[.[ ]/g, '_'))

@@ -69,6 +69,12 @@ describe('ignore', () => {
   })
 })
 
+it('leaves a query as it is that would take long to read', () => {
+  const rule = compileQueryRule({ only: ['a'] })
+  expect(rule(`?x=1${'&a=1'.repeat(499)}`)).toBe(`?a=1${'&a=1'.repeat(498)}`)
+  expect(rule(`?x=1${'&a=1'.repeat(500)}`)).toBe(`?x=1${'&a=1'.repeat(500)}`)
+})
+
 it('keeps the order of one name in all its spellings', () => {
   const rule = compileQueryRule({ ignore: [] })
   expect(rule('?b=0&a=2&%61=1&a[]=3&A=4')).toBe('?a=2&%61=1&a[]=3&A=4&b=0')
