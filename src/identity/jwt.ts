@@ -6,9 +6,8 @@
 import { hash } from 'node:crypto'
 import { createRequire } from 'node:module'
 import type * as Jose from 'jose'
-import { getHeaders } from '../http/headers.ts'
 import type { RequestContext } from '../core/context.ts'
-import { type Finding, NOBODY, REFUSED } from './finding.ts'
+import { type Finding, NOBODY, REFUSED, onlyLine } from './finding.ts'
 import type { JwtOptions } from './options.ts'
 
 /** A good token counts for as long without being looked at again, and never beyond its `exp`. */
@@ -69,11 +68,9 @@ export function compileJwtSource(
   }
 
   return (ctx) => {
-    const values = getHeaders(ctx.headers, header)
-    const [value = ''] = values
+    const value = onlyLine(ctx, header)
     const token = BEARER.exec(value)?.[1] ?? (header === 'authorization' ? '' : value)
     if (token === '') return NOBODY
-    if (values.length > 1) return REFUSED
     const digest = hash('sha256', token, 'base64url')
     const known = remembered.get(digest)
     if (known !== undefined && known.untilMs > now()) return known.finding

@@ -7,9 +7,8 @@
 import { hash } from 'node:crypto'
 import type { Reply, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
-import { getHeaders } from '../http/headers.ts'
 import { problemReply } from '../http/problem.ts'
-import { type Finding, NOBODY, REFUSED } from './finding.ts'
+import { type Finding, NOBODY, REFUSED, onlyLine } from './finding.ts'
 import { compileJwtSource, namespaceOf } from './jwt.ts'
 import type { HeaderSourceOptions, IdentityOptions } from './options.ts'
 
@@ -96,10 +95,7 @@ function compileHeaderSource({ header, keys, trusted }: HeaderSourceOptions): (c
     keys === undefined ? null : new Map(Object.entries(keys).map(([name, key]) => [digest(key), name]))
   return (ctx) => {
     if (trusted && !ctx.peerIsTrusted) return NOBODY
-    const values = getHeaders(ctx.headers, header)
-    const [value = '', ...more] = values
-    // Of two, nobody knows which one the upstream goes by.
-    if (more.length > 0) return REFUSED
+    const value = onlyLine(ctx, header)
     if (value === '') return NOBODY
     if (nameOfDigest === null) {
       // A claimed name may be a key that somebody else checks: it is kept as a digest alone.

@@ -8,6 +8,7 @@ import { SignJWT, exportJWK } from 'jose'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { type Answer, request } from '../support/client.ts'
 import { type Edge, startEdge } from '../support/edge.ts'
+import { exchange, get } from '../support/exchange.ts'
 import { startOrigin } from '../support/origin.ts'
 
 const SECRET = 'a secret of thirty-two bytes and more'
@@ -117,6 +118,21 @@ describe('a token of a key set', () => {
     const answer = await request(`${gateway.url}/open/x`, { headers: bearer(await sign(stranger.privateKey)) })
     expect(answer.status).toBe(200)
     expect((await gateway.requestLines(1))[0]).toMatchObject({ user_id: null })
+  })
+
+  it('is not one of two, of which the upstream may go by either', async () => {
+    const { gateway, origin } = await startWithFile()
+    const lines = [bearer(await sign(rsa.privateKey)), bearer(await sign(stranger.privateKey)), bearer('')]
+    for (const [one, other] of [
+      [0, 1],
+      [1, 0],
+      [2, 0],
+    ] as const) {
+      const both = [lines[one], lines[other]].map((line) => `Authorization: ${line?.authorization ?? ''}`)
+      const { status, body } = await exchange(gateway.port, get('/open/x', both))
+      expect([status, body]).toEqual([400, expect.stringContaining('may come only once')])
+    }
+    expect(origin.seen).toEqual([])
   })
 
   it('takes the user from another claim, and the token from another field', async () => {
