@@ -1,15 +1,20 @@
 // Whose budget a request draws on: the parts of a policy's key as one text. This file alone knows how parts become a
 // subject: IPv6 clients by their /64 (a client owns all of it), parts joined with their lengths so that ("a", "bc") and
 // ("ab", "c") differ, long parts as a digest, so that no client chooses how much memory its name takes.
+//
+// No client may choose whom it counts as by saying something twice, or in a way that some read otherwise: the upstream may go by
+// the part that this file does not. Then its address counts, even where who lacks the part is not limited.
 
 import { hash } from 'node:crypto'
 import type { RequestContext } from '../core/context.ts'
 import { cookieValues, readCookies } from '../http/cookies.ts'
-import { getCombined } from '../http/headers.ts'
+import { getHeaders } from '../http/headers.ts'
 import { formatKeyPart, type KeyPart, type LimitOptions } from './options.ts'
 
 type OnMissing = LimitOptions['onMissing']
-type Read = (ctx: RequestContext) => string | null
+/** null: it is missing. */
+type Read = (ctx: RequestContext) => string | null | typeof UNCLEAR
+const UNCLEAR = Symbol('a part that may be read in more than one way')
 
 /** Characters of a part that are kept as they are; a longer one counts as its SHA-256. */
 const MAX_PART = 256
@@ -24,14 +29,18 @@ export function compileKey(parts: readonly KeyPart[], onMissing: OnMissing): (ct
     let subject = ''
     for (const read of reads) {
       const value = read(ctx)
-      if (value !== null) subject += framed(value)
-      else if (onMissing !== 'ip') return null
+      if (typeof value === 'string') subject += framed(value)
+      else if (isLeftOut(value, onMissing)) return null
       // Marked, or a client could name itself after somebody's address and use up their budget.
       else subject += `@${framed(addressBlock(ctx.clientAddress))}`
     }
     return subject
   }
 }
+
+/** Whether the address does not take the place of a part. */
+const isLeftOut = (value: null | typeof UNCLEAR, onMissing: OnMissing): boolean =>
+  onMissing === 'deny' || (onMissing === 'skip' && value === null)
 
 /** The same key for people: `ip=192.0.2.7, route=/x`; null where compileKey gives null. */
 export function compileKeyText(
@@ -43,8 +52,9 @@ export function compileKeyText(
     const texts: string[] = []
     for (const { label, read } of reads) {
       const value = read(ctx)
-      if (value !== null) texts.push(`${label}=${value.length > MAX_PART ? `sha256:${digest(value)}` : value}`)
-      else if (onMissing !== 'ip') return null
+      if (typeof value === 'string') {
+        texts.push(`${label}=${value.length > MAX_PART ? `sha256:${digest(value)}` : value}`)
+      } else if (isLeftOut(value, onMissing)) return null
       else texts.push(`ip=${addressBlock(ctx.clientAddress)}`)
     }
     return texts.join(', ')
@@ -106,7 +116,8 @@ const READ = {
   ip: (ctx) => addressBlock(ctx.clientAddress),
   route: (ctx) => ctx.route ?? '',
   method: (ctx) => ctx.method,
-  host: (ctx) => ctx.host,
+  // Routes do not go by the port, which clients may make up.
+  host: (ctx) => ctx.host.replace(/:\d+$/, ''),
   user: (ctx) => ctx.user?.id ?? null,
 } as const satisfies Record<Exclude<KeyPart['kind'], 'header' | 'cookie' | 'param'>, Read>
 
@@ -117,20 +128,20 @@ function compileRead(part: KeyPart): Read {
   return READ[part.kind]
 }
 
-/** One that cannot be read in one way only, or comes twice, is missing: a client must not choose whom it counts as. */
 const compileCookieRead =
   (name: string): Read =>
   (ctx) => {
     const cookies = readCookies(ctx.headers)
     const [value = '', ...more] = cookies === null ? [] : cookieValues(cookies, name)
-    return more.length > 0 ? null : value || null
+    return cookies === null || more.length > 0 ? UNCLEAR : value || null
   }
 
-/** All lines: whoever adds one is another subject, never the owner of the first line's budget. Empty is missing. */
 const compileHeaderRead =
   (name: string): Read =>
-  (ctx) =>
-    getCombined(ctx.headers, name) || null
+  (ctx) => {
+    const [value = '', ...more] = getHeaders(ctx.headers, name)
+    return more.length > 0 ? UNCLEAR : value || null
+  }
 
 const framed = (value: string): string => (value.length > MAX_PART ? `#${digest(value)}` : `${value.length}:${value}`)
 

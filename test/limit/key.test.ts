@@ -1,5 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { HeaderList } from '../../src/core/context.ts'
 import type { KeyPart } from '../../src/limit/options.ts'
 import { addressBlock, compileKey, compileKeyText } from '../../src/limit/key.ts'
 import { request, type RequestParts } from './request.ts'
@@ -83,6 +84,14 @@ describe('a key', () => {
     ['a header name in another case', [apiKey], { headers: ['X-API-KEY', 'a'] }, { headers: ['x-api-key', 'a'] }],
     ['other methods where the method is no part', [ip], { method: 'GET' }, { method: 'PUT' }],
     ['a missing and an empty header', [apiKey], {}, { headers: ['X-API-Key', ''] }],
+    ['two ports of one host', [{ kind: 'host' }], { host: 'a.test' }, { host: 'a.test:8080' }],
+    ['two ports of one address', [{ kind: 'host' }], { host: '[::1]' }, { host: '[::1]:8080' }],
+    [
+      'a header and another line of it, whatever they say',
+      [apiKey],
+      { headers: ['X-API-Key', 'a', 'X-API-Key', 'b'] },
+      { headers: ['X-API-Key', 'a', 'X-API-Key', 'c'] },
+    ],
   ])('is one for %s', (_, parts, a, b) => {
     expect(same(parts, a, b)).toBe(true)
   })
@@ -145,12 +154,25 @@ describe('a key', () => {
     expect(compileKey([apiKey], onMissing)(request({ headers: ['X-API-Key', 'a'] }))).toBe('1:a')
   })
 
+  const session: KeyPart = { kind: 'cookie', name: 'sid' }
+
+  it.each<[string, KeyPart, HeaderList]>([
+    ['two lines of a header', apiKey, ['X-API-Key', 'a', 'X-API-Key', 'b']],
+    ['a header and an empty line of it', apiKey, ['X-API-Key', 'a', 'x-api-key', '']],
+    ['a cookie twice', session, ['Cookie', 'sid=a; sid=b']],
+    ['cookies that not all read alike', session, ['Cookie', 'sid=a; x="b c']],
+  ])('is the address for %s, unless who lacks it is refused', (_name, part, sent) => {
+    const of = (onMissing: 'ip' | 'skip' | 'deny') => compileKey([part], onMissing)(request({ headers: sent }))
+    expect([of('ip'), of('skip'), of('deny')]).toEqual(['@9:192.0.2.7', '@9:192.0.2.7', null])
+    expect(compileKeyText([part], 'skip')(request({ headers: sent }))).toBe('ip=192.0.2.7')
+  })
+
   it.each<[readonly KeyPart[], RequestParts, string | null]>([
     [[ip], {}, 'ip=192.0.2.7'],
     [[ip, { kind: 'route' }], {}, 'ip=192.0.2.7, route=/x'],
     [[ip], { ip: '2001:db8::1' }, 'ip=2001:db8:0:0::/64'],
     [[{ kind: 'method' }, { kind: 'host' }], {}, 'method=GET, host=gateway.test'],
-    [[apiKey], { headers: ['X-API-Key', 'a', 'x-api-key', 'b'] }, 'header:x-api-key=a, b'],
+    [[apiKey], { headers: ['X-API-Key', 'a', 'x-api-key', 'b'] }, 'ip=192.0.2.7'],
     [[apiKey], {}, 'ip=192.0.2.7'],
   ])('of %j reads for people', (parts, request_, expected) => {
     expect(compileKeyText(parts, 'ip')(request(request_))).toBe(expected)
