@@ -1,6 +1,7 @@
 // What the cache tells the client of itself: X-Cache, Cache-Status (RFC 9211) and Age (RFC 9111 §5.1).
 
 import type { CacheOutcome, RequestContext } from '../core/context.ts'
+import { FieldPattern, HOLE } from '../core/field-pattern.ts'
 import type { Reason } from './reasons.ts'
 
 /** Why a request went forward, in the words of RFC 9211 §2.2. */
@@ -30,15 +31,21 @@ const TURNED_DOWN: ReadonlySet<string> = new Set<Reason>(['client-no-cache', 'cl
  *  answers; null: from memory, as ever. */
 export function sayHit(ctx: RequestContext, ageMs: number, ttlMs: number, detail: string | null): void {
   ctx.cache = 'hit'
-  ctx.fields.push(
-    'Age',
-    String(wholeSeconds(ageMs)),
-    'X-Cache',
-    'HIT',
-    'Cache-Status',
-    `weirgate; hit; ttl=${wholeSeconds(ttlMs)}${detail === null ? '' : `; detail=${detail}`}`,
-  )
+  const age = wholeSeconds(ageMs)
+  const ttl = wholeSeconds(ttlMs)
+  ctx.hitFields = detail === null ? HIT.with(age, ttl) : HIT_IN_DETAIL.with(age, ttl, detail)
 }
+
+const HIT = new FieldPattern([
+  ['Age', HOLE],
+  ['X-Cache', 'HIT'],
+  ['Cache-Status', 'weirgate; hit; ttl=', HOLE],
+])
+const HIT_IN_DETAIL = new FieldPattern([
+  ['Age', HOLE],
+  ['X-Cache', 'HIT'],
+  ['Cache-Status', 'weirgate; hit; ttl=', HOLE, '; detail=', HOLE],
+])
 
 /** Answered from the store though it is stale, without asking, or after having asked in vain. */
 export function sayStale(ctx: RequestContext, ageMs: number, ttlMs: number, reason: Reason): void {

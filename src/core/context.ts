@@ -3,10 +3,11 @@
 //
 // Header lists are flat: name, value, name, value, in wire order and wire case; look-ups in http/headers.ts ignore
 // case. A list inside a Reply may belong to the cache and is never changed in place: what one request adds goes
-// into ctx.fields, and server/respond.ts joins the two.
+// into its own fields, and server/respond.ts joins the two.
 
 import type { Readable } from 'node:stream'
 import type { GatewayError } from './errors.ts'
+import type { FilledFields } from './field-pattern.ts'
 
 export type HeaderList = readonly string[]
 
@@ -205,7 +206,11 @@ export class RequestContext implements RequestFacts {
   /** Milliseconds from sending the request upstream to the head of its answer; null when no upstream was asked. */
   upstreamMs: number | null = null
   error: GatewayError | null = null
-  /** Fields that this request alone adds to its answer, flat. */
+  /** What the limits say in its answer; null: nothing. */
+  quotaFields: FilledFields | null = null
+  /** What the cache says there of itself, where it answers from memory; else that is among the fields. */
+  hitFields: FilledFields | null = null
+  /** All other fields that this request alone adds to its answer, flat. */
   readonly fields: string[] = []
   /** Passes an interim (1xx) answer to the client at once; set by a lane that can. */
   relayInterim: ((status: number, headers: HeaderList) => void) | null = null
@@ -243,6 +248,17 @@ export class RequestContext implements RequestFacts {
     this.receivedAtMs = facts.receivedAtMs
     this.id = id
     this.clientAddress = facts.peerAddress
+  }
+
+  /** All that it adds to its answer, flat. */
+  get ownFields(): HeaderList {
+    return [...(this.quotaFields?.fields ?? []), ...(this.hitFields?.fields ?? []), ...this.fields]
+  }
+
+  /** Its answer will be another one, of which nothing has been said. */
+  unsay(): void {
+    this.quotaFields = this.hitFields = null
+    this.fields.length = 0
   }
 
   /** Nobody wants it done any more. */

@@ -28,9 +28,6 @@ export interface Draft extends Demand {
   meter: Meter | null
   /** What it has used, or has not, is among the figures. */
   isCounted: boolean
-  /** Texts of ctx.fields that tell of the limits: from where, and how many; the second check says them anew. */
-  saidAt: number
-  said: number
 }
 
 export const createDraft = (policies: readonly Policy[]): Draft => ({
@@ -47,8 +44,6 @@ export const createDraft = (policies: readonly Policy[]): Draft => ({
   told: policies.map(() => null),
   meter: null,
   isCounted: false,
-  saidAt: 0,
-  said: 0,
 })
 
 /** Fills in whom and how much; false where no policy applies. */
@@ -70,7 +65,6 @@ export function fillIn(draft: Draft, policies: readonly Policy[], ctx: RequestCo
     if (cost === 0) draft.isWhole = false
     else applies = true
   }
-  draft.said = 0
   return applies
 }
 

@@ -2,6 +2,7 @@
 // draft-ietf-httpapi-ratelimit-headers-10 (lists of Strings with Integer parameters, RFC 9651), Retry-After (RFC 9110
 // §10.2.3) and the X-RateLimit-* of custom. Times are rounded up, so that nobody who waits as told comes too early.
 
+import { HOLE, type Piece } from '../core/field-pattern.ts'
 import type { Rate } from './algorithm.ts'
 
 /** The fields that can say one thing only, in lower case: an upstream's own would contradict ours. RateLimit and
@@ -40,9 +41,8 @@ export function formatPolicy(
 /** The quota unit of slots, registered by the draft. */
 export const CONCURRENT = 'qu="concurrent-requests"'
 
-/** `"api";r=19;t=1`: how a policy stands, in RateLimit. quotedName: from quotedString(), made once. */
-export const formatStanding = (quotedName: string, remaining: number, seconds: number): string =>
-  `${quotedName};r=${remaining};t=${seconds}`
+/** `"api";r=19;t=1`: how a policy stands, in RateLimit; a hole for what remains, and one for the seconds. */
+export const standingPattern = (name: string): Piece[] => [`${quotedString(name)};r=`, HOLE, ';t=', HOLE]
 
 export const wholeSeconds = (ms: number): number => Math.ceil(ms / 1000)
 

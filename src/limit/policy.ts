@@ -5,7 +5,7 @@ import type { RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { compileTrust } from '../http/forwarded.ts'
 import { MONTH_MS } from './calendar.ts'
-import { CONCURRENT, formatPolicy, quotedString } from './fields.ts'
+import { CONCURRENT, formatPolicy } from './fields.ts'
 import { compileKey, compileKeyText } from './key.ts'
 import type { LearnedReserve } from './learned-reserve.ts'
 import type { Spent } from './meter.ts'
@@ -55,7 +55,6 @@ export interface Policy {
   readonly isTokens: boolean
   /** For who is refused: what its key is made of, and what is counted. */
   readonly facts: { readonly scope: string; readonly unit: string }
-  readonly quotedName: string
   /** null: the window is too short for the two fields of the draft, or nobody is to know of the policy. */
   readonly policyItem: string | null
   /** Made once: an Error takes its stack, and refusals come in floods. */
@@ -91,7 +90,6 @@ export function compilePolicy({ name, options }: NamedLimit, learned: LearnedRes
     lowAt: options.staleFrom === undefined || !isEnforced ? null : limit * (1 - options.staleFrom),
     isTokens: options.unit === 'tokens',
     facts: { scope: quota.scope, unit: options.kind === 'concurrency' ? 'concurrent-requests' : UNITS[options.unit] },
-    quotedName: quotedString(name),
     policyItem: isEnforced
       ? formatPolicy(name, quota.rate, { burst: burst === undefined ? null : quota.rate.burst, unit: unitOf(options) })
       : null,

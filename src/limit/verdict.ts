@@ -5,10 +5,11 @@
 import type { Reply, RequestContext } from '../core/context.ts'
 import { formatDuration } from '../core/decode.ts'
 import { GatewayError } from '../core/errors.ts'
+import { FieldPattern, FilledFields, HOLE, type PatternField } from '../core/field-pattern.ts'
 import { problemReply } from '../http/problem.ts'
 import type { Standing } from './algorithm.ts'
 import type { Draft } from './draft.ts'
-import { formatStanding, retryAfterSeconds, wholeSeconds } from './fields.ts'
+import { retryAfterSeconds, standingPattern, wholeSeconds } from './fields.ts'
 import type { Policy } from './policy.ts'
 
 export interface Verdict {
@@ -18,40 +19,59 @@ export interface Verdict {
   refuse(ctx: RequestContext, draft: Draft): Reply
 }
 
+/** Ways in which the policies of one route can stand whose fields are kept as patterns. */
+const MAX_PATTERNS = 256
+
 /** random: from 0 to below 1; spreads Retry-After. */
 export function compileVerdict(policies: readonly Policy[], random: () => number): Verdict {
   const countsTokens = policies.some(({ isTokens, isEnforced }) => isTokens && isEnforced)
-  const policyText = policies.flatMap(({ policyItem }) => policyItem ?? []).join(', ')
+  /** By what binds, where all apply and admit. */
+  const common: (Shown | undefined)[] = policies.map(() => undefined)
+  const others = new Map<string, Shown>()
 
   function say(ctx: RequestContext, draft: Draft, bindingAt: number, admitted: boolean): void {
-    const { name, limit, limitText } = policies[bindingAt] as Policy
+    const { name, limit } = policies[bindingAt] as Policy
     const standing = draft.standings[bindingAt] as Standing
     const remaining = Math.min(standing.remaining, limit)
     ctx.quota = { admitted, policy: name, limit, remaining }
 
-    const reset = wholeSeconds((draft.atMs[bindingAt] as number) + standing.fullMs)
-    if (draft.said > 0) ctx.fields.splice(draft.saidAt, draft.said)
-    const { fields } = ctx
-    // At the end, also the second time: no other stage counts on a place.
-    draft.saidAt = fields.length
-    fields.push('X-RateLimit-Limit', limitText, 'X-RateLimit-Remaining', String(remaining))
-    fields.push('X-RateLimit-Reset', String(reset))
-    const described = draft.isWhole ? policyText : formatPolicies(policies, draft)
-    if (described !== '') fields.push('RateLimit-Policy', described)
-    const standings = formatStandings(policies, draft, admitted)
-    if (standings !== '') fields.push('RateLimit', standings)
-    if (countsTokens) sayTokens(fields, draft)
-    draft.said = fields.length - draft.saidAt
+    const shown = shownOf(draft, bindingAt, admitted)
+    const { standingsAt, tokensAt } = shown
+    const values = shown.pattern.blank.slice()
+    values[0] = remaining
+    values[1] = wholeSeconds((draft.atMs[bindingAt] as number) + standing.fullMs)
+    let next = 2
+    for (let i = 0; i < standingsAt.length; i++) {
+      const at = standingsAt[i] as number
+      const policy = policies[at] as Policy
+      const { nextMs } = draft.standings[at] as Standing
+      const waitMs = admitted ? nextMs : waitOf(policy, draft, at)
+      values[next++] = left(draft.standings[at] as Standing, policy)
+      // What never fits has no wait; then it is told when there is one unit more.
+      values[next++] = wholeSeconds(waitMs === Infinity ? nextMs : waitMs)
+    }
+    if (tokensAt >= 0) {
+      const { fullMs } = draft.standings[tokensAt] as Standing
+      values[next++] = left(draft.standings[tokensAt] as Standing, policies[tokensAt] as Policy)
+      values[next] = formatDuration(wholeSeconds(fullMs) * 1000)
+    }
+    ctx.quotaFields = new FilledFields(shown.pattern, values)
   }
 
-  function sayTokens(fields: string[], draft: Draft): void {
-    const at = tightest(policies, draft, isOfTokens)
-    if (at < 0) return
-    const { limit, limitText } = policies[at] as Policy
-    const { remaining, fullMs } = draft.standings[at] as Standing
-    fields.push('X-RateLimit-Limit-Tokens', limitText)
-    fields.push('X-RateLimit-Remaining-Tokens', String(Math.min(remaining, limit)))
-    fields.push('X-RateLimit-Reset-Tokens', formatDuration(wholeSeconds(fullMs) * 1000))
+  function shownOf(draft: Draft, bindingAt: number, admitted: boolean): Shown {
+    if (draft.isWhole && admitted && !countsTokens) {
+      return (common[bindingAt] ??= compileShown(policies, bindingAt, [...policies.keys()], null, -1))
+    }
+    const applying = [...policies.keys()].filter((i) => draft.subjects[i] !== null)
+    // On refusal the violated ones only, so that no `t` comes after Retry-After.
+    const violated = admitted ? null : applying.filter((i) => isViolated(policies[i] as Policy, draft, i))
+    const tokensAt = countsTokens ? tightest(policies, draft, isOfTokens) : -1
+    const key = `${bindingAt} ${tokensAt} ${applying.join()} ${violated?.join()}`
+    const known = others.get(key)
+    if (known !== undefined) return known
+    const shown = compileShown(policies, bindingAt, applying, violated, tokensAt)
+    if (others.size < MAX_PATTERNS) others.set(key, shown)
+    return shown
   }
 
   return {
@@ -134,29 +154,42 @@ function longestWait(policies: readonly Policy[], draft: Draft): number {
   return found
 }
 
-/** The RateLimit-Policy field: the policies that apply to one request. */
-function formatPolicies(policies: readonly Policy[], draft: Draft): string {
-  const items: string[] = []
-  for (const [i, { policyItem }] of policies.entries()) {
-    if (policyItem !== null && draft.subjects[i] !== null) items.push(policyItem)
-  }
-  return items.join(', ')
+/** What is told where the policies stand in one way: X-RateLimit-* of the one that binds, RateLimit-Policy, RateLimit, and the
+ *  fields of tokens. Its values: remaining and reset of what binds, remaining and seconds of each standing, remaining and
+ *  reset of the tokens. */
+interface Shown {
+  readonly pattern: FieldPattern
+  /** The policies that stand in RateLimit. */
+  readonly standingsAt: readonly number[]
+  /** The policy that the fields of tokens tell of; -1: none. */
+  readonly tokensAt: number
 }
 
-/** The RateLimit field: every policy that applies, or on refusal the violated ones only, so that no `t` in it comes
- *  after Retry-After. */
-function formatStandings(policies: readonly Policy[], draft: Draft, admitted: boolean): string {
-  let text = ''
-  for (let i = 0; i < policies.length; i++) {
-    const policy = policies[i] as Policy
-    if (draft.subjects[i] === null || policy.policyItem === null) continue
-    if (!admitted && !isViolated(policy, draft, i)) continue
-    const standing = draft.standings[i] as Standing
-    const waitMs = admitted ? standing.nextMs : waitOf(policy, draft, i)
-    // What never fits has no wait; then it is told when there is one unit more.
-    const seconds = wholeSeconds(waitMs === Infinity ? standing.nextMs : waitMs)
-    const item = formatStanding(policy.quotedName, left(standing, policy), seconds)
-    text = text === '' ? item : `${text}, ${item}`
+/** applying: the policies that apply; violated: those that refuse, null where all admit. */
+function compileShown(
+  policies: readonly Policy[],
+  bindingAt: number,
+  applying: readonly number[],
+  violated: readonly number[] | null,
+  tokensAt: number,
+): Shown {
+  const named = (at: readonly number[]) => at.filter((i) => policies[i]?.policyItem !== null)
+  const standingsAt = named(violated ?? applying)
+  const described = named(applying).map((i) => (policies[i] as Policy).policyItem as string)
+  const fields: PatternField[] = [
+    ['X-RateLimit-Limit', (policies[bindingAt] as Policy).limitText],
+    ['X-RateLimit-Remaining', HOLE],
+    ['X-RateLimit-Reset', HOLE],
+  ]
+  if (described.length > 0) fields.push(['RateLimit-Policy', described.join(', ')])
+  const standings = standingsAt.flatMap((i, nth) => [
+    nth === 0 ? '' : ', ',
+    ...standingPattern((policies[i] as Policy).name),
+  ])
+  if (standings.length > 0) fields.push(['RateLimit', ...standings])
+  if (tokensAt >= 0) {
+    fields.push(['X-RateLimit-Limit-Tokens', (policies[tokensAt] as Policy).limitText])
+    fields.push(['X-RateLimit-Remaining-Tokens', HOLE], ['X-RateLimit-Reset-Tokens', HOLE])
   }
-  return text
+  return { pattern: new FieldPattern(fields), standingsAt, tokensAt }
 }

@@ -157,7 +157,7 @@ export class FastPath {
     } catch (cause) {
       // A fault of ours. The client must not wait for an answer that cannot be sent.
       close = true
-      ctx.fields.length = 0
+      ctx.unsay()
       respondAtOnce(socket, ctx, refusal(ctx, asGatewayError(cause)), close, keepAliveMs)
     }
     const mayReuse = !close && !wantsClose

@@ -80,7 +80,7 @@ export function createFullLane(options: ListenOptions, door: Door): FullLane {
     /** A fault of ours. The client must not wait for an answer that cannot be sent. */
     const fail = (cause: unknown, reply: Reply | null): void => {
       if (reply !== null) discard(reply)
-      ctx.fields.length = 0
+      ctx.unsay()
       ctx.error = asGatewayError(cause)
       if (response.headersSent) return breakOff(response)
       respond(response, ctx, refusal(ctx, ctx.error), true)

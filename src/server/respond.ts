@@ -10,11 +10,12 @@ import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { BodySink, BodyStream, HeaderList, Reply, RequestContext } from '../core/context.ts'
 import type { GatewayError } from '../core/errors.ts'
+import { FieldPattern, HOLE, putText } from '../core/field-pattern.ts'
 import { fixedMs } from '../core/milliseconds.ts'
 import { http } from '../core/node-http.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { EventTail, isEventStream } from '../http/event-stream.ts'
-import { fieldLines, hasHeader } from '../http/headers.ts'
+import { fieldLines, hasHeader, ownText } from '../http/headers.ts'
 import { METHODS } from '../http/methods.ts'
 import { problemReply } from '../http/problem.ts'
 
@@ -34,7 +35,7 @@ export function respond(response: ServerResponse, ctx: RequestContext, reply: Re
   const fields = [...reply.headers]
   if (Buffer.isBuffer(body) && !hasHeader(reply.headers, 'content-length'))
     fields.push('Content-Length', String(body.length))
-  fields.push(...ctx.fields, 'Via', VIA, 'X-Request-Id', ctx.id, 'X-Process-Time', `${fixedMs(ctx.headMs)}ms`)
+  fields.push(...ctx.ownFields, ...SIGNATURE.fields(signed(ctx)))
   if (close) fields.push('Connection', 'close')
   response.writeHead(reply.status, fields)
 
@@ -79,8 +80,7 @@ function stream(response: ServerResponse, ctx: RequestContext, body: BodyStream,
 export function respondUpgraded(socket: Socket, ctx: RequestContext, reply: Reply): void {
   ctx.status = reply.status
   ctx.headMs = performance.now() - ctx.receivedAtMs
-  const own = `Via: ${VIA}\r\nX-Request-Id: ${ctx.id}\r\nX-Process-Time: ${fixedMs(ctx.headMs)}ms\r\n`
-  const head = `${statusLine(reply.status)}${fieldLines(reply.headers)}${gatewayLines(ctx.fields)}${own}`
+  const head = `${statusLine(reply.status)}${fieldLines(reply.headers)}${ownTextLines(ctx)}`
   socket.write(`${head}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n`, 'latin1')
 }
 
@@ -123,46 +123,74 @@ export function respondAtOnce(
   if (body !== null && !Buffer.isBuffer(body)) throw new TypeError('What is answered at once has come whole.')
   ctx.status = status
   ctx.headMs = performance.now() - ctx.receivedAtMs
-  const first = status === 200 ? OK_LINE : statusLine(status)
   const lines = reply.lines ?? ownLines(reply)
-  let rest = `${gatewayLines(ctx.fields)}Via: ${VIA}\r\nX-Request-Id: ${ctx.id}\r\nX-Process-Time: ${fixedMs(ctx.headMs)}ms\r\n`
-  if (close) rest += CLOSE
-  // node:http says what it adds itself behind its Date.
-  if (reply.lines === undefined && !hasHeader(headers, 'date')) rest += `Date: ${httpDateNow()}\r\n`
-  rest += close ? '\r\n' : keepAliveMs === null ? `${CLOSE}\r\n` : keepAliveLines(keepAliveMs)
-
   const sent = ctx.method === 'HEAD' ? null : body
   ctx.bytesSent = sent === null ? 0 : sent.length
-  if (first.length + lines.length + rest.length + ctx.bytesSent > SLAB_BYTES) {
+  // node:http says what it adds itself behind its Date.
+  const date = reply.lines === undefined && !hasHeader(headers, 'date') ? `Date: ${httpDateNow()}\r\n` : ''
+  const last = (close ? CLOSE : '') + date + (close ? '\r\n' : lastLines(keepAliveMs))
+
+  if (lines.length + mostOwnBytes(ctx) + last.length + ctx.bytesSent > SLAB_BYTES) {
     socket.cork()
-    socket.write(first + lines + rest, 'latin1')
+    socket.write(`${statusLine(status)}${lines}${ownTextLines(ctx)}${last}`, 'latin1')
     if (sent !== null) socket.write(sent)
     socket.uncork()
     return
   }
-  let end = slab.write(first, 0, 'latin1')
+  let end = putText(slab, 0, statusLine(status))
   end += slab.write(lines, end, 'latin1')
-  end += slab.write(rest, end, 'latin1')
+  end = putOwnLines(end, ctx)
+  end = putText(slab, end, last)
   if (sent !== null) slab.set(sent, end)
   socket.write(slab.subarray(0, end + ctx.bytesSent))
   // What has not left at once is still to be read from there.
   if (socket.writableLength > 0) slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
 }
 
-/** Where small answers are put together, one after the other: as one text they leave three times the garbage. Larger bodies
- *  are not copied. */
+/** Where small answers are put together, one after the other: as texts they would be garbage by the next. Larger bodies are
+ *  not copied. */
 const SLAB_BYTES = 16 * 1024
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES)
 
-const statusLine = (status: number): string => `HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? 'unknown'}\r\n`
+/** Writes into the slab what this request alone adds, and answers where that ends. */
+function putOwnLines(at: number, ctx: RequestContext): number {
+  let end = ctx.quotaFields?.write(slab, at) ?? at
+  end = ctx.hitFields?.write(slab, end) ?? end
+  if (ctx.fields.length > 0) end = putText(slab, end, gatewayLines(ctx.fields))
+  return SIGNATURE.write(slab, end, signed(ctx))
+}
 
-const OK_LINE = 'HTTP/1.1 200 OK\r\n'
+/** No fewer than a status line and putOwnLines() take. */
+function mostOwnBytes(ctx: RequestContext): number {
+  let bytes = MOST_STATUS_BYTES + SIGNATURE.mostBytes(signed(ctx))
+  bytes += (ctx.quotaFields?.mostBytes ?? 0) + (ctx.hitFields?.mostBytes ?? 0)
+  for (const text of ctx.fields) bytes += text.length + 2
+  return bytes
+}
+
+const statusLines: string[] = []
+
+const statusLine = (status: number): string =>
+  (statusLines[status] ??= ownText(`HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? 'unknown'}\r\n`))
+
+/** Room for any status line: the longest phrase of node:http has 31 characters. */
+const MOST_STATUS_BYTES = 64
 
 function ownLines({ headers, body }: Reply): string {
   const lines = fieldLines(headers)
   const isWithoutLength = Buffer.isBuffer(body) && !hasHeader(headers, 'content-length')
   return isWithoutLength ? `${lines}Content-Length: ${body.length}\r\n` : lines
 }
+
+/** What every answer says of itself. */
+const SIGNATURE = new FieldPattern([
+  ['Via', VIA],
+  ['X-Request-Id', HOLE],
+  ['X-Process-Time', HOLE, 'ms'],
+])
+const signed = (ctx: RequestContext): [id: string, ms: string] => [ctx.id, fixedMs(ctx.headMs)]
+
+const ownTextLines = (ctx: RequestContext): string => gatewayLines([...ctx.ownFields, ...SIGNATURE.fields(signed(ctx))])
 
 /** The gateway's own words need no check. */
 function gatewayLines(fields: HeaderList): string {
@@ -172,9 +200,19 @@ function gatewayLines(fields: HeaderList): string {
 }
 
 const CLOSE = 'Connection: close\r\n'
-/** With the end of the head. */
-const keepAliveLines = (keepAliveMs: number): string =>
-  `Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveMs / 1000)}\r\n\r\n`
+
+let keptAliveMs: number | null = null
+let keepAliveText = ''
+
+/** The end of a head; the text is made once. null: the client has asked for the end of its connection. */
+function lastLines(keepAliveMs: number | null): string {
+  if (keepAliveMs === null) return `${CLOSE}\r\n`
+  if (keepAliveMs !== keptAliveMs) {
+    keptAliveMs = keepAliveMs
+    keepAliveText = ownText(`Connection: keep-alive\r\nKeep-Alive: timeout=${Math.floor(keepAliveMs / 1000)}\r\n\r\n`)
+  }
+  return keepAliveText
+}
 
 let dateSecond = 0
 let dateText = ''
@@ -211,8 +249,8 @@ export function refuseSocket(socket: Socket, ctx: RequestContext, error: Gateway
   const reply = refusal(ctx, error)
   ctx.status = reply.status
   ctx.headMs = ctx.durationMs = performance.now() - ctx.receivedAtMs
-  const fields = [...reply.headers, 'Date', formatHttpDate(Date.now()), 'Via', VIA, 'X-Request-Id', ctx.id]
-  fields.push('X-Process-Time', `${fixedMs(ctx.headMs)}ms`, 'Connection', 'close')
+  const fields = [...reply.headers, 'Date', formatHttpDate(Date.now()), ...SIGNATURE.fields(signed(ctx))]
+  fields.push('Connection', 'close')
   let head = `HTTP/1.1 ${reply.status} ${error.kind.title}\r\n`
   for (let i = 0; i < fields.length; i += 2) head += `${fields[i]}: ${fields[i + 1]}\r\n`
   const body = reply.body as Buffer

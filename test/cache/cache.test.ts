@@ -45,7 +45,7 @@ describe('a fetch and those who wait for it', () => {
     first(bench).fail(BROKEN)
     for (const { reply, ctx } of clients) {
       await expect(reply).rejects.toBe(BROKEN)
-      expect(ctx.fields).toEqual(['X-Cache', 'MISS', 'Cache-Status', 'weirgate; fwd=miss; detail=failed'])
+      expect(ctx.ownFields).toEqual(['X-Cache', 'MISS', 'Cache-Status', 'weirgate; fwd=miss; detail=failed'])
     }
     expect(bench.asked).toHaveLength(1)
     expectReleased(bench)

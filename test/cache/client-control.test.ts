@@ -214,7 +214,7 @@ describe('a route that honours its clients', () => {
     await settle()
     const client = asking(bench, 'only-if-cached')
     await expect(client.reply).rejects.toThrow('not_cached')
-    expect(client.ctx.fields).toEqual(['X-Cache', 'MISS', 'Cache-Status', 'weirgate; detail=absent'])
+    expect(client.ctx.ownFields).toEqual(['X-Cache', 'MISS', 'Cache-Status', 'weirgate; detail=absent'])
   })
 
   it.each([['must-revalidate'], ['proxy-revalidate'], ['s-maxage=60'], ['no-cache']])(

@@ -318,7 +318,7 @@ function valueOf(headers: HeaderList, lowerName: string): string | null {
   return at < 0 ? null : (headers[at + 1] as string)
 }
 
-const wordOf = ({ ctx }: Asking): string => valueOf(ctx.fields, 'x-cache') ?? 'none'
+const wordOf = ({ ctx }: Asking): string => valueOf(ctx.ownFields, 'x-cache') ?? 'none'
 
 const outcomeOf = (asking: Asking): Promise<string> =>
   asking.outcome().catch((error: unknown) => (error instanceof GatewayError ? error.code : String(error)))

@@ -1,11 +1,12 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { FieldPattern } from '../../src/core/field-pattern.ts'
 import {
   CONCURRENT,
   formatPolicy,
-  formatStanding,
   quotedString,
   retryAfterSeconds,
+  standingPattern,
   wholeSeconds,
 } from '../../src/limit/fields.ts'
 import { parseList } from '../support/structured-fields.ts'
@@ -42,7 +43,8 @@ describe('the rate limit fields', () => {
   })
 
   it('says how a policy stands', () => {
-    expect(formatStanding(quotedString('api'), 19, 1)).toBe('"api";r=19;t=1')
+    const pattern = new FieldPattern([['RateLimit', ...standingPattern('api')]])
+    expect(pattern.fields([19, 1])).toEqual(['RateLimit', '"api";r=19;t=1'])
   })
 
   it.each([

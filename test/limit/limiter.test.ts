@@ -52,7 +52,7 @@ const FIELDS = [
 ]
 
 function fieldsOf(ctx: RequestContext, reply: Reply | null): Record<string, string> {
-  const sent = [...(reply?.headers ?? []), ...ctx.fields]
+  const sent = [...(reply?.headers ?? []), ...ctx.ownFields]
   return Object.fromEntries(
     FIELDS.flatMap((name) => (sent.includes(name) ? [[name, field(sent, name) as string]] : [])),
   )
@@ -246,7 +246,7 @@ describe('the limiter', () => {
       const { limiter } = limiterOf([skipping])
       const { ctx, status } = ask(limiter)
       expect(status).toBeNull()
-      expect(ctx.fields).toEqual([])
+      expect(ctx.ownFields).toEqual([])
       expect(ctx.quota).toBeNull()
     })
   })
@@ -419,7 +419,7 @@ describe('a store that answers later', () => {
     answer()
     expect((await Promise.all(replies)).map((reply) => reply?.status ?? null)).toEqual([null, null, null, 429])
     expect(asked.map((ctx) => ctx.quota?.remaining)).toEqual([1, 1, 0, 0])
-    expect(asked.map((ctx) => field(ctx.fields, 'RateLimit'))).toEqual([
+    expect(asked.map((ctx) => field(ctx.ownFields, 'RateLimit'))).toEqual([
       '"a";r=1;t=66',
       '"a";r=1;t=66',
       '"a";r=0;t=66',
@@ -538,6 +538,6 @@ describe('what is taken is given back once, whatever happens', () => {
     const ctx = request()
     expect([limiter.check(ctx), limiter.checkMiss?.(ctx)]).toEqual([null, null])
     ctx.end()
-    expect(ctx.fields).toEqual([])
+    expect(ctx.ownFields).toEqual([])
   })
 })

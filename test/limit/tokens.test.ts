@@ -109,8 +109,8 @@ describe('a limit in tokens', () => {
     const { enter, used } = start(tokens)
     const ctx = enter()
     expect(used()).toEqual([1000])
-    expect(field(ctx.fields, 'RateLimit-Policy')).toBe('"tpm0";q=10000;w=60;gw-unit="tokens"')
-    expect(field(ctx.fields, 'RateLimit')).toMatch(/^"tpm0";r=9000;/)
+    expect(field(ctx.ownFields, 'RateLimit-Policy')).toBe('"tpm0";q=10000;w=60;gw-unit="tokens"')
+    expect(field(ctx.ownFields, 'RateLimit')).toMatch(/^"tpm0";r=9000;/)
   })
 
   it('reserves no more than there is at once, or nobody would ever be let in', () => {
@@ -231,7 +231,7 @@ describe('a limit in tokens', () => {
 
   it('says in fields of their own how the tightest of those in tokens stands', () => {
     const { enter } = start(tokens, { ...tokens, limit: 4000 }, { limit: 1, window: '1h' })
-    const { fields } = enter()
+    const { ownFields: fields } = enter()
     const told = ['X-RateLimit-Limit', 'X-RateLimit-Limit-Tokens', 'X-RateLimit-Remaining-Tokens']
     expect(told.map((name) => field(fields, name))).toEqual(['1', '4000', '3000'])
     expect(field(fields, 'X-RateLimit-Reset-Tokens')).toBe('1m6s')
@@ -290,8 +290,8 @@ describe('a limit in money', () => {
     const { enter, call, used } = start(money)
     const ctx = enter()
     expect(used()).toEqual([30_000])
-    expect(field(ctx.fields, 'RateLimit-Policy')).toBe('"tpm0";q=500000;w=3600;gw-unit="cost-millionths"')
-    expect(field(ctx.fields, 'X-RateLimit-Limit-Tokens')).toBeUndefined()
+    expect(field(ctx.ownFields, 'RateLimit-Policy')).toBe('"tpm0";q=500000;w=3600;gw-unit="cost-millionths"')
+    expect(field(ctx.ownFields, 'X-RateLimit-Limit-Tokens')).toBeUndefined()
     ;(await call(ctx, 200, JSON_TYPE, usage(1000, 500, 400))).answer.takeBody()
     ctx.end()
     expect(used()).toEqual([600 * 3 + 400 * 0.3 + 500 * 15])

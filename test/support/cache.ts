@@ -186,7 +186,7 @@ export function createBench(
         reply,
         async field(name) {
           const { headers } = await reply
-          const all = [...headers, ...ctx.fields]
+          const all = [...headers, ...ctx.ownFields]
           const at = all.findLastIndex((text, i) => i % 2 === 0 && text.toLowerCase() === name.toLowerCase())
           return at < 0 ? null : (all[at + 1] as string)
         },
