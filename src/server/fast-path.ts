@@ -13,12 +13,12 @@ import { isFieldValue } from '../http/headers.ts'
 import type { Door } from './door.ts'
 import type { Begun, Peer } from './full-lane.ts'
 import type { ListenOptions } from './options.ts'
-import { type RequestFields, mayBeHead, readRequestHead } from './request-head.ts'
+import { type RequestFields, type RequestHead, mayBeHead, readRequestHead } from './request-head.ts'
 import { nextRequestId } from './request-id.ts'
 import { discard, refusal, respondAtOnce } from './respond.ts'
 
-/** Characters of a head that are kept for comparison with the next one. */
-const MAX_KNOWN_CHARS = 4096
+/** Of a head, what is kept for comparison with the next one. */
+const MAX_KNOWN_BYTES = 4096
 
 /** What the fast path needs of the client's connection. */
 export interface FastPeer extends Peer {
@@ -34,9 +34,7 @@ export interface FastPeer extends Peer {
 
 /** A request whose answer has not come yet. */
 interface Waiting extends Begun {
-  /** Its head, latin1. */
-  readonly text: string
-  readonly wantsClose: boolean
+  readonly head: RequestHead
   readonly answer: Promise<Reply>
 }
 
@@ -62,8 +60,8 @@ export class FastPath {
     if (!mayBeHead(buffer, length, this.#options.headBytes)) return false
     const head = readRequestHead(buffer, length, this.#options, this.#known)
     if (head === null) return false
-    const { line, method, path, query, fields } = head
-    if (fields.text.length <= MAX_KNOWN_CHARS) this.#known = fields
+    const { method, path, query, fields } = head
+    if (fields.bytes.length <= MAX_KNOWN_BYTES) this.#known = fields
     const ctx = new RequestContext(
       {
         method,
@@ -83,9 +81,8 @@ export class FastPath {
     const found = this.#door.answerNow(ctx)
     this.#peer.onFastBegin(length, found !== null)
     const answer = found ?? this.#answer(ctx)
-    const text = `${line}\r\n${fields.text}`
-    if (answer instanceof Promise) this.#await({ ctx, text, wantsClose, answer })
-    else if (found === null) this.#take(ctx, text, wantsClose, answer)
+    if (answer instanceof Promise) this.#await({ ctx, head, answer })
+    else if (found === null) this.#take(ctx, head, answer)
     else this.#send(ctx, answer, wantsClose)
     return true
   }
@@ -95,7 +92,7 @@ export class FastPath {
     const waiting = this.#waiting
     if (waiting === null) return false
     this.#waiting = null
-    this.#giveAway(waiting, waiting.text)
+    this.#giveAway(waiting, waiting.head)
     return true
   }
 
@@ -119,23 +116,24 @@ export class FastPath {
   }
 
   #await(waiting: Waiting): void {
-    const { ctx, text, wantsClose, answer } = waiting
+    const { ctx, head, answer } = waiting
     this.#waiting = waiting
     const take = (reply: Reply): void => {
       if (this.#waiting !== waiting) return
       this.#waiting = null
-      this.#take(ctx, text, wantsClose, reply)
+      this.#take(ctx, head, reply)
     }
     answer.then(take, (cause: unknown) => take({ ...refusal(ctx, asGatewayError(cause)), close: true }))
   }
 
-  #take(ctx: RequestContext, text: string, wantsClose: boolean, reply: Reply): void {
-    if (isWhole(ctx, reply)) this.#send(ctx, reply, wantsClose)
-    else this.#giveAway({ ctx, answer: reply }, text)
+  #take(ctx: RequestContext, head: RequestHead, reply: Reply): void {
+    if (isWhole(ctx, reply)) this.#send(ctx, reply, head.fields.wantsClose)
+    else this.#giveAway({ ctx, answer: reply }, head)
   }
 
-  #giveAway(begun: Begun, text: string): void {
-    if (!this.#peer.onFastLeft(Buffer.from(text, 'latin1'), begun)) this.#drop(begun)
+  #giveAway(begun: Begun, { line, fields }: RequestHead): void {
+    const bytes = Buffer.concat([Buffer.from(`${line}\r\n`, 'latin1'), fields.bytes])
+    if (!this.#peer.onFastLeft(bytes, begun)) this.#drop(begun)
   }
 
   /** Nobody takes the answer. */

@@ -11,7 +11,7 @@ import type { ListenOptions } from './options.ts'
 /** All of a head but its first line. */
 export interface RequestFields {
   /** As they stood there, line ends and all. */
-  readonly text: string
+  readonly bytes: Buffer
   readonly headers: readonly string[]
   /** Normalised host. */
   readonly host: string
@@ -67,8 +67,9 @@ export function readRequestHead(
   // A path in another spelling than its normal one is one that servers differ on.
   if (target instanceof Error || target.path.length + target.query.length !== rawTarget.length) return null
 
-  const fieldsText = bytes.toString('latin1', lineEnd + 2, length)
-  const fields = known !== null && known.text === fieldsText ? known : readFields(fieldsText, options)
+  const fieldsAt = lineEnd + 2
+  const fields =
+    known !== null && isAt(bytes, fieldsAt, length, known.bytes) ? known : readFields(bytes, fieldsAt, length, options)
   return fields === null ? null : { line, method, path: target.path, query: target.query, fields }
 }
 
@@ -81,17 +82,35 @@ function isPlain(target: string): boolean {
   return true
 }
 
-/** text: field lines and the empty line, which is its end. */
-function readFields(text: string, { headFields, headLine }: ListenOptions): RequestFields | null {
+/** Up to this length bytes are compared here: calling out for that takes longer. */
+const SHORT_BYTES = 96
+
+/** True where `all` holds, from start to before end, these bytes. */
+function isAt(all: Buffer, start: number, end: number, bytes: Buffer): boolean {
+  const { length } = bytes
+  if (end - start !== length) return false
+  if (length > SHORT_BYTES) return bytes.compare(all, start, end) === 0
+  for (let i = 0; i < length; i++) if (all[start + i] !== bytes[i]) return false
+  return true
+}
+
+/** From start to before end: field lines and the empty line, which is its end. */
+function readFields(
+  all: Buffer,
+  start: number,
+  end: number,
+  { headFields, headLine }: ListenOptions,
+): RequestFields | null {
+  const text = all.toString('latin1', start, end)
   const headers: string[] = []
   let host: string | null = null
   let connection: string | null = null
   let at = 0
-  for (let end = text.indexOf('\r\n'); end > at; end = text.indexOf('\r\n', at)) {
+  for (let lineEnd = text.indexOf('\r\n'); lineEnd > at; lineEnd = text.indexOf('\r\n', at)) {
     const colon = text.indexOf(':', at)
-    if (colon < 0 || colon > end) return null
+    if (colon < 0 || colon > lineEnd) return null
     const name = text.slice(at, colon)
-    const value = trimmed(text, colon + 1, end)
+    const value = trimmed(text, colon + 1, lineEnd)
     if (!isToken(name) || !isFieldValue(value) || name.length + value.length > headLine) return null
     if (sameName(name, 'host')) {
       if (host !== null) return null
@@ -102,12 +121,15 @@ function readFields(text: string, { headFields, headLine }: ListenOptions): Requ
       connection = value.toLowerCase()
     } else if (CHANGES_MEANING.has(name.toLowerCase())) return null
     headers.push(name, value)
-    at = end + 2
+    at = lineEnd + 2
   }
   // The first empty line has to be the end: what comes behind it is another request, or a body.
   if (at !== text.length - 2 || host === null || headers.length > headFields * 2) return null
   if (connection !== null && connection !== 'keep-alive' && connection !== 'close') return null
-  return { text, headers, host, wantsClose: connection === 'close' }
+  // Of its own: what is kept of a pool keeps all of the pool.
+  const bytes = Buffer.allocUnsafeSlow(end - start)
+  all.copy(bytes, 0, start, end)
+  return { bytes, headers, host, wantsClose: connection === 'close' }
 }
 
 /** Fields by which a message has a body, or a connection another meaning. */
