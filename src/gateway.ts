@@ -33,7 +33,7 @@ import { explainRequest } from './plan/explain.ts'
 import { healthReply, stateOf } from './plan/health.ts'
 import type { PlannedPool } from './plan/pools.ts'
 import { countDecisions, createLimitDesk } from './plan/limits.ts'
-import { openIdempotency } from './plan/idempotency.ts'
+import { freeKeyOf, openIdempotency } from './plan/idempotency.ts'
 import { openLimits } from './plan/limit-state.ts'
 import { compilePurge, storedEntries } from './plan/purge.ts'
 import { openRedis } from './plan/redis.ts'
@@ -313,6 +313,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
       return result
     },
     entries: (url) => storedEntries(shared.cache, url, plan.queries),
+    freeKey: async (route, key) => freeKeyOf(plan.routes, idempotency, route, key),
     limits: () => desk.rows(plan),
     limitStanding: (policy, subject) => desk.standing(plan, policy, subject),
     resetLimit: (policy, subject) => desk.reset(plan, policy, subject),

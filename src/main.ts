@@ -12,6 +12,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   check: async () => (await import('./cli/check.ts')).checkCommand(),
   explain: async () => (await import('./cli/explain.ts')).explainCommand(),
   purge: async () => (await import('./cli/purge.ts')).purgeCommand(),
+  free: async () => (await import('./cli/free.ts')).freeCommand(),
   stats: async () => (await import('./cli/stats.ts')).statsCommand(),
   demo: async () => (await import('./cli/demo.ts')).demoCommand(),
   schema: async () => (await import('./cli/schema.ts')).schemaCommand(),

@@ -17,6 +17,7 @@ import { json, problem } from './endpoints/endpoint.ts'
 import type { Answer, Endpoint } from './endpoints/endpoint.ts'
 import { EXPLAIN } from './endpoints/explain.ts'
 import { HEALTH } from './endpoints/health.ts'
+import { IDEMPOTENCY } from './endpoints/idempotency.ts'
 import { LIMITS } from './endpoints/limits.ts'
 import { METRICS } from './endpoints/metrics.ts'
 import { RELOAD } from './endpoints/reload.ts'
@@ -40,6 +41,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
   ...ROUTES,
   ...EXPLAIN,
   ...CACHE,
+  ...IDEMPOTENCY,
   ...LIMITS,
   ...RELOAD,
 ]

@@ -203,6 +203,17 @@ export interface PurgeResult {
   readonly shared: boolean | null
 }
 
+/** An Idempotency-Key that was freed by hand. */
+export interface KeyFreed {
+  readonly route: string
+  /** By which it is known in Redis and in the log: the key itself may be a secret. */
+  readonly key_digest: string
+  /** Requests that may be sent again now, one for each who has sent the key. */
+  readonly freed: number
+  /** False where Redis did not say that it has done so: then nothing else was; null where there are no other instances. */
+  readonly shared: boolean | null
+}
+
 /** Counts and latency of one route, or of all. Latencies in milliseconds, from a histogram with 5 % wide buckets or finer. */
 export interface StatsRow {
   readonly requests: number
@@ -329,6 +340,9 @@ export interface Control {
   purge(request: PurgeRequest): Promise<PurgeResult>
   /** What is stored under a URL: absolute, or a path that stands for every host. Rejects as purge does. */
   entries(url: string): Promise<StoredEntries>
+  /** Lets the requests with a key be sent again of which nobody knows what became of them. Rejects with a GatewayError where
+   *  the route has no keys, or where the text is none. */
+  freeKey(route: string, key: string): Promise<KeyFreed>
   /** Policies in the order of the configuration. */
   limits(): readonly LimitRow[]
   /** How a subject stands with a policy. This and what follows reject with a GatewayError where there is no such policy, or

@@ -24,34 +24,46 @@ const BARE = /^[!#-+\--~]+$/
 export function readKey({ headers }: Pick<RequestContext, 'headers'>): string | null {
   const [field, ...more] = getHeaders(headers, FIELD)
   if (field === undefined) return null
+  return parseKey(more.length === 0 ? field : '')
+}
+
+/** The key that a field says. Throws where it says none. */
+export function parseKey(field: string): string {
   const text = field.trim()
   const quoted = STRING.exec(text)?.[1]
   const key = quoted === undefined ? text : quoted.replaceAll(/\\(.)/g, '$1')
   const isValid = quoted === undefined ? BARE.test(key) : key !== ''
-  if (more.length === 0 && isValid && key.length <= MAX_KEY_CHARS) return key
+  if (isValid && key.length <= MAX_KEY_CHARS) return key
   throw new GatewayError(
     'idempotency_key_invalid',
     `Idempotency-Key must be one text of 1 to ${MAX_KEY_CHARS} visible ASCII characters, such as a UUID.`,
   )
 }
 
+/** Of a name, with which an id begins. */
+export const NAME_CHARS = 22
+
 export interface KeyNames {
-  /** Where a key belongs: to one who asks and one route. user: a digest of who asks; null where nothing says so. Throws
-   *  where the key is too easily guessed for that. */
+  /** Of a key on a route, whoever has sent it. */
+  readonly nameOf: (route: string, key: string) => string
+  /** Where a key belongs: to one who asks and one route. That name, and who it is. user: a digest of who asks; null where
+   *  nothing says so. Throws where the key is too easily guessed for that. */
   readonly idOf: (ctx: RequestContext, user: string | null, key: string) => string
   /** The same for requests that are the same. */
   readonly fingerprintOf: (ctx: RequestContext, body: Buffer) => string
 }
 
-/** secret: of all instances. Both are 22 characters of base64url. */
+/** secret: of all instances. Names and fingerprints are 22 characters of base64url, ids twice as many. */
 export function compileKeyNames(secret: string): KeyNames {
   /** Each text carries its length, so that no two lists run together. */
   const digest = (purpose: string, texts: readonly string[], rest: Buffer): string => {
     const hmac = createHmac('sha256', secret).update(purpose)
     for (const text of texts) hmac.update(`${Buffer.byteLength(text)}:${text}`)
-    return hmac.update(rest).digest('base64url').slice(0, 22)
+    return hmac.update(rest).digest('base64url').slice(0, NAME_CHARS)
   }
+  const nameOf = (route: string, key: string): string => digest('key', [route, key], NOTHING)
   return {
+    nameOf,
     idOf(ctx, user, key) {
       if (user === null && key.length < MIN_ANONYMOUS_CHARS) {
         throw new GatewayError(
@@ -60,7 +72,8 @@ export function compileKeyNames(secret: string): KeyNames {
         )
       }
       const owner = user === null ? ['address', ctx.clientAddress] : ['user', user]
-      return digest('key', [...owner, ctx.route ?? '', key], NOTHING)
+      const name = nameOf(ctx.route ?? '', key)
+      return name + digest('owner', [...owner, name], NOTHING)
     },
     fingerprintOf(ctx, body) {
       const { method, scheme, host, path, query, headers } = ctx

@@ -1,7 +1,12 @@
 // The keys as all instances know them. One Redis hash for each, which lives as long as the key is remembered:
 //
-//   <ns>:idempotency:{<id>}   f fingerprint   s running, answered, not_kept, unknown   t token of who runs it
-//                             u until when it is certainly run, ms by Redis' clock     v the answer (answer.ts)
+//   <ns>:idempotency:{<name>}<owner>   f fingerprint   s running, answered, not_kept, unknown   t token of who runs it
+//                                      u until when it is certainly run, ms by Redis' clock     v the answer (answer.ts)
+//
+// An id is a name and an owner (key.ts). Who has to free a key by hand knows its name alone, so there is a set for each name
+// with a request that somebody was told is unknown:
+//
+//   <ns>:idempotency-unknown:{<name>}  owners
 //
 // Who claims a key first runs its request and says every few seconds that it still does. Where that stops, the instance has
 // died with the request on its way, and nobody knows what became of it: then the key is `unknown`, not free.
@@ -14,6 +19,7 @@ import type { Cipher } from '../core/cipher.ts'
 import { type RedisArgument, RedisError, type RedisReply } from '../core/redis-reply.ts'
 import type { RedisLink } from '../core/redis.ts'
 import { type Answer, packAnswer, unpackAnswer } from './answer.ts'
+import { NAME_CHARS } from './key.ts'
 
 const LEASE_MS = 6000
 /** A request that has had no answer from Redis may ask again: what it does next cannot be undone. */
@@ -21,6 +27,8 @@ const ASKS = 4
 /** Tellings that wait for Redis, and their bytes. */
 const MAX_OWED = 1000
 const MAX_OWED_BYTES = 16 * 1024 ** 2
+/** Of a name that can be freed at once. */
+const MAX_OWNERS = 1000
 
 export type Told = { readonly state: 'answered'; readonly answer: Answer } | { readonly state: 'not_kept' | 'unknown' }
 
@@ -47,6 +55,9 @@ export interface SharedKeys {
   claim(id: string, fingerprint: string, token: string, forMs: number, mayRetry: boolean): Promise<Claimed>
   /** A claim that Redis has not confirmed. */
   assume(id: string, fingerprint: string, token: string, forMs: number): Claim
+  /** Forgets the requests of a name of which nobody knows what became of them; answers their ids. Rejects where Redis does not
+   *  say that it has. */
+  free(name: string): Promise<string[]>
   /** Endings that Redis is yet to hear of, and those that it never will. */
   readonly owed: number
   readonly lost: number
@@ -55,7 +66,14 @@ export interface SharedKeys {
 
 export const newToken = (): string => randomBytes(12).toString('base64url')
 
-const CLAIM = `
+/** So that they can be found again. */
+const NOTE = `
+local function note(index, owner, ms)
+  if redis.call('SCARD', index) < ${MAX_OWNERS} then redis.call('SADD', index, owner) end
+  redis.call('PEXPIRE', index, ms)
+end`
+
+const CLAIM = `${NOTE}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found = redis.call('HMGET', KEYS[1], 'f', 's', 't', 'u')
@@ -75,6 +93,7 @@ elseif found[2] == 'not_kept' then
   return {'not_kept'}
 end
 if ARGV[5] == '1' then return begin() end
+note(KEYS[2], ARGV[6], ARGV[4])
 return {'unknown'}`
 
 const RENEW = `
@@ -85,7 +104,7 @@ redis.call('HSET', KEYS[1], 'u', string.format('%.0f', time[1] * 1000 + math.flo
 redis.call('PEXPIRE', KEYS[1], ARGV[3] + ARGV[2])`
 
 /** Where the key has gone, as with a Redis that was started anew, it is made again. */
-const END = `
+const END = `${NOTE}
 local token = redis.call('HGET', KEYS[1], 't')
 if token and token ~= ARGV[1] then return 0 end
 if ARGV[2] == '' then
@@ -94,7 +113,25 @@ if ARGV[2] == '' then
 end
 redis.call('HSET', KEYS[1], 'f', ARGV[4], 's', ARGV[2], 't', ARGV[1], 'v', ARGV[5])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if ARGV[2] == 'unknown' then note(KEYS[2], ARGV[6], ARGV[3]) end
 return 1`
+
+const OWNERS = `return redis.call('SMEMBERS', KEYS[1])`
+
+/** Those that are not unknown any more stay. */
+const FREE = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local freed = {}
+for i = 2, #KEYS do
+  local found = redis.call('HMGET', KEYS[i], 's', 'u')
+  if found[1] == 'unknown' or (found[1] == 'running' and tonumber(found[2]) <= now) then
+    redis.call('DEL', KEYS[i])
+    freed[#freed + 1] = ARGV[i - 1]
+  end
+end
+redis.call('DEL', KEYS[1])
+return freed`
 
 export interface SharedKeysSetup {
   readonly link: RedisLink
@@ -117,6 +154,8 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
   const claim = link.script(CLAIM)
   const renew = link.script(RENEW)
   const end = link.script(END)
+  const owners = link.script(OWNERS)
+  const free = link.script(FREE)
   const held = new Map<string, Held>()
   /** Endings that are being told. */
   const telling = new Set<Promise<void>>()
@@ -124,7 +163,9 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
   let owedBytes = 0
   let lost = 0
   let timer: NodeJS.Timeout | undefined
-  const keyOf = (id: string): string => `${namespace}:idempotency:{${id}}`
+  const ownerOf = (id: string): string => id.slice(NAME_CHARS)
+  const keyOf = (id: string): string => `${namespace}:idempotency:{${id.slice(0, NAME_CHARS)}}${ownerOf(id)}`
+  const indexOf = (name: string): string => `${namespace}:idempotency-unknown:{${name.slice(0, NAME_CHARS)}}`
 
   function hold(id: string, fingerprint: string, token: string, forMs: number): Claim {
     const before = held.get(id)
@@ -135,7 +176,7 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
     const conclude = async (told: Told | null): Promise<void> => {
       const value = told?.state === 'answered' ? await sealed(id, told.answer) : null
       const state = told?.state === 'answered' && value === null ? 'not_kept' : (told?.state ?? '')
-      const ending = [token, state, forMs, fingerprint, value ?? '']
+      const ending = [token, state, forMs, fingerprint, value ?? '', ownerOf(id)]
       if (await tell(id, ending)) letGo(id, own)
       else if (held.get(id) === own) owe(id, own, ending)
     }
@@ -151,7 +192,7 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
   /** True where nothing is left to be told. */
   async function tell(id: string, ending: readonly RedisArgument[]): Promise<boolean> {
     try {
-      await end([keyOf(id)], ending)
+      await end([keyOf(id), indexOf(id)], ending)
       return true
     } catch (error) {
       return error instanceof RedisError && error.code === 'redis_error' && error.refusal === 'WRONGTYPE'
@@ -209,7 +250,7 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
   async function ask(id: string, args: readonly RedisArgument[]): Promise<RedisReply> {
     for (let asked = 1; ; asked++) {
       try {
-        return await claim([keyOf(id)], args)
+        return await claim([keyOf(id), indexOf(id)], args)
       } catch (error) {
         if (asked === ASKS || !(error instanceof RedisError) || error.code !== 'redis_timeout') throw error
       }
@@ -219,7 +260,7 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
   return {
     isUp,
     async claim(id, fingerprint, token, forMs, mayRetry) {
-      const reply = await ask(id, [fingerprint, token, leaseMs, forMs, mayRetry ? '1' : '0'])
+      const reply = await ask(id, [fingerprint, token, leaseMs, forMs, mayRetry ? '1' : '0', ownerOf(id)])
       const [word, value] = Array.isArray(reply) ? (reply as readonly RedisReply[]) : []
       const state = String(word)
       switch (state) {
@@ -237,6 +278,12 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
       }
     },
     assume: hold,
+    async free(name) {
+      const found = textsOf(await owners([indexOf(name)], []))
+      if (found.length === 0) return []
+      const keys = found.map((owner) => keyOf(name + owner))
+      return textsOf(await free([indexOf(name), ...keys], found)).map((owner) => name + owner)
+    },
     get owed() {
       return owed
     },
@@ -255,7 +302,10 @@ export function createSharedKeys({ link, namespace, cipher, leaseMs = LEASE_MS }
   }
 }
 
+const textsOf = (reply: RedisReply): string[] => (Array.isArray(reply) ? reply.map(String) : [])
+
+/** Of the value in the arguments of END. */
 const bytesOf = (args: readonly RedisArgument[]): number => {
-  const value = args.at(-1)
+  const value = args[4]
   return Buffer.isBuffer(value) ? value.length : 0
 }

@@ -42,6 +42,8 @@ export interface TableBounds {
 
 /** Entries looked at with each new key: expired ones go faster than new ones come. */
 const LOOKED_AT = 4
+/** Of all, in one turn of the event loop. */
+const LOOKED_AT_ONCE = 10_000
 
 export class KeyTable {
   readonly #now: () => number
@@ -116,6 +118,20 @@ export class KeyTable {
       } else this.#letGo(entry)
     }
     this.#entries.set(id, entry)
+  }
+
+  /** Forgets the requests whose ids begin so and of which nobody knows what became of them; answers their ids. */
+  async free(name: string): Promise<string[]> {
+    const freed: string[] = []
+    let looked = 0
+    for (const [id, entry] of this.#entries) {
+      if (id.startsWith(name) && entry.standing.state === 'unknown') {
+        this.#remove(id, entry)
+        freed.push(id)
+      }
+      if (++looked % LOOKED_AT_ONCE === 0) await new Promise(setImmediate)
+    }
+    return freed
   }
 
   /** Counts bytes of answers that are being recorded. False where there is no room, and nothing is counted then. */

@@ -4,8 +4,11 @@
 import { digestWith } from '../cache/digest.ts'
 import { userOf } from '../cache/user.ts'
 import type { GatewayConfig, RouteOptions } from '../config/schema.ts'
+import type { KeyFreed, RouteRow } from '../core/control.ts'
+import { GatewayError } from '../core/errors.ts'
 import type { CredentialFields } from '../http/credentials.ts'
 import { meaningOfIds } from '../identity/user.ts'
+import { freeKey } from '../idempotency/free.ts'
 import { type Idempotency, createIdempotency } from '../idempotency/idempotency.ts'
 import { compileKeyNames } from '../idempotency/key.ts'
 import { boundsOf } from '../idempotency/options.ts'
@@ -43,4 +46,17 @@ export function compileKeys(
     maxBodyBytes,
     userOf: (ctx) => userOf(ctx, credentials, (said) => digest([meaning, ...said])),
   })
+}
+
+/** Frees a key of one of these routes. Rejects with a GatewayError where that has none. */
+export async function freeKeyOf(
+  routes: readonly { readonly row: Pick<RouteRow, 'route'>; readonly idempotency: RouteIdempotency | null }[],
+  idempotency: Idempotency,
+  route: string,
+  key: string,
+): Promise<KeyFreed> {
+  const keyed = routes.flatMap((each) => (each.idempotency === null ? [] : [each.row.route]))
+  if (keyed.includes(route)) return freeKey(idempotency, route, key)
+  const known = keyed.length === 0 ? 'No route has any.' : `These have: ${keyed.join(', ')}.`
+  throw new GatewayError('no_route', `There is no route ${route} with Idempotency-Keys. ${known}`)
 }

@@ -125,6 +125,10 @@ export function controlWith(parts: Partial<Control> = {}): { control: Control; a
       asked.push(['entries', url])
       return Promise.resolve({ entries: [], truncated: false })
     },
+    freeKey(route, key) {
+      asked.push(['freeKey', { route, key }])
+      return Promise.resolve({ route, key_digest: 'digest', freed: 1, shared: null })
+    },
     limits: () => [],
     limitStanding(policy, subject) {
       asked.push(['limitStanding', { policy, subject }])

@@ -103,6 +103,7 @@ describe('what can be read', () => {
       'POST /api/explain',
       'POST /api/cache/purge',
       'GET /api/cache/entry',
+      'POST /api/idempotency/free',
       'GET /api/limits',
       'GET /api/limits/:policy',
       'DELETE /api/limits/:policy',

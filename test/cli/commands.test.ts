@@ -33,7 +33,7 @@ describe('the command line', () => {
     }
     expect(version).toEqual({ code: 0, stdout: `${expected}\n`, stderr: '' })
     expect(help.code).toBe(0)
-    for (const command of ['run', 'check', 'explain', 'purge', 'stats', 'demo', 'schema']) {
+    for (const command of ['run', 'check', 'explain', 'purge', 'free', 'stats', 'demo', 'schema']) {
       expect(help.stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
     }
   })
@@ -187,13 +187,13 @@ ${note}`)
   })
 })
 
-describe('beside a running gateway', () => {
-  /** The file with the ports that the gateway has found. */
-  const sameTable = (gateway: { url: string; adminUrl: string }, yaml: string, token = '') =>
-    configFile(
-      `listen: ${gateway.url.slice(7)}\nadmin: {listen: "${gateway.adminUrl.slice(7)}"${token === '' ? '' : `, token: ${token}`}}\n${yaml}`,
-    ).path
+/** The file with the ports that the gateway has found. */
+const sameTable = (gateway: { url: string; adminUrl: string }, yaml: string, token = '') =>
+  configFile(
+    `listen: ${gateway.url.slice(7)}\nadmin: {listen: "${gateway.adminUrl.slice(7)}"${token === '' ? '' : `, token: ${token}`}}\n${yaml}`,
+  ).path
 
+describe('beside a running gateway', () => {
   it('explain, purge and stats ask it', async () => {
     const origin = closing(await startOrigin())
     const yaml = `
@@ -269,6 +269,33 @@ routes: [{path: /*, upstream: app}]
     expect(code).toBe(1)
     expect(JSON.parse(stdout)).toMatchObject({ purged: 0, unacknowledged: [], shared: false })
     expect(stderr).toMatch(/^Redis could not be reached: only this instance has purged\./)
+  })
+})
+
+describe('free', () => {
+  it('frees a key, and ends with 1 where there was nothing to be freed', async () => {
+    const origin = closing(await startOrigin((_request, response) => void response.writeHead(500).end()))
+    const yaml = `
+upstreams: {app: {targets: ["${origin.url}"]}}
+routes: [{path: /pay, upstream: app, idempotency: true}, {path: /other, upstream: app}]
+`
+    const gateway = await runGateway(yaml)
+    const run = (...args: string[]) => weirgateToEnd(['free', ...args, '-c', sameTable(gateway, yaml)])
+    const key = '8e03978e-40d5-43dd-bc93-6894a57f9324'
+    const pay = { method: 'POST', headers: { 'Idempotency-Key': key } }
+    expect((await request(`${gateway.url}/pay`, pay)).status).toBe(500)
+    expect((await request(`${gateway.url}/pay`, pay)).status).toBe(409)
+    const [freed, other] = [await run('/pay', key), await run('/other', key)]
+    expect(freed).toMatchObject({ code: 0, stderr: '' })
+    expect(JSON.parse(freed.stdout)).toMatchObject({ route: '/pay', freed: 1, shared: null })
+    expect(other.code).toBe(1)
+    expect(other.stderr).toBe(
+      'The gateway answered 404: There is no route /other with Idempotency-Keys. These have: /pay.\n',
+    )
+    const again = await run('/pay', key)
+    expect([again.code, again.stderr]).toEqual([1, expect.stringMatching(/^Nothing to free: /)])
+    expect((await request(`${gateway.url}/pay`, pay)).status).toBe(500)
+    expect(origin.seen).toHaveLength(2)
   })
 })
 

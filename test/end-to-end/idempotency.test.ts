@@ -1,49 +1,18 @@
 // One deed for each Idempotency-Key, over real sockets: what the origin sees, and what those who repeat a request get.
 
-import { type IncomingMessage, type ServerResponse } from 'node:http'
+import { type ServerResponse } from 'node:http'
 import { describe, expect, it, vi } from 'vitest'
-import { type Answer, type RequestOptions, converse, request } from '../support/client.ts'
+import { type Answer, converse, request } from '../support/client.ts'
 import { type Edge, type EdgeOptions, settled, startEdge } from '../support/edge.ts'
-import { type TestGateway, until } from '../support/gateway.ts'
+import { until } from '../support/gateway.ts'
+import { KEY, type Sent, codeOf, gate, isReplayed, send } from '../support/keyed.ts'
 import { startRawOrigin } from '../support/origin.ts'
 import { startGatewayBefore } from '../support/edge.ts'
 
-const KEY = '8e03978e-40d5-43dd-bc93-6894a57f9324'
 const USER = { Authorization: 'Bearer alice' }
 
 const start = (options: string = 'true', more: EdgeOptions = {}): Promise<Edge> =>
   startEdge({ routes: [`{path: /*, idempotency: ${options}}`], ...more })
-
-interface Sent extends Omit<RequestOptions, 'headers'> {
-  readonly key?: string | null
-  readonly headers?: Readonly<Record<string, string>>
-  readonly path?: string
-}
-
-const send = (
-  { url }: TestGateway,
-  { key = KEY, headers = USER, path = '/pay', method = 'POST', body = '{"n":1}', ...rest }: Sent = {},
-) =>
-  request(url + path, {
-    ...rest,
-    method,
-    body,
-    headers: { 'Content-Type': 'application/json', ...headers, ...(key === null ? {} : { 'Idempotency-Key': key }) },
-  })
-
-const isReplayed = ({ headers }: Answer): boolean => headers['idempotency-replayed'] === 'true'
-const codeOf = ({ text }: Answer): unknown => (JSON.parse(text) as { code: unknown }).code
-
-/** An origin whose answers wait. */
-function gate() {
-  const waiting: ((status?: number, text?: string) => void)[] = []
-  return {
-    waiting,
-    script: (_request: IncomingMessage, response: ServerResponse, count: number): void => {
-      waiting.push((status = 201, text = `deed ${count}`) => response.writeHead(status).end(text))
-    },
-  }
-}
 
 describe('a repeated request', () => {
   it('gets the first answer again, head and body, and the origin does not see it', async () => {
@@ -627,7 +596,16 @@ it('is explained, and shown in the table of routes', async () => {
   expect(control.routes()[0]?.idempotency).toBe('POST PATCH, 1h, required')
   const ask = async (headers: readonly string[], body = '{"n":1}', method = 'POST') =>
     (await control.explain({ method, url: `${gateway.url}/pay`, headers, body })).idempotency
-  const fields = ['Content-Type', 'application/json', 'Authorization', 'Bearer alice', 'Idempotency-Key', KEY]
+  const fields = [
+    'Host',
+    'shop.test',
+    'Content-Type',
+    'application/json',
+    'Authorization',
+    'Bearer alice',
+    'Idempotency-Key',
+    KEY,
+  ]
   expect(await ask([])).toBe('missing')
   expect(await ask(['Idempotency-Key', 'short'])).toBe('invalid')
   expect(await ask(fields)).toBe('first')

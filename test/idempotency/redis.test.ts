@@ -71,6 +71,20 @@ describeWithRedis('shared keys', () => {
     expect(a.owed).toBe(0)
   })
 
+  it('of many who have sent the same are freed together, up to a bound', async () => {
+    const keys = instance()
+    const name = 'n'.repeat(22)
+    const ids = Array.from({ length: 1001 }, (_, i) => `${name}${i}`)
+    for (const id of ids) await keys.assume(id, 'print', 'one', FOR_MS).end({ state: 'unknown' })
+    expect(await keys.free(name)).toHaveLength(1000)
+    expect(await keys.free(name)).toEqual([])
+    const states: string[] = []
+    for (const id of ids) states.push((await keys.claim(id, 'print', 'two', FOR_MS, false)).state)
+    expect(states.filter((state) => state === 'mine')).toHaveLength(1000)
+    // Who has been told of it counts again.
+    expect(await keys.free(name)).toHaveLength(1)
+  })
+
   it('are free where nothing was done', async () => {
     const [a, b] = [instance(), instance()]
     await (await claimed(a, 'one')).end(null)
@@ -141,7 +155,9 @@ describeWithRedis('shared keys', () => {
       await redis.ask('CONFIG', 'SET', 'maxmemory', '0')
     }
     await until(() => keys.owed === 0, 'Redis to be told')
-    expect(await redis.ask('DBSIZE')).toBe('1000')
+    expect((await redis.ask('--scan', '--pattern', 'test:idempotency:*')).split('\n').filter(Boolean)).toHaveLength(
+      1000,
+    )
     expect(keys.lost).toBe(1)
   })
 
@@ -170,6 +186,10 @@ describeWithRedis('shared keys in a cluster', () => {
         const states: string[] = []
         for (let i = 0; i < 20; i++) states.push((await keys.claim(`id-${i}`, 'print', 'two', FOR_MS, false)).state)
         expect(states).toEqual(Array.from({ length: 10 }, () => ['mine', 'answered']).flat())
+        const lost = keys.assume('lost', 'print', 'one', FOR_MS)
+        await lost.end({ state: 'unknown' })
+        expect(await keys.free('lost')).toEqual(['lost'])
+        expect((await keys.claim('lost', 'print', 'two', FOR_MS, false)).state).toBe('mine')
       } finally {
         for (const part of opened.toReversed()) await part.close()
         await cluster.close()
