@@ -101,7 +101,7 @@ export const healthOptions = z.strictObject({
   interval: duration({ minMs: 50 })
     .prefault('5s')
     .describe(
-      'between two checks; 1s at most while a target is out, 250ms after a failed one. A target is checked at once, though no more than once a second, when it fails a request, or has some and nothing is heard of it for half a second',
+      'between two checks; 1s at most while a target is out, 250ms after a failed one. A target is checked at once, though no more than once a second, when it fails a request, or has some and nothing is heard of it for half a second. Where that check is not answered either, the next one goes out beside it after 250ms, and from then on other targets are asked first',
     ),
   timeout: duration({ minMs: 1 }).prefault('1s').describe('longest time of a check'),
   healthyAfter: count({ min: 1, max: 100 }).prefault(2).describe('good checks in a row that bring a target back'),

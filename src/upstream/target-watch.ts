@@ -2,7 +2,9 @@
 // the table says so, tries to connect while it is out, and tells of each change once.
 //
 // A target that stalls fails no request before a deadline passes, and those are long. So where it is checked, one that has
-// requests and says nothing is checked at once: slow it may well be, but then it passes.
+// requests and says nothing is checked at once: slow it may well be, but then it passes. While that check goes unanswered
+// as well, the next one is sent beside it, and others are asked before this target: that costs nobody anything, so it
+// needs no verdict. Out it goes when the checks say so.
 
 import type { Alarm, Alarms } from '../core/alarms.ts'
 import type { GatewayError } from '../core/errors.ts'
@@ -47,8 +49,10 @@ const FAILED: ReadonlySet<string> = new Set([
 
 /** How often it is seen to that a target which has requests is heard of. */
 const SILENCE_MS = 250
-/** Between a look and one that is not due yet. */
+/** Between two looks that were not due yet. */
 const MIN_PAUSE_MS = 1000
+/** At the same time. */
+const MAX_LOOKS = 3
 
 export class TargetWatch implements Alarm {
   dueMs = 0
@@ -62,22 +66,28 @@ export class TargetWatch implements Alarm {
   readonly #onOut: WatchSetup['onOut']
   /** What was told last: one that comes back on trial and fails again was never back. */
   #isToldOut: boolean
-  #callOff: (() => void) | null = null
+  /** Those that are under way, by what calls them off. */
+  readonly #looks = new Set<() => void>()
+  readonly #maxLooks: number
   #isClosed = false
   readonly #isChecked: boolean
   readonly #load: WatchSetup['load']
+  /** Infinity while one is under way. */
   #lookDueMs = 0
-  #lookedAtMs = -Infinity
+  #suspectedAtMs = -Infinity
   /** How often something has come from it; and by the last time that somebody saw to it. */
   #heard = 0
   #heardBefore = 0
   #hadRequests = false
+  /** #heard when a look went unanswered too; -1: none does. */
+  #muteSince = -1
 
   constructor({ origin, connect, alarms, health, breaker, refusals, isOut, load, tell, onOut }: WatchSetup) {
     const { path, failures, slowStart, interval, timeout, healthyAfter, unhealthyAfter } = health
     const checks = path === undefined ? null : { intervalMs: interval, healthyAfter, unhealthyAfter }
     this.#isToldOut = isOut
     this.#isChecked = path !== undefined
+    this.#maxLooks = Math.min(unhealthyAfter, MAX_LOOKS)
     this.#load = load
     this.#health = new TargetHealth({ failures, slowStartMs: slowStart, checks }, isOut)
     this.#look = path === undefined ? compileKnock(connect) : compileCheck(connect, origin, path, timeout)
@@ -98,8 +108,14 @@ export class TargetWatch implements Alarm {
     return this.#health.exits
   }
 
+  /** Of its weight: 0 while it is out, or mute. */
   share(nowMs: number): number {
-    return this.#health.share(nowMs)
+    return this.#muteSince === this.#heard ? 0 : this.#health.share(nowMs)
+  }
+
+  /** It is back since a short time ago. */
+  isStarting(nowMs: number): boolean {
+    return this.#health.share(nowMs) < 1
   }
 
   /** Null: it has none. */
@@ -167,10 +183,12 @@ export class TargetWatch implements Alarm {
 
   /** It may be unwell. */
   suspect(): void {
-    if (!this.#isChecked || this.#isClosed || this.isOut || this.#callOff !== null) return
+    if (!this.#isChecked || this.#isClosed || this.isOut || this.#looks.size > 0) return
     const nowMs = performance.now()
-    const dueMs = Math.max(nowMs, this.#lookedAtMs + MIN_PAUSE_MS)
-    if (dueMs < this.#lookDueMs) this.#lookIn(dueMs - nowMs)
+    const dueMs = Math.max(nowMs, this.#suspectedAtMs + MIN_PAUSE_MS)
+    if (dueMs >= this.#lookDueMs) return
+    this.#suspectedAtMs = dueMs
+    this.#lookIn(dueMs - nowMs)
   }
 
   /** A request that the target was to answer has failed. */
@@ -185,24 +203,15 @@ export class TargetWatch implements Alarm {
   }
 
   ring(nowMs: number): void {
-    if (this.#lookDueMs - nowMs >= 1 && !this.#isSilent(nowMs)) return this.#setAlarm(nowMs)
-    this.#lookedAtMs = nowMs
-    this.#callOff = this.#look((verdict) => {
-      this.#callOff = null
-      const isWell = verdict === 'well'
-      if (verdict !== null) {
-        const why = isWell ? 'passes its checks' : 'fails its checks'
-        this.#update(why, () => this.#health.checked(isWell, performance.now()), verdict === 'mute')
-      }
-      this.#schedule()
-    })
+    if (this.#lookDueMs - nowMs < 1 || this.#isToBeSeen(nowMs)) this.#begin()
+    this.#setAlarm(nowMs)
   }
 
   close(): void {
     this.#isClosed = true
     this.#alarms.clear(this)
-    this.#callOff?.()
-    this.#callOff = null
+    for (const callOff of this.#looks) callOff()
+    this.#looks.clear()
   }
 
   #breakerWaitMs(nowMs: number): number {
@@ -227,7 +236,7 @@ export class TargetWatch implements Alarm {
 
   #schedule(): void {
     const nextMs = this.#health.nextLookMs(Math.random())
-    if (this.#isClosed || this.#callOff !== null) return
+    if (this.#isClosed || this.#looks.size > 0) return
     if (nextMs === null) this.#alarms.clear(this)
     else this.#lookIn(nextMs)
   }
@@ -240,16 +249,45 @@ export class TargetWatch implements Alarm {
 
   #setAlarm(nowMs: number): void {
     const seesToIt = this.#isChecked && !this.isOut
-    this.#alarms.set(this, seesToIt ? Math.min(this.#lookDueMs, nowMs + SILENCE_MS) : this.#lookDueMs)
+    const dueMs = seesToIt ? Math.min(this.#lookDueMs, nowMs + SILENCE_MS) : this.#lookDueMs
+    if (dueMs === Infinity) this.#alarms.clear(this)
+    else this.#alarms.set(this, dueMs)
+  }
+
+  #begin(): void {
+    this.#lookDueMs = Infinity
+    const callOff = this.#look((verdict) => {
+      this.#looks.delete(callOff)
+      if (verdict !== 'mute') this.#muteSince = -1
+      const isWell = verdict === 'well'
+      if (verdict !== null) {
+        const why = isWell ? 'passes its checks' : 'fails its checks'
+        this.#update(why, () => this.#health.checked(isWell, performance.now()), verdict === 'mute')
+      }
+      this.#schedule()
+    })
+    this.#looks.add(callOff)
+  }
+
+  /** It is silent, and nobody has looked of late, or whoever looks has no answer either. */
+  #isToBeSeen(nowMs: number): boolean {
+    if (!this.#isSilent()) return false
+    if (this.#looks.size > 0) {
+      this.#muteSince = this.#heard
+      return this.#looks.size < this.#maxLooks
+    }
+    if (nowMs - this.#suspectedAtMs < MIN_PAUSE_MS) return false
+    this.#suspectedAtMs = nowMs
+    return true
   }
 
   /** It has had requests since the last time, and nothing has come. */
-  #isSilent(nowMs: number): boolean {
+  #isSilent(): boolean {
     const hasRequests = this.#load() > 0
     const isSilent = hasRequests && this.#hadRequests && this.#heard === this.#heardBefore
     this.#hadRequests = hasRequests
     this.#heardBefore = this.#heard
-    return isSilent && nowMs - this.#lookedAtMs >= MIN_PAUSE_MS
+    return isSilent
   }
 }
 

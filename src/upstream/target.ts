@@ -246,7 +246,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
     return {
       url: this.origin.origin,
       weight: this.weight,
-      state: this.isOut ? 'out' : this.share(nowMs) < 1 ? 'starting' : 'up',
+      state: this.isOut ? 'out' : this.#watch.isStarting(nowMs) ? 'starting' : 'up',
       breaker: this.#watch.breakerState(nowMs),
       cooling_until: restMs > 0 ? new Date(Date.now() + restMs).toISOString() : null,
       exits: this.#watch.exits,

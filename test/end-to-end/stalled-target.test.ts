@@ -11,7 +11,7 @@ const closing = closeAfterEach()
 
 /** An origin that may stand still, as a process does that was stopped, and go on with what it has got. */
 interface Staller extends Pick<Origin, 'url' | 'port' | 'seen' | 'answer'> {
-  /** checks: what it says to those all the same; null: nothing. */
+  /** checks: what it says to those all the same, from now on; null: nothing. */
   stall(checks?: number | null): void
   goOn(): void
   /** What it was asked, checks apart. */
@@ -27,7 +27,7 @@ async function startStaller(): Promise<Staller> {
     await startOrigin((message, response) => {
       const isCheck = message.url === '/alive'
       if (isStalled && isCheck && checkStatus !== null) response.writeHead(checkStatus).end()
-      else if (isStalled) held.set(response, `${message.method}`)
+      else if (isStalled) held.set(response, String(message.url))
       else response.end(String(origin.port))
     }),
   )
@@ -36,6 +36,12 @@ async function startStaller(): Promise<Staller> {
     stall(checks = null) {
       isStalled = true
       checkStatus = checks
+      if (checks === null) return
+      for (const [response, url] of held) {
+        if (url !== '/alive') continue
+        held.delete(response)
+        response.writeHead(checks).end()
+      }
     },
     goOn() {
       isStalled = false
@@ -65,7 +71,7 @@ async function startPair({ upstream = '', health = '', route = '' } = {}): Promi
 upstreams:
   app:
     targets: ['${stalls.url}', '${well.url}']
-    health: {path: /alive, interval: 1h, timeout: 300ms, ${health}}
+    health: {path: /alive, interval: 1h, ${health || 'timeout: 300ms'}}
     ${upstream}
 routes: [{path: /*, upstream: app, ${route}}]
 `),
@@ -184,7 +190,7 @@ describe('requests that wait at a target which stands still', () => {
   })
 
   it('stay where the target speaks, and says that it is to be left: it may be about to answer them', async () => {
-    const pair = await startPair({ health: 'unhealthyAfter: 1,' })
+    const pair = await startPair({ health: 'unhealthyAfter: 1' })
     const { stalls, well, gateway } = pair
     stalls.stall(503)
     const asked = await pair.ask()
@@ -193,5 +199,44 @@ describe('requests that wait at a target which stands still', () => {
     const answers = await Promise.all(asked)
     expect(new Set(portsOf(answers))).toEqual(new Set([stalls.port, well.port]))
     expect([stalls.asked.length, well.asked.length]).toEqual([1, 1])
+  })
+})
+
+describe('a target that says nothing while requests wait at it', () => {
+  const post = ({ gateway }: Pair) => request(gateway.url, { method: 'POST' })
+
+  it('gets no others once a check goes unanswered too, until it says something', async () => {
+    // Long, so that it is not out.
+    const pair = await startPair({ health: 'timeout: 1m' })
+    const { stalls, well, gateway } = pair
+    stalls.stall()
+    const asked = await pair.ask({ method: 'POST' })
+    // The second one is sent beside the first.
+    await until(() => stalls.checks === 3, 'two checks that are not answered')
+    for (let i = 0; i < 6; i++) expect(portsOf([await post(pair)])).toEqual([well.port])
+    expect(stateOf(gateway)).toBe('up')
+    stalls.stall(204)
+    const more = await pair.ask({ method: 'POST' })
+    stalls.goOn()
+    await Promise.all([...asked, ...more])
+  })
+
+  it('and passes its checks is slow, and keeps its share', async () => {
+    const pair = await startPair()
+    const { stalls, well, gateway } = pair
+    const sentAtMs: number[] = []
+    stalls.stall(204)
+    const asked = [...(await pair.ask({ method: 'POST' }))]
+    for (let checks = 2; checks <= 3; checks++) {
+      await until(() => stalls.checks === checks, 'a check')
+      sentAtMs.push(performance.now())
+      asked.push(...(await pair.ask({ method: 'POST' })))
+    }
+    expect(stateOf(gateway)).toBe('up')
+    expect([stalls.asked.length, well.asked.length]).toEqual([3, 3])
+    // Once a second, less what one of them may take longer to arrive than the other.
+    expect((sentAtMs[1] ?? 0) - (sentAtMs[0] ?? 0)).toBeGreaterThan(600)
+    stalls.goOn()
+    await Promise.all(asked)
   })
 })
