@@ -80,6 +80,9 @@ export class AnswerParser {
   #state: State = 'idle'
   /** The beginning of a head, or of the fields after chunks, of which the rest is still to come. */
   #partial: Buffer | null = null
+  /** The fields of the answer before. An upstream says nearly the same each time: what it says again is the same text, of
+   *  which there is then one for all that is stored. */
+  #known: readonly string[] = []
   /** Of the head just read: its length and codings, where it has such fields, and what it says of the connection. */
   #length = -1
   #coding: string | null = null
@@ -217,6 +220,7 @@ export class AnswerParser {
     )
       return 'no valid HTTP'
     this.status = status
+    this.#known = this.headers
     // An invitation to go on, unasked as well, has to be passed over (RFC 9110 §15.2).
     if (status < 100 || (status === 101 && !this.#mayUpgrade)) return `a status ${status} that nobody asked for`
     return this.#readFields(bytes, lineEnd + 2, end)
@@ -224,30 +228,37 @@ export class AnswerParser {
 
   /** end: of the last line. Answers what is wrong with them; null: nothing. */
   #readFields(bytes: Buffer, from: number, end: number): string | null {
+    const known = this.#known
     const headers: string[] = []
     this.headers = headers
     this.keptMs = null
     this.#length = -1
     this.#coding = null
     this.#connection = null
-    // One text for all: a string made of each part would cost three times as much.
-    const text = bytes.toString('latin1', from, end)
     let at = from
     while (at < end) {
       const nameAt = at
-      while (TOKEN_BYTES[bytes[at] as number] === 1) at++
+      let name = known[headers.length] ?? ''
+      if (bytes[at + name.length] === COLON && isAt(bytes, at, name)) at += name.length
+      else {
+        while (TOKEN_BYTES[bytes[at] as number] === 1) at++
+        name = bytes.toString('latin1', nameAt, at)
+      }
       if (at === nameAt || bytes[at] !== COLON) return 'a header field that is not valid'
-      const name = text.slice(nameAt - from, at - from)
       at++
       while (bytes[at] === SP || bytes[at] === HTAB) at++
-      let valueEnd = at
-      const valueAt = at
-      for (let byte = bytes[at] as number; VALUE_BYTES[byte] === 1; byte = bytes[++at] as number) {
-        if (byte !== SP && byte !== HTAB) valueEnd = at + 1
+      let value = known[headers.length + 1] ?? ''
+      if (bytes[at + value.length] === CR && isAt(bytes, at, value)) at += value.length
+      else {
+        const valueAt = at
+        let valueEnd = at
+        for (let byte = bytes[at] as number; VALUE_BYTES[byte] === 1; byte = bytes[++at] as number) {
+          if (byte !== SP && byte !== HTAB) valueEnd = at + 1
+        }
+        value = bytes.toString('latin1', valueAt, valueEnd)
       }
       if (bytes[at] !== CR || bytes[at + 1] !== LF) return 'a header field that is not valid'
       at += 2
-      const value = text.slice(valueAt - from, valueEnd - from)
       if (headers.push(name, value) > 2 * MAX_FIELDS) return 'too many header fields'
       const fault = this.#note(name, value)
       if (fault !== null) return fault
@@ -383,6 +394,12 @@ export class AnswerParser {
     this.#end(after < bytes.length)
     return after
   }
+}
+
+/** Whether these bytes are this text, byte for byte. */
+function isAt(bytes: Buffer, at: number, text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false
+  return true
 }
 
 const join = (before: string | null, value: string): string => (before === null ? value : `${before}, ${value}`)

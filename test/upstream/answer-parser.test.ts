@@ -17,14 +17,18 @@ interface Read {
   fault: string
 }
 
+const NOTHING_YET = (): Read => ({ heads: [], body: '', end: 'no', staysOpen: false, fault: '' })
+
 interface Asked {
   readonly method?: string
   readonly isLenient?: boolean
+  readonly before?: string
 }
 
-/** Reads pieces, each from a buffer that is wiped afterwards, then the end of the connection. */
-function read(pieces: readonly Buffer[], { method = 'GET', isLenient = false }: Asked = {}): Read {
-  const found: Read = { heads: [], body: '', end: 'no', staysOpen: false, fault: '' }
+/** Reads pieces, each from a buffer that is wiped afterwards, then the end of the connection. before: a whole answer that
+ *  the connection has carried. */
+function read(pieces: readonly Buffer[], { method = 'GET', isLenient = false, before }: Asked = {}): Read {
+  let found: Read = NOTHING_YET()
   const listener: AnswerListener = {
     onHead() {
       const { status, framing, headers } = parser
@@ -37,6 +41,11 @@ function read(pieces: readonly Buffer[], { method = 'GET', isLenient = false }: 
     },
   }
   const parser = new AnswerParser(listener)
+  if (before !== undefined) {
+    parser.expect('GET', false, false)
+    parser.take(Buffer.from(before, 'latin1'))
+    found = NOTHING_YET()
+  }
   parser.expect(method, isLenient, false)
   for (const piece of pieces) {
     const buffer = Buffer.from(piece)
@@ -286,6 +295,41 @@ describe('however the bytes come', () => {
       }),
       { numRuns: 2000 },
     )
+  })
+})
+
+/** All that may go wrong where a field is taken for one of the answer before. */
+const nearlyAlike = fc.array(
+  fc.constantFrom('A: b', 'A: bc', 'A:b', 'A: b ', 'A: b\x01', 'A: b\rX', 'A : b', 'AA: b', 'A:', ': b', ' b', 'a: b'),
+  { maxLength: 4 },
+)
+
+describe('an answer behind another', () => {
+  it('is read as if there had been no other', () => {
+    const textOf = (lines: readonly string[]) => [`${OK}Content-Length: 0`, ...lines, '', ''].join('\r\n')
+    fc.assert(
+      fc.property(nearlyAlike, nearlyAlike, (first, second) => {
+        const before = textOf(first)
+        fc.pre(readText(before).end === 'yes')
+        expect(readText(textOf(second), { before })).toEqual(readText(textOf(second)))
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  it('leaves that one as it was', () => {
+    const lists: string[][] = []
+    const parser: AnswerParser = new AnswerParser({
+      onHead: () => lists.push(parser.headers),
+      onBody() {},
+      onEnd() {},
+    })
+    for (const tag of ['"a"', '"b"']) {
+      parser.expect('GET', false, false)
+      parser.take(Buffer.from(`${OK}Content-Length: 0\r\nETag: ${tag}\r\nA: b\r\n\r\n`))
+    }
+    expect(lists[1]).toEqual(['Content-Length', '0', 'ETag', '"b"', 'A', 'b'])
+    expect(lists[0]).toEqual(['Content-Length', '0', 'ETag', '"a"', 'A', 'b'])
   })
 })
 
