@@ -4,7 +4,10 @@ import { createMemoryStore } from '../../src/cache/stores/memory.ts'
 import { entryOf } from '../support/entry.ts'
 import { describeStore } from './store-contract.ts'
 
-describeStore('the memory store', createMemoryStore)
+describeStore('the memory store', (maxBytes) => createMemoryStore(maxBytes))
+describeStore('the memory store, all of whose keys fall together', (maxBytes) =>
+  createMemoryStore(maxBytes, { of: () => -1 }),
+)
 
 describe('the memory store', () => {
   const SIZE = entryOf({ key: 'http://gateway.test/0' }).sizeBytes

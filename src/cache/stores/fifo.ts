@@ -6,11 +6,14 @@ import type { CacheEntry } from '../entry.ts'
 /** An entry's place in one queue. */
 export interface Place {
   entry: CacheEntry
+  readonly keyHash: number
   /** Laps that it may stay without being of use, for what it cost to fetch. */
   readonly credit: number
   queue: Fifo
   older: Place | null
   newer: Place | null
+  /** Another whose key has the same hash: an older variant, or one of another key. The store's (memory.ts). */
+  next: Place | null
 }
 
 export class Fifo {

@@ -7,13 +7,17 @@
 // What is dear to fetch again, in upstream milliseconds per byte beside what is usual here, has a credit of up to three
 // uses that it has not had yet: of a ten-second answer and a fast one that are asked for alike, the fast one goes.
 //
-// Keys are whole URLs as strings. V8 seeds its string hashes, and a key begins with its scheme, so a client cannot
-// choose keys that collide; a digest per request would only cost. With a million entries a lookup takes some ten times
-// what it takes with a thousand: nearly all of it is waiting for memory that is in no cache of the processor's, and what
-// counts is how much of it is read one after the other. So a key's one variant has no list of its own (a tenth to a third
-// faster than with one, and 150 bytes less; bench/cache-store.ts). A table of our own in typed arrays, seeded against
-// chosen keys, was no faster to hit and slower where all is at hand: hashing a URL in JavaScript takes 100 ns.
+// Keys are whole URLs as strings, found by a hash that is keyed at random, so no client can choose keys that fall together.
+// A Map of the strings themselves would be shorter. But V8 has a table of one copy of each text that a Map is asked for: a
+// text that comes for the first time, as the key of a miss does, costs 0.5 us there, and the copy waits for a full
+// collection. Beside that, with 100,000 entries, what is not there is found out in 0.6 of the time, what is there is found
+// in 0.6, and storing takes half (bench/cache-store.ts). What has one hash is linked, the newest first: the variants of a
+// key, and once in some million keys those of another. A key's one variant has no list of its own.
+//
+// With a million entries a lookup takes some ten times what it takes with a thousand: nearly all of it is waiting for
+// memory that is in no cache of the processor's.
 
+import { KeyedHash } from '../../core/keyed-hash.ts'
 import { type CacheEntry, formSizeBytes, takesPlaceOf } from '../entry.ts'
 import type { CacheStore } from '../store.ts'
 import { Fifo, type Place } from './fifo.ts'
@@ -32,9 +36,13 @@ const MAX_GHOSTS = 2 ** 20
 /** Entries over which the usual cost is averaged. */
 const COST_MEMORY = 256
 
-export function createMemoryStore(initialMaxBytes: number): CacheStore {
-  /** A list where there are several: the newest first. */
-  const byKey = new Map<string, Place | readonly Place[]>()
+/** hash: of keys, keyed at random. */
+export function createMemoryStore(initialMaxBytes: number, hash: Pick<KeyedHash, 'of'> = new KeyedHash()): CacheStore {
+  /** The newest of those with this hash of a key. */
+  const byHash = new Map<number, Place>()
+  /** A request asks for its key several times. */
+  let latestKey = ''
+  let latestHash = hash.of('', 0)
   const tags = createTagIndex()
   const small = new Fifo()
   const main = new Fifo()
@@ -53,10 +61,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     place.queue.remove(place)
     tags.delete(entry)
     if (isWatching) tell(entry, false)
-    setPlaces(
-      entry.key,
-      placesOf(entry.key).filter((other) => other !== place),
-    )
+    unlink(place)
   }
 
   function tell(entry: CacheEntry, wasUsed: boolean): void {
@@ -66,19 +71,47 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     told?.(wasUsed)
   }
 
-  function placesOf(key: string): readonly Place[] {
-    const held = byKey.get(key)
-    if (held === undefined) return []
-    return isList(held) ? held : [held]
+  function hashOf(key: string): number {
+    if (key === latestKey) return latestHash
+    latestKey = key
+    latestHash = hash.of(key, 0)
+    return latestHash
   }
 
-  function setPlaces(key: string, places: readonly Place[]): void {
-    const [first] = places
-    if (first === undefined) byKey.delete(key)
-    else byKey.set(key, places.length === 1 ? first : places)
+  /** The newest place of a key at or behind one that has its hash; null: there is none. */
+  function ofKey(key: string, from: Place | null | undefined): Place | null {
+    let place = from ?? null
+    while (place !== null && place.entry.key !== key) place = place.next
+    return place
   }
 
-  const placeOf = (entry: CacheEntry): Place | undefined => placesOf(entry.key).find((each) => each.entry === entry)
+  const newestOf = (key: string): Place | null => ofKey(key, byHash.get(hashOf(key)))
+
+  /** The newest first. */
+  function placesOf(key: string): Place[] {
+    const places: Place[] = []
+    for (let place = newestOf(key); place !== null; place = ofKey(key, place.next)) places.push(place)
+    return places
+  }
+
+  /** place: one of those that are linked. */
+  function unlink(place: Place): void {
+    const { keyHash, next } = place
+    let before = byHash.get(keyHash) as Place
+    if (before === place) {
+      if (next === null) byHash.delete(keyHash)
+      else byHash.set(keyHash, next)
+      return
+    }
+    while (before.next !== place) before = before.next as Place
+    before.next = next
+  }
+
+  function placeOf(entry: CacheEntry): Place | null {
+    let place = byHash.get(hashOf(entry.key)) ?? null
+    while (place !== null && place.entry !== entry) place = place.next
+    return place
+  }
 
   function evictTo(limitBytes: number): void {
     while (small.bytes + main.bytes > limitBytes) {
@@ -96,7 +129,7 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
       entry.uses = credit
       main.push(place)
     } else {
-      ghosts.add(entry.key)
+      ghosts.add(place.keyHash)
       drop(place)
     }
   }
@@ -118,11 +151,21 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     return Math.min(Math.max(credit, 0), MAX_USES)
   }
 
+  /** Each key once, whatever has its hash. */
+  function* allKeys(): Iterable<string> {
+    for (const first of byHash.values()) {
+      if (first.next === null) yield first.entry.key
+      else yield* keysFrom(first)
+    }
+  }
+
   return {
     get(key) {
-      const held = byKey.get(key)
-      if (held === undefined) return null
-      return isList(held) ? held.map(({ entry }) => entry) : [held.entry]
+      let place = newestOf(key)
+      if (place === null) return null
+      const entries = [place.entry]
+      while ((place = ofKey(key, place.next)) !== null) entries.push(place.entry)
+      return entries
     },
     touch(entry) {
       if (entry.uses < MAX_USES) entry.uses++
@@ -131,23 +174,26 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     put(entry) {
       if (entry.sizeBytes > maxBytes) return false
       let queue = small
+      const keyHash = hashOf(entry.key)
+      const variants = placesOf(entry.key)
       // What takes the place of an entry, because that has aged, is as much in use as that was.
-      for (const place of placesOf(entry.key)) {
+      for (const place of variants) {
         if (!takesPlaceOf(entry, place.entry)) continue
         if (place.queue === main) queue = main
         entry.uses = Math.max(entry.uses, place.entry.uses)
         drop(place)
         moves++
       }
-      if (ghosts.take(entry.key, main.length + small.length)) queue = main
+      if (ghosts.take(keyHash, main.length + small.length)) queue = main
       // Room is made before it is in, or it could be the first to go.
       evictTo(maxBytes - entry.sizeBytes)
-      const tooMany = placesOf(entry.key)[MAX_VARIANTS - 1]
+      const tooMany = variants.length < MAX_VARIANTS ? undefined : placesOf(entry.key)[MAX_VARIANTS - 1]
       if (tooMany !== undefined) drop(tooMany)
-      const place: Place = { entry, credit: creditOf(entry), queue, older: null, newer: null }
+      const next = byHash.get(keyHash) ?? null
+      const place: Place = { entry, keyHash, credit: creditOf(entry), queue, older: null, newer: null, next }
       queue.push(place)
       tags.add(entry)
-      setPlaces(entry.key, [place, ...placesOf(entry.key)])
+      byHash.set(keyHash, place)
       return true
     },
     delete(key) {
@@ -157,12 +203,12 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     },
     remove(entry) {
       const place = placeOf(entry)
-      if (place !== undefined) drop(place)
-      return place !== undefined
+      if (place !== null) drop(place)
+      return place !== null
     },
     replace(entry, next) {
       const place = placeOf(entry)
-      if (place === undefined) return false
+      if (place === null) return false
       next.uses = entry.uses
       place.entry = next
       const told = watched.get(entry)
@@ -176,23 +222,23 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
     addForm(entry, form) {
       const place = placeOf(entry)
       const { coded } = entry
-      if (place === undefined || coded === null || coded.some(({ coding }) => coding === form.coding)) return false
+      if (place === null || coded === null || coded.some(({ coding }) => coding === form.coding)) return false
       const bytes = formSizeBytes(form)
       if (entry.sizeBytes + bytes > maxBytes) return false
       evictTo(maxBytes - bytes)
       // It may have been the next to go.
-      if (placeOf(entry) === undefined) return false
+      if (placeOf(entry) === null) return false
       entry.coded = [...coded, form]
       entry.sizeBytes += bytes
       place.queue.bytes += bytes
       return true
     },
     watch(entry, told) {
-      if (placeOf(entry) === undefined) return told(false)
+      if (placeOf(entry) === null) return told(false)
       watched.set(entry, told)
       isWatching = true
     },
-    keys: () => byKey.keys(),
+    keys: allKeys,
     tagged: (tag) => tags.get(tag),
     get moves() {
       return moves
@@ -216,4 +262,9 @@ export function createMemoryStore(initialMaxBytes: number): CacheStore {
 
 const ghostsFor = (maxBytes: number): Ghosts => createGhosts(Math.min(maxBytes / BYTES_PER_GHOST, MAX_GHOSTS))
 
-const isList = (held: Place | readonly Place[]): held is readonly Place[] => Array.isArray(held)
+/** The keys of all that is linked to a place. */
+function keysFrom(first: Place): Set<string> {
+  const keys = new Set<string>()
+  for (let place: Place | null = first; place !== null; place = place.next) keys.add(place.entry.key)
+  return keys
+}
