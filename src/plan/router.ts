@@ -5,6 +5,10 @@
 // the labels of its host, not the number of routes. A branch that leads nowhere is left again for the next less
 // specific one; a trie has no more nodes than its routes have segments, which bounds that. Ties are refused at load
 // (config/references.ts).
+//
+// What stands behind a `;` in a segment (RFC 3986 §3.3) is no part of it for servlet containers, and would be a way past a
+// route: `/admin;x/users` is `/admin/users` there. So routes are matched without it; only one that is written with a `;`
+// takes it literally. The path itself stays as it is, for keys and the wire.
 
 export interface RoutePattern {
   /** Lower case; `*.example.com` for all hosts below; null for any. */
@@ -17,7 +21,7 @@ export interface RoutePattern {
 
 export interface RouteMatch<R> {
   readonly route: R
-  /** Values of `:name` segments, as they stand in the normalised path; null when the pattern has none. */
+  /** Values of `:name` segments, as they stand in the normalised path without its parameters; null when the pattern has none. */
   readonly params: ReadonlyMap<string, string> | null
 }
 
@@ -30,6 +34,8 @@ export interface Router<R> {
 
 interface Candidate<R> {
   readonly route: R
+  /** It is written with a `;`. */
+  readonly isLiteral: boolean
   readonly methods: ReadonlySet<string> | null
   readonly paramNames: readonly string[]
 }
@@ -76,14 +82,26 @@ export function compileRouter<R>(routes: readonly (RoutePattern & { readonly rou
     return [...roots, ...anyHost]
   }
 
-  return {
-    match(host, method, path) {
-      const roots = rootsFor(host)
-      for (const root of roots) {
-        const values: string[] = []
-        const found = walk(root, path, 1, method, values, null)
-        if (found !== null) return { route: found.route, params: paramsOf(found, values) }
+  function find(roots: readonly Node<R>[], method: string, path: string, isLiteral: boolean): RouteMatch<R> | null {
+    for (const root of roots) {
+      const values: string[] = []
+      const found = walk(root, path, 1, method, values, null)
+      if (found !== null && (found.isLiteral || !isLiteral)) {
+        return { route: found.route, params: paramsOf(found, values) }
       }
+    }
+    return null
+  }
+
+  return {
+    match(host, method, whole) {
+      const roots = rootsFor(host)
+      const hasParameters = whole.includes(';') || whole.includes('%3B')
+      const literal = hasParameters ? find(roots, method, whole, true) : null
+      if (literal !== null) return literal
+      const path = hasParameters ? withoutParameters(whole) : whole
+      const found = find(roots, method, path, false)
+      if (found !== null) return found
       const allowed = new Set<string>()
       for (const root of roots) walk(root, path, 1, method, [], allowed)
       return [...allowed]
@@ -91,6 +109,9 @@ export function compileRouter<R>(routes: readonly (RoutePattern & { readonly rou
     knowsHost: (host) => rootsFor(host).length > 0,
   }
 }
+
+/** Some decode a path before they cut its parameters off. */
+const withoutParameters = (path: string): string => path.replaceAll(/(?:;|%3B)[^/]*/g, '').replaceAll(/\/{2,}/g, '/')
 
 /** Orders patterns for people: of two that match the same request, the one that answers it comes first. */
 export function bySpecificity(a: RoutePattern, b: RoutePattern): number {
@@ -137,7 +158,7 @@ function insert<R>(root: Node<R>, path: string, methods: ReadonlySet<string> | n
     node = next
   }
   const candidates = node[list]
-  candidates.push({ route, methods, paramNames })
+  candidates.push({ route, isLiteral: path.includes(';'), methods, paramNames })
   candidates.sort((a, b) => Number(a.methods === null) - Number(b.methods === null))
 }
 

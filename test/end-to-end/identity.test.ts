@@ -120,6 +120,22 @@ describe('a token of a key set', () => {
     expect((await gateway.requestLines(1))[0]).toMatchObject({ user_id: null })
   })
 
+  it.each(['/x;a=1', '/x/y', '/x;/y', '/;a/x/y', '/x%3Ba/y', '/;/x', '/x;a/;b/y'])(
+    'is needed for %s as well, which servlet containers take for a path below /x',
+    async (path) => {
+      const { gateway, origin } = await startEdge({
+        routes: ['{path: /x/*, auth: required}', '{path: /*}'],
+        more: `identity: {user: [{jwt: {secret: "${SECRET}"}}]}`,
+      })
+      expect((await exchange(gateway.port, get(path))).status).toBe(401)
+      expect(origin.seen).toEqual([])
+      // Upstream it goes as it is.
+      const token = await sign(Buffer.from(SECRET), { alg: 'HS256' })
+      expect((await exchange(gateway.port, get(path, [`Authorization: Bearer ${token}`]))).status).toBe(200)
+      expect(origin.seen.map(({ url }) => url)).toEqual([path])
+    },
+  )
+
   it('is not one of two, of which the upstream may go by either', async () => {
     const { gateway, origin } = await startWithFile()
     const lines = [bearer(await sign(rsa.privateKey)), bearer(await sign(stranger.privateKey)), bearer('')]

@@ -64,7 +64,7 @@ describe('the route that answers', () => {
     for (const path of ['/a%2Db/~x', '//a-b//%7Ex', '/%61%2d%62/%7ex']) expect(routeOf(await ask(path))).toBe('0')
     expect(new Set(origin.seen.map(({ url }) => url))).toEqual(new Set(['/a-b/~x']))
     // Case, reserved characters and what lies behind the query are not touched.
-    for (const path of ['/A-b/x', '/a-b%3B/x', '/?/a-b/x']) expect(routeOf(await ask(path))).toBe('1')
+    for (const path of ['/A-b/x', '/a-b%21/x', '/?/a-b/x']) expect(routeOf(await ask(path))).toBe('1')
   })
 
   it('of hosts is the exact one, then the longer wildcard, then the one without a host', async () => {

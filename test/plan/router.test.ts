@@ -123,6 +123,23 @@ describe('of several routes that match, the most specific one wins', () => {
   })
 })
 
+describe('what stands behind a semicolon', () => {
+  it.each([
+    ['/x;a=1', '/x/*'],
+    ['/x;a=1/z', '/x/*'],
+    ['/x%3Ba=1/z', '/x/*'],
+    ['/;a/x/y', '/x/y'],
+    ['/x/y;a', '/x/y'],
+    ['/x/y;a/', '/x/*'],
+    ['/xy;a', '/*'],
+    ['/z;b/y', '/z;b/*'],
+    ['/z;c/y', '/*'],
+    ['/z;B/y', '/*'],
+  ])('is no way past a route: %s is for %s', (path, expected) => {
+    expect(answer(['/x/*', '/x/y', '/z;b/*', '/*'], path)).toBe(expected)
+  })
+})
+
 describe('a request that no route takes', () => {
   it.each([
     [['/x'], '/y', '404'],
@@ -174,7 +191,9 @@ describe('parameters', () => {
     ['/:a/:b', '/1/2', { a: '1', b: '2' }],
     ['/:a/*', '/1/2/3', { a: '1' }],
     ['/x/:id', '/x/%E2%82%AC%20', { id: '%E2%82%AC%20' }],
-    ['/x/:id', "/x/a;b=c,d!$&'()*+@:", { id: "a;b=c,d!$&'()*+@:" }],
+    ['/x/:id', "/x/a,d!$&'()*+@:=", { id: "a,d!$&'()*+@:=" }],
+    ['/x/:id', '/x/a;b=c', { id: 'a' }],
+    ['/x;b/:id', '/x;b/a', { id: 'a' }],
     ['/x/:id', '/x/...', { id: '...' }],
     ['/x/:__proto__', '/x/constructor', { ['__proto__']: 'constructor' }],
   ])('%s takes from %s what stands there, escapes and all', (pattern, path, expected) => {
