@@ -264,7 +264,7 @@ class SharedCounters implements RedisStore {
       this.#share.settle(quota, subject, delta, { chargedAtMs, nowMs, instances: this.#peers.count })
     }
     if (delta > 0) {
-      if (known !== null && isThere) this.#take(lane, quota, known, subject, delta)
+      if (known !== null && isThere) this.#take(quota, known, subject, delta)
       else this.#debts.owe(quota, subject, delta, ourMs)
       return
     }
@@ -275,8 +275,9 @@ class SharedCounters implements RedisStore {
     else this.#debts.giveBack(quota, known, -delta, chargedAtMs)
   }
 
-  /** What a request has used beyond its charge. */
-  #take(lane: Lane, quota: Quota, known: Subject, subject: string, units: number): void {
+  /** Takes what no request waits for: what one has used beyond its charge, what Redis has lost. */
+  #take(quota: Quota, known: Subject, subject: string, units: number): void {
+    const lane = this.#lanes.of(known)
     const mark = known.mark(quota)
     mark.own += units
     lane.correct(quota, known, units, lane.there(this.#ourNow()), (isDone) => {
@@ -428,8 +429,9 @@ class SharedCounters implements RedisStore {
     const mark = subject.mark(quota)
     mark.learn(quota, cost, standing, nowMs)
     if (this.#link.isCluster || ask.isFailed) ask.outcomes[i] = charged ? 'charged' : 'told'
-    if (charged && quota.rate.calendar !== null)
-      this.#count({ quota, subject, mark, cost, endMs: nowMs + standing.nextMs, born })
+    if (!charged || quota.rate.calendar === null) return
+    const name = ask.demand.subjects[i] as string
+    this.#count({ quota, subject, name, mark, cost, endMs: nowMs + standing.nextMs, born })
   }
 
   readonly #toldLate: Told = (ask, i, charged, nowMs, born) => {
@@ -439,13 +441,10 @@ class SharedCounters implements RedisStore {
 
   /** Counts what this instance has charged in the calendar's window. In an entry that was born anew since then, Redis has
    *  lost it: it is taken once more. */
-  #count(charge: { quota: Quota; subject: Subject; mark: Mark; cost: number; endMs: number; born: number }): void {
-    const { quota, subject, mark, cost, endMs, born } = charge
-    if (mark.ownEndMs !== endMs) mark.own = 0
-    else if (mark.ownBorn !== born && mark.own > 0) {
-      const lane = this.#lanes.of(subject)
-      lane.correct(quota, subject, mark.own, lane.there(this.#ourNow()))
-    }
+  #count({ quota, subject, name, mark, cost, endMs, born }: Counted): void {
+    const before = mark.own
+    if (mark.ownEndMs !== endMs || mark.ownBorn !== born) mark.own = 0
+    if (mark.ownEndMs === endMs && mark.ownBorn !== born && before > 0) this.#take(quota, subject, name, before)
     mark.own += cost + mark.ownLater
     mark.ownLater = 0
     mark.ownEndMs = endMs
@@ -553,6 +552,18 @@ class SharedCounters implements RedisStore {
 function partOf(demand: Demand, takes: (index: number) => boolean): Demand {
   const { subjects, from } = demand
   return { ...demand, subjects: subjects.map((subject, i) => (i >= from && takes(i) ? subject : null)) }
+}
+
+/** What Redis has charged for one policy of a request. */
+interface Counted {
+  readonly quota: Quota
+  readonly subject: Subject
+  readonly name: string
+  readonly mark: Mark
+  readonly cost: number
+  /** Of the calendar's window. */
+  readonly endMs: number
+  readonly born: number
 }
 
 const noOp = (): void => {}

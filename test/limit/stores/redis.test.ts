@@ -701,6 +701,28 @@ describeWithRedis('instances that share counters', () => {
     expect(await second.left(quota, 'x')).toBe(1000 - 156)
   })
 
+  it('put back what Redis has lost when there is room to say so', async () => {
+    const { relay, held, other } = await startHeld()
+    const quota = day(100_000)
+    await held.take(quota, 'x', 100)
+    await redis.flush()
+    relay.stall()
+    const asked = [held.charge(demandOf([quota], ['x']))]
+    await setImmediate()
+    await setImmediate()
+    for (let i = 0; i < 6000; i++) asked.push(held.charge(demandOf([hour(10)], [`s-${i}`])))
+    await Promise.all(asked.map(async (each) => each))
+    relay.release()
+    let taken = 101
+    await until(async () => {
+      taken++
+      await held.take(quota, 'x')
+      return (await other.left(quota, 'x')) < 99_900
+    }, 'what was lost to be back')
+    await until(() => held.store.owed === 0, 'all to be told')
+    expect(await other.left(quota, 'x')).toBe(100_000 - taken)
+  })
+
   it('count on, each for itself, when Redis turns read-only or full', async () => {
     const other = opened(await startRedis())
     const instance = await start(redis.url, { probeKey: 'test:probe' })
