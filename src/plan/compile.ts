@@ -130,10 +130,9 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
     // One route's tags come back on another: what is read by GET is written by PUT.
     weakensTags: config.routes.some(({ cache }) => cache !== undefined && mayCompress(cache)),
   }
-  const routes = config.routes
-    .map((options) => compileRoute(options, parts))
-    .toSorted((a, b) => bySpecificity(a.row, b.row))
-  const router = compileRouter(routes.map((route) => ({ ...route.row, route })))
+  const table = bySpecificity(config.routes.map((options) => patternOf(compileRoute(options, parts))))
+  const routes = table.map(({ route }) => route)
+  const router = compileRouter(table)
   const isTrusted = compileTrust(config.trustedProxies)
 
   function identify(ctx: RequestContext): void {
@@ -213,6 +212,13 @@ export function compilePlan(config: GatewayConfig, shared: Shared, previous: Gat
 
   return { config, routes, pools, queries, answer, answerNow, resolve }
 }
+
+const patternOf = (route: RoutePlan) => ({
+  host: route.row.host,
+  path: route.row.path,
+  methods: route.row.methods,
+  route,
+})
 
 /** All ways in which the routes spell queries in their keys. */
 function compileQueries({ routes }: GatewayConfig, documents: KnownDocuments): readonly QueryRule[] {

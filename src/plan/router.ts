@@ -113,30 +113,31 @@ export function compileRouter<R>(routes: readonly (RoutePattern & { readonly rou
 /** Some decode a path before they cut its parameters off. */
 const withoutParameters = (path: string): string => path.replaceAll(/(?:;|%3B)[^/]*/g, '').replaceAll(/\/{2,}/g, '/')
 
-/** Orders patterns for people: of two that match the same request, the one that answers it comes first. */
-export function bySpecificity(a: RoutePattern, b: RoutePattern): number {
-  return byHostSpecificity(a.host, b.host) || byPathSpecificity(a.path, b.path) || rankOfMethods(a) - rankOfMethods(b)
+/** In an order for people: of two patterns that match the same request, the one that answers it comes first. */
+export function bySpecificity<R extends RoutePattern>(patterns: readonly R[]): R[] {
+  // Each of them is taken apart once: a comparison that did so was most of what a table of thousands took to compile.
+  const ranked = patterns.map((pattern) => ({ pattern, rank: rankOf(pattern) }))
+  ranked.sort((a, b) => (a.rank < b.rank ? -1 : Number(a.rank > b.rank)))
+  return ranked.map(({ pattern }) => pattern)
 }
 
-function byHostSpecificity(a: string | null, b: string | null): number {
-  const rank = (host: string | null): number => (host === null ? 2 : host.startsWith('*.') ? 1 : 0)
-  return rank(a) - rank(b) || (rank(a) === 1 ? (b ?? '').length - (a ?? '').length : 0)
+/** Text that sorts as patterns do. No rank of a host or path is the beginning of another, so what follows never decides
+ *  too early. */
+function rankOf({ host, path, methods }: RoutePattern): string {
+  const segments = path.slice(1).split('/')
+  return `${rankOfHost(host)}${segments.map(rankOfSegment).join('')}${END}${methods === null ? 1 : 0}`
 }
 
-function byPathSpecificity(a: string, b: string): number {
-  const [left, right] = [a.split('/'), b.split('/')]
-  for (let i = 1; i < Math.max(left.length, right.length); i++) {
-    const order = rankOfSegment(left[i]) - rankOfSegment(right[i])
-    if (order !== 0) return order
-  }
-  return 0
+function rankOfHost(host: string | null): string {
+  if (host === null) return '2'
+  return host.startsWith('*.') ? `1${String.fromCharCode(MAX_CHAR - Math.min(host.length, MAX_CHAR))}` : '0'
 }
 
 /** A pattern that has ended comes before one that goes on with `*`, which would match its path too. */
-const rankOfSegment = (segment: string | undefined): number =>
-  segment === undefined ? 2 : segment === '*' ? 3 : segment.startsWith(':') ? 1 : 0
+const END = '2'
+const rankOfSegment = (segment: string): string => (segment === '*' ? '3' : segment.startsWith(':') ? '1' : '0')
 
-const rankOfMethods = ({ methods }: RoutePattern): number => (methods === null ? 1 : 0)
+const MAX_CHAR = 0xffff
 
 function insert<R>(root: Node<R>, path: string, methods: ReadonlySet<string> | null, route: R): void {
   const segments = path.slice(1).split('/')
