@@ -203,7 +203,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const desk = createLimitDesk(limits, Date.now)
 
   let plan: GatewayPlan = compilePlan(initial, shared, null)
-  let raw = loaded.raw
+  let shownConfig = loaded.shown
   let loadedAt = new Date()
   let configError: string | null = null
   let isTrusted = compileTrust(initial.trustedProxies)
@@ -249,7 +249,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     const refusal = next.ok ? needsRestart(plan.config, next.config) : formatIssues(next.issues)
     if (!next.ok || refusal !== null) return refuse(refusal ?? '')
     try {
-      adopt(compilePlan(next.config, shared, plan), next.raw)
+      adopt(compilePlan(next.config, shared, plan), next.shown)
     } catch (error) {
       log.error({ error }, 'Configuration could not be compiled')
       return refuse('The configuration is valid and could not be compiled; the log says why.')
@@ -264,10 +264,10 @@ export function createGateway(setup: GatewaySetup): Gateway {
     return { ok: false, error }
   }
 
-  function adopt(next: GatewayPlan, nextRaw: unknown): void {
+  function adopt(next: GatewayPlan, nextShown: () => unknown): void {
     const previous = plan
     plan = next
-    raw = nextRaw
+    shownConfig = nextShown
     isTrusted = compileTrust(next.config.trustedProxies)
     loadedAt = new Date()
     configError = null
@@ -305,7 +305,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     }),
     routes: () => plan.routes.map(({ row }) => row),
     upstreams: () => [...plan.pools.values()].map(({ pool }) => pool.status()),
-    config: () => raw,
+    config: () => shownConfig(),
     explain: (request) => explainRequest(plan, request, reachableHost(address), overload.isOver),
     async purge(request) {
       const result = await purger.purge(compilePurge(request, plan.queries))

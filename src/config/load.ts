@@ -31,8 +31,8 @@ export type LoadResult =
       readonly ok: true
       readonly config: GatewayConfig
       /** What the file says, references replaced, defaults not filled in. Plain data fit to be shown: every secret
-       *  is `(hidden)`. */
-      readonly raw: unknown
+       *  is `(hidden)`. Made anew each time that somebody asks. */
+      readonly shown: () => unknown
     }
   | { readonly ok: false; readonly issues: ConfigIssue[] }
 
@@ -81,7 +81,7 @@ export function loadConfig(text: string, file: string, env: NodeJS.ProcessEnv): 
     if (!issues.has(identity)) issues.set(identity, issue)
   }
   if (issues.size > 0 || !parsed.success) return { ok: false, issues: [...issues.values()].sort(byPosition) }
-  return { ok: true, config: deepFreeze(parsed.data), raw: deepFreeze(document.shown()) }
+  return { ok: true, config: deepFreeze(parsed.data), shown: shownLater(document) }
 }
 
 function parseYaml(text: string, lineCounter: LineCounter): Document.Parsed {
@@ -160,8 +160,8 @@ class ConfigDocument {
   readonly #anchors = new Map<string, Node>()
   readonly #targets = new Map<Alias, Node>()
   readonly #own = new Map<Finding, Place>()
-  /** Paths as text. */
-  readonly #substituted = new Set<string>()
+  /** Paths as text, of values that hold something from outside. */
+  readonly substituted = new Set<string>()
   readonly #broken = new Set<string>()
   #aliasDepth = 0
   #aliasedNodes = 0
@@ -200,20 +200,7 @@ class ConfigDocument {
       }
       isBroken ||= this.#broken.has(formatPath(finding.path.slice(0, depth + 1)))
     }
-    return { offset, keyOffset, isSubstituted: this.#substituted.has(formatPath(finding.path)), isBroken }
-  }
-
-  /** `raw` without secrets: those by name, and header values that the file itself keeps out of sight. */
-  shown(): unknown {
-    const show = (value: unknown, path: Path): unknown => {
-      if (Array.isArray(value)) return (value as unknown[]).map((item, i) => show(item, [...path, i]))
-      if (isMapping(value)) {
-        return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, show(item, [...path, key])]))
-      }
-      const isKeptApart = path.includes('headers') && this.#substituted.has(formatPath(path))
-      return value !== '' && (isSecret(path, value) || isKeptApart) ? '(hidden)' : value
-    }
-    return show(this.raw, [])
+    return { offset, keyOffset, isSubstituted: this.substituted.has(formatPath(finding.path)), isBroken }
   }
 
   #build(node: Node | null, path: Path): unknown {
@@ -257,7 +244,7 @@ class ConfigDocument {
     if (typeof node.value !== 'string') return node.value
     const result = this.#substitute(node.value)
     if (!result.ok) return this.#giveUp(node, path, result.got, result.cure, result.expected)
-    if (result.isSubstituted) this.#substituted.add(formatPath(path))
+    if (result.isSubstituted) this.substituted.add(formatPath(path))
     return result.text
   }
 
@@ -272,6 +259,25 @@ class ConfigDocument {
     const offset = startOf(node) ?? 0
     this.#own.set({ path, at: 'value', expected, got, cure }, { ...NOWHERE, offset, keyOffset: offset })
   }
+}
+
+const shownLater =
+  ({ raw, substituted }: ConfigDocument) =>
+  (): unknown =>
+    withoutSecrets(raw, substituted)
+
+/** The values without secrets: those by name, and header values that the file itself keeps out of sight. Outside of
+ *  ConfigDocument, since this is kept and the document is not. */
+function withoutSecrets(raw: unknown, substituted: ReadonlySet<string>): unknown {
+  const show = (value: unknown, path: Path): unknown => {
+    if (Array.isArray(value)) return (value as unknown[]).map((item, i) => show(item, [...path, i]))
+    if (isMapping(value)) {
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, show(item, [...path, key])]))
+    }
+    const isKeptApart = path.includes('headers') && substituted.has(formatPath(path))
+    return value !== '' && (isSecret(path, value) || isKeptApart) ? '(hidden)' : value
+  }
+  return show(raw, [])
 }
 
 const NOWHERE: Place = { offset: 0, keyOffset: 0, isSubstituted: false, isBroken: false }

@@ -134,7 +134,7 @@ trustedProxies: [10.0.0.0/8]
 `
 
   it('is frozen at every level', () => {
-    const { config, raw } = mustLoad(text, { TOKEN: SECRET, LEVEL: 'info' })
+    const { config } = mustLoad(text, { TOKEN: SECRET, LEVEL: 'info' })
     for (const value of [
       config,
       config.log,
@@ -144,13 +144,12 @@ trustedProxies: [10.0.0.0/8]
     ]) {
       expect(Object.isFrozen(value)).toBe(true)
     }
-    expect(Object.isFrozen(raw)).toBe(true)
   })
 
   it('comes with what the file says, fit to be shown', () => {
     const headers = `{path: /h, upstream: app, headers: {request: {set: {X-A: "\${TOKEN}", X-B: plain, Authorization: plain}}}}`
-    const { raw } = mustLoad(text.replace('routes: [', `routes: [${headers}, `), { TOKEN: SECRET, LEVEL: 'warn' })
-    expect(raw).toEqual({
+    const { shown } = mustLoad(text.replace('routes: [', `routes: [${headers}, `), { TOKEN: SECRET, LEVEL: 'warn' })
+    expect(shown()).toEqual({
       upstreams: { app: { targets: ['http://127.0.0.1:8000'] } },
       routes: [
         {
@@ -167,7 +166,7 @@ trustedProxies: [10.0.0.0/8]
   })
 
   it('shows that no token is set', () => {
-    expect(mustLoad(text, { TOKEN: '', LEVEL: 'info' }).raw).toMatchObject({ admin: { token: '' } })
+    expect(mustLoad(text, { TOKEN: '', LEVEL: 'info' }).shown()).toMatchObject({ admin: { token: '' } })
   })
 })
 
