@@ -38,6 +38,13 @@ describe('what is built', () => {
     expect(help.code).toBe(0)
   })
 
+  it.each(['syntax', 'ten-errors'])('complains of a table in the same words: %s', async (name) => {
+    const check = ['check', '-c', join(CHECKOUT, `test/golden/config/${name}.yaml`)]
+    const complaints = await weirgateToEnd(check, { main })
+    expect(complaints).toEqual(await weirgateToEnd(check))
+    expect(complaints.code).toBe(2)
+  })
+
   /** What a gateway that starts for it makes of a request. */
   async function answerUnder(options: string, { url }: Origin) {
     const routes = `upstreams: {app: {targets: ["${url}"]}}\nroutes: [{path: /*, upstream: app, cache: {ttl: 1h}}]\n`
