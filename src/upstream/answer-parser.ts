@@ -307,8 +307,10 @@ export class AnswerParser {
     this.framing = hasNone ? 'none' : isChunked ? 'chunks' : length >= 0 ? 'length' : 'end'
     // Who says how long the body is that there cannot be may send it, and it would look like the next answer.
     const mayBeFollowed = hasNone && !isHead && status >= 200 && (length > 0 || coding !== null)
+    // RFC 9112 §6.1: HTTP/1.0 knows no codings, so who speaks it may have meant something else.
+    const isOutOfStep = mayBeFollowed || (coding !== null && !isHttp11)
     this.staysOpen =
-      this.framing !== 'end' && !mayBeFollowed && (isHttp11 ? !this.#names('close') : this.#names('keep-alive'))
+      this.framing !== 'end' && !isOutOfStep && (isHttp11 ? !this.#names('close') : this.#names('keep-alive'))
     return status < 200 && !this.staysOpen ? 'an interim answer with which its connection ends' : null
   }
 

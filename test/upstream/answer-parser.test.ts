@@ -216,6 +216,11 @@ describe('a body', () => {
   })
 })
 
+it('[RFC 9112 §6.1] leaves no connection to chunks of HTTP/1.0', () => {
+  const text = 'HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n'
+  expect(readText(text)).toMatchObject({ end: 'yes', staysOpen: false })
+})
+
 describe('bytes that nobody asked for', () => {
   it('are refused', () => {
     const parser = new AnswerParser({ onHead() {}, onBody() {}, onEnd() {} })
