@@ -31,3 +31,21 @@ describe('a user who is named by a key', () => {
     expect(origin.seen).toHaveLength(8)
   })
 })
+
+describe('a user of whom a trusted proxy tells', () => {
+  it('shares nothing with others whom it has logged in', async () => {
+    const { gateway } = await startEdge({
+      more: 'trustedProxies: [127.0.0.1]',
+      routes: ['{path: /*, cache: {ttl: 1h, scope: user}}'],
+    })
+    const ask = async (headers: Record<string, string>) => {
+      const answer = await request(`${gateway.url}/x`, { headers })
+      return `${String(answer.headers['x-cache'])} ${answer.text}`
+    }
+    expect(await ask({ 'X-Forwarded-User': 'ann' })).toBe('MISS answer 1')
+    expect(await ask({ 'X-Forwarded-User': 'ann' })).toBe('HIT answer 1')
+    expect(await ask({ 'X-Forwarded-User': 'bob' })).toBe('MISS answer 2')
+    expect(await ask({ 'X-Forwarded-User': 'ann', 'X-Forwarded-Groups': 'admins' })).toBe('MISS answer 3')
+    expect(await ask({})).toBe('BYPASS answer 4')
+  })
+})

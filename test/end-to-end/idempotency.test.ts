@@ -204,6 +204,19 @@ routes: [{path: /*, upstream: origin, idempotency: true}]`
     expect(origin.seen).toHaveLength(2)
   })
 
+  it('behind a proxy that logs users in it is the user of whom that tells', async () => {
+    const more = 'trustedProxies: [127.0.0.1]'
+    const { gateway, origin } = await start('true', { more })
+    const as = (user: string, token: string) =>
+      send(gateway, { headers: { 'X-Forwarded-User': user, 'X-Forwarded-Access-Token': token } })
+    expect((await as('alice', 'one')).text).toBe('answer 1')
+    const again = await as('alice', 'two')
+    expect([again.text, isReplayed(again)]).toEqual(['answer 1', true])
+    const other = await as('bob', 'one')
+    expect([other.text, isReplayed(other)]).toEqual(['answer 2', false])
+    expect(origin.seen).toHaveLength(2)
+  })
+
   it('on another route it is another key', async () => {
     const { gateway, origin } = await startEdge({
       routes: ['{path: /a, idempotency: true}', '{path: /b, idempotency: true}'],
