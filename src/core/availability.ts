@@ -3,7 +3,8 @@
 //
 // Its promise: isUp costs nothing to ask; a change is told once, by one log line and one call of each listener; a service
 // lost while nobody uses it shows within two heartbeats of its last reply. One that replies to who uses it is not probed
-// besides.
+// besides. One that stays down is told of now and then, with the reason as it is by then: a server that has gone may be
+// back with another password.
 
 import { Breaker } from './breaker.ts'
 import { Sweeper } from './deadlines.ts'
@@ -33,6 +34,8 @@ const HEARTBEAT_MS = 1000
 const SECOND_LOOK_MS = 100
 /** A service that is not up after this long at the start is told to be down. */
 const START_MS = 1000
+/** How often it is told again of a service that is down. */
+const STILL_MS = 30_000
 
 export class Availability {
   readonly #options: AvailabilityOptions
@@ -44,6 +47,7 @@ export class Availability {
   #isUp = false
   /** What the log said last. */
   #told: 'up' | 'down' | null = null
+  #toldAtMs = this.#startedAtMs
   /** The latest trouble, in words for the log. */
   #trouble = 'not connected yet'
   #probeTimer: NodeJS.Timeout | undefined
@@ -125,10 +129,14 @@ export class Availability {
   #tell(nowMs: number): void {
     const news = this.#isUp ? 'up' : 'down'
     const isStarting = this.#told === null && news === 'down' && nowMs - this.#startedAtMs < START_MS
-    if (news === this.#told || isStarting || this.#isClosed) return
+    const isStill = news === 'down' && this.#told === 'down' && nowMs - this.#toldAtMs >= STILL_MS
+    if ((news === this.#told && !isStill) || isStarting || this.#isClosed) return
     this.#told = news
+    this.#toldAtMs = nowMs
     const { service, fields } = this.#options
-    if (this.#isUp) this.#log.info({ ...fields, down_ms: Math.round(nowMs - this.#downSinceMs) }, `${service} is up`)
+    const down_ms = Math.round(nowMs - this.#downSinceMs)
+    if (this.#isUp) this.#log.info({ ...fields, down_ms }, `${service} is up`)
+    else if (isStill) this.#log.warn({ ...fields, reason: this.#trouble, down_ms }, `${service} is still down`)
     else this.#log.warn({ ...fields, reason: this.#trouble }, `${service} is down`)
   }
 

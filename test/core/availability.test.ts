@@ -8,9 +8,10 @@ afterEach(() => void vi.useRealTimers())
 
 const seconds = (count: number) => vi.advanceTimersByTimeAsync(count * 1000)
 
-/** One that is up, and how often it was probed since. */
+/** One that is up, how often it was probed since, and what it has told. */
 async function up() {
-  const seen = { probes: 0, trouble: null as string | null }
+  const seen = { probes: 0, trouble: null as string | null, told: [] as [string, unknown][] }
+  const tell = (fields: object, message: string) => void seen.told.push([message, Reflect.get(fields, 'reason')])
   const availability = new Availability(
     {
       service: 'It',
@@ -22,7 +23,7 @@ async function up() {
       },
       onChange() {},
     },
-    { info() {}, warn() {} },
+    { info: tell, warn: tell },
   )
   onTestFinished(() => availability.close())
   availability.look()
@@ -86,4 +87,22 @@ it('is probed when something was wrong, whatever else it answers', async () => {
     if (late.seen.probes === 0) late.availability.missed(1)
   })
   expect(late.seen.probes).toBe(1)
+})
+
+it('is told of again while it stays down, with the trouble of then', async () => {
+  const { availability, seen } = await up()
+  availability.lost('connection closed')
+  seen.trouble = 'wrong password'
+  await seconds(25)
+  const changes = [
+    ['It is up', undefined],
+    ['It is down', 'connection closed'],
+  ]
+  expect(seen.told).toEqual(changes)
+  await seconds(75)
+  const again = ['It is still down', 'wrong password']
+  expect(seen.told).toEqual([...changes, again, again, again])
+  seen.trouble = null
+  await seconds(10)
+  expect(seen.told.slice(5)).toEqual([['It is up', undefined]])
 })
