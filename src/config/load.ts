@@ -293,7 +293,7 @@ function keyOf(key: Node): string {
 function readBounded(path: string, maxBytes: number): string {
   const stats = statSync(path, { throwIfNoEntry: false })
   if (stats === undefined) throw new Error('no such file')
-  if (!stats.isFile()) throw new Error('something else')
+  if (!stats.isFile()) throw new Error(stats.isDirectory() ? 'a folder' : 'something else')
   if (stats.size > maxBytes) throw new Error(`more than ${formatSize(maxBytes)}`)
   return readFileSync(path, 'utf8')
 }

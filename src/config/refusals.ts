@@ -36,16 +36,25 @@ function explain(schema: z.ZodType, issue: Issue, base: Path, raw: unknown): Fin
   if (issue.code === 'invalid_type' && issue.expected === 'never') {
     return [{ path, at: 'key', expected: null, got: NOT_SUPPORTED_YET, cure: 'remove it' }]
   }
-  return [refused(path, wanted(issue), raw)]
+  return [refused(schema, path, wanted(issue), raw)]
 }
 
-function refused(path: Path, { expected, cure }: Refusal, raw: unknown): Finding {
+function refused(schema: z.ZodType, path: Path, { expected, cure }: Refusal, raw: unknown): Finding {
   const parent = valueAt(raw, path.slice(0, -1))
   const key = path.at(-1)
   const isMissing = typeof key === 'string' && isMapping(parent) && !Object.hasOwn(parent, key)
   if (isMissing) return { path, at: 'value', expected, got: null, cure: `add ${quote(key)}` }
-  const emptied = key !== undefined && valueAt(raw, path) === null ? EMPTY_CURES.get(expected) : undefined
-  return { path, at: 'value', expected, got: null, cure: emptied ?? cure }
+  const value = valueAt(raw, path)
+  const emptied = key !== undefined && value === null ? EMPTY_CURES.get(expected) : undefined
+  return { path, at: 'value', expected, got: null, cure: emptied ?? cure ?? shapeCure(schema, path, expected, value) }
+}
+
+/** How to write what has another shape altogether. Repeats no value: that may be a secret. */
+function shapeCure(schema: z.ZodType, path: Path, expected: string, value: unknown): string | null {
+  if (expected === LIST) return isMapping(value) ? 'begin each item with "- "' : 'put brackets around it: [...]'
+  if (expected !== MAPPING) return null
+  if (path.length === 0) return 'a route table has "upstreams:" and "routes:" at least'
+  return `write {${keysAt(schema, path)[0] ?? 'name'}: ...}`
 }
 
 const MAPPING = 'a mapping'
@@ -76,7 +85,7 @@ function explainUnion(schema: z.ZodType, branches: readonly Issue[][], path: Pat
   if (chosen !== undefined) return chosen.flatMap((issue) => explain(schema, issue, path, raw))
   const others = branches.filter((branch) => branch[0]?.code !== 'invalid_value')
   const expected = others.map((branch) => wanted(branch[0]).expected).join(' or ')
-  return [refused(path, { expected, cure: null }, raw)]
+  return [refused(schema, path, { expected, cure: null }, raw)]
 }
 
 /** False where the issue says that the value has another shape altogether, a mapping in place of a text for instance. */

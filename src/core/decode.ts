@@ -92,9 +92,24 @@ export function duration(range: { minMs?: number; named?: Readonly<Record<string
       return refuse(`add the unit: "${value}s" for seconds, "${value}ms" for milliseconds`)
     }
     const ms = typeof value === 'string' ? parseDuration(value) : null
-    if (ms === null) return refuse('units are ms, s, m, h, d')
+    if (ms === null) return refuse(wholeDuration(value) ?? 'units are ms, s, m, h, d')
     return ms < minMs ? refuse() : ms
   })
+}
+
+/** `1.5h` in whole units. */
+function wholeDuration(value: unknown): string | null {
+  const match = /^(\d+\.\d+)(ms|s|m|h|d)$/.exec(String(value))
+  return match === null
+    ? null
+    : `write ${formatDuration(Math.round(Number(match[1]) * MS[match[2] as keyof typeof MS]))}`
+}
+
+function wholeSize(value: unknown): string | null {
+  const match = /^(\d+\.\d+)(B|KiB|MiB|GiB)$/.exec(String(value))
+  return match === null
+    ? null
+    : `write ${formatSize(Math.round(Number(match[1]) * BYTES[match[2] as keyof typeof BYTES]))}`
 }
 
 /** A size, in bytes. A bare number is refused: it does not say its unit. */
@@ -106,7 +121,7 @@ export function size(range: { minBytes?: number } = {}) {
       return refuse(`add the unit: "${value}B" for bytes, "${value}MiB" for mebibytes`)
     }
     const bytes = typeof value === 'string' ? parseSize(value) : null
-    if (bytes === null) return refuse('units are B, KiB, MiB, GiB')
+    if (bytes === null) return refuse(wholeSize(value) ?? 'units are B, KiB, MiB, GiB')
     return bytes < minBytes ? refuse() : bytes
   })
 }

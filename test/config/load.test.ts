@@ -74,9 +74,16 @@ describe('a document', () => {
   it.each(['', '# nothing but a comment\n', 'null', 'text', '[]', '---\n...\n'])(
     'of no mapping (%j) is one fault',
     (text) => {
-      expect(lines(load(text))).toMatchObject([expect.stringMatching(/^w\.yaml:\d+:\d+: expected a mapping, got /)])
+      const fault =
+        /^w\.yaml:\d+:\d+: expected a mapping, got .+; a route table has "upstreams:" and "routes:" at least$/
+      expect(lines(load(text))).toMatchObject([expect.stringMatching(fault)])
     },
   )
+
+  it('tells who has named the routes by their paths that they are a list', () => {
+    const text = 'upstreams: {a: {targets: ["http://a"]}}\nroutes:\n  /a: {upstream: a}\n'
+    expect(lines(load(text))).toEqual(['w.yaml:3:3 routes: expected a list, got a mapping; begin each item with "- "'])
+  })
 
   it('tells a fault of an anchored part once, where the part stands', () => {
     const text = `upstreams: {a: &a {targets: []}, b: *a, c: *a}\nroutes: [{path: /*, upstream: a}]\n`
@@ -194,7 +201,7 @@ describe('readConfig', () => {
 
   it('tells of a folder in place of a file', () => {
     expect(lines(readConfig(folder, {}))).toEqual([
-      `${folder}: expected a readable file, got something else; name another with -c FILE`,
+      `${folder}: expected a readable file, got a folder; name another with -c FILE`,
     ])
   })
 

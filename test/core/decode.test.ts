@@ -76,6 +76,13 @@ describe('durations', () => {
     expect(decode(duration({ minMs: 100 }), '100ms')).toBe(100)
   })
 
+  it.each([
+    ['1.5h', '1h30m'],
+    ['0.25s', '250ms'],
+  ])('%s is refused, and written in whole units in the cure', (value, written) => {
+    expect(decode(duration(), value)).toMatchObject({ cure: `write ${written}` })
+  })
+
   it.each([null, undefined, true, [], {}, '1 hour'])('anything else is refused with the units: %j', (value) => {
     expect(decode(duration(), value)).toMatchObject({ cure: 'units are ms, s, m, h, d' })
   })
@@ -95,6 +102,10 @@ describe('sizes', () => {
 
   it.each(['', '64', '64KB', '64kib', '1.5MiB', '-1B', '64 KiB', `${'9'.repeat(20)}B`])('%j is none', (written) => {
     expect(parseSize(written)).toBeNull()
+  })
+
+  it('a fraction is refused, and written in whole units in the cure', () => {
+    expect(decode(size(), '1.5GiB')).toMatchObject({ cure: 'write 1536MiB' })
   })
 
   it('what no unit divides is written in bytes', () => {
