@@ -13,7 +13,22 @@ import { wires } from './wires.ts'
 const EXPERIMENTS: readonly Experiment[] = [...upstreams, ...wires, ...clients, ...operations]
 
 if (process.platform !== 'linux') throw new Error('What processes hold is read from /proc, so this needs Linux.')
+const USAGE = `npm run chaos [-- NAME ...] [--long]
+
+${EXPERIMENTS.map(({ name, title }) => `  ${name.padEnd(4)} ${title}`).join('\n')}
+
+  --long   the size and the time that find what is rare`
+
 const args = process.argv.slice(2)
+if (args.includes('--help')) {
+  console.log(USAGE)
+  process.exit(0)
+}
+const odd = args.find((arg) => arg.startsWith('-') && arg !== '--long')
+if (odd !== undefined) {
+  console.error(`No option ${odd}.\n\n${USAGE}`)
+  process.exit(2)
+}
 const names = args.filter((arg) => !arg.startsWith('--')).map((name) => name.toUpperCase())
 const wanted = names.length === 0 ? EXPERIMENTS : EXPERIMENTS.filter(({ name }) => names.includes(name))
 const unknown = names.filter((name) => !EXPERIMENTS.some((each) => each.name === name))
