@@ -2,7 +2,9 @@
 // CRITICAL), time is ISO with milliseconds. Callers give flat fields without secrets; nothing is redacted here. What there
 // is a line of for each request comes as text (request-line.ts) and goes past pino, into the same sink.
 
+import { writeSync } from 'node:fs'
 import { pino } from 'pino'
+import { formatSize } from '../core/decode.ts'
 import type { LogOptions } from './options.ts'
 import { createSink } from './sink.ts'
 
@@ -40,6 +42,14 @@ export interface LogDestination {
 /** Bytes of lines that may wait for a slow reader; further lines are dropped and counted. */
 const MAX_WAITING_BYTES = 8 * 1024 ** 2
 
+/** On standard error, since nothing else is left; where that has gone as well (`2>&1 | head`), nobody is told. */
+function tellFault({ message }: Error): void {
+  const kept = formatSize(MAX_WAITING_BYTES)
+  try {
+    writeSync(2, `The log cannot be written: ${message}; ${kept} of it wait, what comes beyond that is lost\n`)
+  } catch {}
+}
+
 const LABELS = {
   trace: 'TRACE',
   debug: 'DEBUG',
@@ -50,7 +60,7 @@ const LABELS = {
 } as const satisfies Record<Exclude<LogLevel, 'silent'>, string>
 
 export function createLog(options: Pick<LogOptions, 'level'>, destination?: LogDestination): Log {
-  const sink = destination === undefined ? createSink(1, MAX_WAITING_BYTES) : null
+  const sink = destination === undefined ? createSink(1, MAX_WAITING_BYTES, tellFault) : null
   const out = destination ?? (sink as LogDestination)
   const heads = createHeads()
   let label: string = LABELS.info

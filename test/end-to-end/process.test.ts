@@ -85,6 +85,7 @@ describe('weirgate run', () => {
     // As `weirgate run | head` does after its first lines.
     gateway.closeStdout()
     for (let i = 0; i < 50; i++) expect((await request(`${gateway.url}/x`)).status).toBe(200)
+    await gateway.printed(/\nThe log cannot be written: EPIPE: broken pipe, write; 8MiB of it wait, .*\n$/)
     gateway.kill('SIGTERM')
     expect(await gateway.end).toEqual({ code: 0, signal: null })
   })

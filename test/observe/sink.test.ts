@@ -82,6 +82,48 @@ describe('a file', () => {
   })
 })
 
+describe('a pipe whose reader has gone', () => {
+  it('is told of once, and once more when it happens again', async () => {
+    const path = join(folder, 'pipe')
+    execFileSync('mkfifo', [path])
+    const reader = () => openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    let reading = reader()
+    const pipe = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK)
+    const faults: (string | undefined)[] = []
+    const sink = createSink(pipe, 8 * MIB, (fault) => void faults.push((fault as NodeJS.ErrnoException).code))
+    const page = 'x'.repeat(PAGE_BYTES * 2)
+    const leave = async (known: number) => {
+      closeSync(reading)
+      sink.write(`${page}\n`)
+      await expect.poll(() => faults.length, { timeout: 5000 }).toBe(known + 1)
+    }
+    await leave(0)
+    // Longer than it takes to try again.
+    await new Promise((resolve) => setTimeout(resolve, 2500))
+    expect(faults).toEqual(['EPIPE'])
+    reading = reader()
+    const buffer = Buffer.alloc(MIB)
+    let got = 0
+    await expect
+      .poll(
+        () => {
+          try {
+            got += readSync(reading, buffer)
+          } catch {
+            // Nothing in it now.
+          }
+          return got
+        },
+        { interval: 5, timeout: 10_000 },
+      )
+      .toBe(page.length + 1)
+    await leave(1)
+    expect(faults).toEqual(['EPIPE', 'EPIPE'])
+    sink.close()
+    closeSync(pipe)
+  })
+})
+
 describe('a pipe that nobody reads', () => {
   let pipe: number
   beforeEach(() => {
