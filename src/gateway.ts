@@ -408,7 +408,7 @@ const TARGET_NEWS = {
   open: 'Upstream breaker is open',
   closed: 'Upstream breaker is closed',
   cooling: 'Upstream target is left alone, as it has asked',
-  unresolved: 'Upstream target cannot be looked up, its last addresses are used',
+  unresolved: 'Upstream target cannot be looked up, it keeps what addresses it has',
   resolved: 'Upstream target can be looked up again',
 } as const
 

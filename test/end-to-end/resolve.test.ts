@@ -148,7 +148,7 @@ describe('a look-up that fails', () => {
     names.answer = [ONE]
     await until(() => news(gateway).length === 2, 'the end of it')
     expect(news(gateway)).toEqual([
-      'Upstream target cannot be looked up, its last addresses are used',
+      'Upstream target cannot be looked up, it keeps what addresses it has',
       'Upstream target can be looked up again',
     ])
   })
