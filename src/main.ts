@@ -28,7 +28,9 @@ for (const command of [program, ...program.commands]) command.exitOverride().sho
 
 // `weirgate schema | head` closes the pipe before all is written.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
+  if (error.code === 'EPIPE') return
+  console.error(`Standard output cannot be written: ${error.message}`)
+  process.exit(EXIT.fault)
 })
 
 try {
@@ -41,7 +43,10 @@ flushCompileCache()
 
 function exitCodeFor(error: unknown): number {
   // Commander has printed its own message by now; code 0 is --help and --version.
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  if (error instanceof CommanderError) {
+    if (error.code === 'commander.excessArguments') console.error('A route table is named by -c FILE.')
+    return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  }
   console.error(error instanceof Error ? error.message : error)
   return error instanceof InvalidConfig || error instanceof UsageError ? EXIT.usage : EXIT.fault
 }

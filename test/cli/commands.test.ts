@@ -1,6 +1,7 @@
 // The commands as somebody types them: what they print, on which stream, and how they end.
 
-import { readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -12,6 +13,8 @@ import { startOrigin } from '../support/origin.ts'
 import { configFile, runGateway, weirgate, weirgateToEnd } from '../support/process.ts'
 
 const closing = closeAfterEach()
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 
 const NOBODY = 'listen: 127.0.0.1:8080\nadmin: {listen: 127.0.0.1:1}\n'
 const TABLE = `
@@ -38,11 +41,23 @@ describe('the command line', () => {
     }
   })
 
+  it.skipIf(!existsSync('/dev/full'))('ends with 1 where what it prints finds no room, and says so', () => {
+    const full = openSync('/dev/full', 'w')
+    const { status, stderr } = spawnSync(process.execPath, [MAIN, 'schema'], {
+      stdio: ['ignore', full, 'pipe'],
+      encoding: 'utf8',
+    })
+    closeSync(full)
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/^Standard output cannot be written: .*no space left on device.*\n$/)
+  })
+
   it('ends with 2 where it is used wrongly, and says how', async () => {
     const cases: [string[], RegExp][] = [
       [[], /^Usage: weirgate/],
       [['chekc'], /unknown command 'chekc'\n\(Did you mean check\?\)/],
       [['check', '--jsno'], /unknown option '--jsno'\n\(Did you mean --json\?\)/],
+      [['check', 'gateway.yaml'], /too many arguments .*\nA route table is named by -c FILE\.\n$/],
       [['explain', 'GET'], /missing required argument 'url'/],
       [
         ['explain', 'GET', '/x', '-H', 'no colon'],
