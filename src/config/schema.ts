@@ -137,8 +137,16 @@ const routeOptions = z.strictObject({
   rewrite: rewriteOptions.optional().describe('changes the path on its way upstream'),
   headers: z
     .strictObject({
-      request: headerEditOptions.optional().describe('on the way upstream'),
-      response: headerEditOptions.optional().describe('on the way to the client'),
+      request: headerEditOptions
+        .optional()
+        .describe(
+          'on the way upstream; who asks, and what is stored for whom, goes by the fields as the client sent them',
+        ),
+      response: headerEditOptions
+        .optional()
+        .describe(
+          'on the way back, before it is stored: a Cache-Control that is set counts for the cache like one of the upstream, and without its Set-Cookie an answer may be stored',
+        ),
     })
     .optional()
     .describe('sets and removes header fields'),

@@ -44,6 +44,32 @@ function takeClock(): (seconds: number) => void {
   return (seconds) => void vi.setSystemTime(Date.now() + seconds * 1000)
 }
 
+describe('what a route changes', () => {
+  it.each([
+    ['without a change', '', ['MISS', 'MISS']],
+    ['Set-Cookie taken off the answer', 'response: {remove: [Set-Cookie]}', ['MISS', 'HIT']],
+    [
+      'the same, and no-store put on it',
+      'response: {remove: [Set-Cookie], set: {Cache-Control: no-store}}',
+      ['MISS', 'MISS'],
+    ],
+    [
+      'the same, and Cookie taken off the request',
+      'request: {remove: [Cookie]}, response: {remove: [Set-Cookie]}',
+      ['MISS', 'HIT'],
+    ],
+  ])('of an answer counts for the cache: %s', async (_what, headers, outcomes) => {
+    const edge = await startCache('ttl: 1h', {
+      routes: [`{path: /*, cache: {ttl: 1h}, headers: {${headers}}}`],
+      fields: ['Set-Cookie', 'a=1'],
+    })
+    const get = client(edge)
+    expect([xCache(await get('/x')), xCache(await get('/x'))]).toEqual(outcomes)
+    // Whose request it is goes by what the client sent.
+    expect(xCache(await get('/x', { Cookie: 'sid=1' }))).toBe(outcomes[1] === 'HIT' ? 'BYPASS' : 'MISS')
+  })
+})
+
 describe('a second request', () => {
   it('is answered from memory: the same answer, its age, and what the cache did', async () => {
     const move = takeClock()
