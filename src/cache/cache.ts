@@ -58,7 +58,8 @@ export interface RouteCache {
   /** What is stored in memory, in the place of a refusal: fresh, or as stale as it may be when the origin fails; null where
    *  there is none. Asks nobody, and reads no body: before the lookup, a request that is told apart by one has none. */
   readonly answerUnasked: (ctx: RequestContext) => Reply | null
-  explain(ctx: RequestContext): ExplainedCache
+  /** What lookup would say. What tiers hold of it comes into memory, as it would by a request. */
+  explain(ctx: RequestContext): Promise<ExplainedCache>
   /** What answerUnasked would answer. isRead: after the lookup, where a body that is part of the key has been read. */
   explainUnasked(ctx: RequestContext, isRead: boolean): ExplainedCache | null
 }
@@ -376,7 +377,12 @@ export function compileCache(setup: RouteCacheSetup): RouteCache {
     answerFound: (ctx, found) => answers.hit(ctx, found, shared.now(), null),
     fill,
     answerUnasked,
-    explain: (ctx) => explainLookup(ctx, shared, policy, setup.key, selection),
+    async explain(ctx) {
+      const told = () => explainLookup(ctx, shared, policy, setup.key, selection)
+      const { outcome, key } = told()
+      if (outcome === 'miss' && key !== null) await readThrough(ctx, key, find(ctx, key, shared.now()), null)
+      return told()
+    },
     explainUnasked: (ctx, isRead) => explainUnasked(ctx, shared, policy, setup.key, selection, isRead),
   }
 }

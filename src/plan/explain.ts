@@ -44,7 +44,7 @@ export async function explainRequest(
       return { ...nothing, client_ip: ctx.clientAddress, user, route: route.row.route, refused }
     }
     const limits = route.limiter?.explain(ctx) ?? []
-    const cache = route.cache?.explain(ctx) ?? null
+    const cache = (await route.cache?.explain(ctx)) ?? null
     const overLimits = overLimit(limits, cache)
     const refused = overLimits ?? (isOverloaded && isMiss(cache) ? toldOf(OVERLOADED) : null)
     const idempotency = route.idempotency?.explain(ctx) ?? null

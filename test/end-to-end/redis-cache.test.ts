@@ -63,6 +63,15 @@ describeWithRedis('instances that share a cache', () => {
     expect(await health(second)).toEqual({ status: 200, word: 'ok', redis: 'ok' })
   })
 
+  it('explain as a hit what another one has fetched', async () => {
+    const { first, second } = await startTwo()
+    const asked = { method: 'GET', url: '/a', headers: ['Host', HOST.Host] }
+    expect((await second.gateway.explain(asked)).cache).toMatchObject({ outcome: 'miss' })
+    await fetchInto(first, '/a')
+    expect((await second.gateway.explain(asked)).cache).toMatchObject({ outcome: 'hit', reason: null })
+    expect(await ask(second, '/a')).toBe('HIT answer 1')
+  })
+
   it('[RFC 9111 §4.1] answer with the variant that is asked for', async () => {
     const { origin, first, second } = await startTwo({
       script({ headers }, response) {
