@@ -27,9 +27,15 @@ export const demoCommand = () =>
       } catch (error) {
         // They would keep the process alive.
         await closeBackends()
-        throw error
+        throw isPortTaken(error) ? new Error(`${error.message}: ${OTHER_PORTS}`, { cause: error }) : error
       }
     })
+
+/** What its table takes them from. */
+const OTHER_PORTS = 'PORT=8081 ADMIN_PORT=9091 npm start'
+
+const isPortTaken = (error: unknown): error is Error =>
+  error instanceof Error && (error.cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE'
 
 /** A day at most. */
 const MAX_DELAY_MS = 86_400_000

@@ -121,7 +121,7 @@ describe('weirgate demo', () => {
     const { code, stderr } = await weirgateToEnd(['demo'], { env: { PORT: String(port), ADMIN_PORT: '0' } })
     expect(code).toBe(1)
     expect(stderr).toBe(
-      `listen: cannot listen on 127.0.0.1:${port}: another program listens there; stop that one, or choose another port\n`,
+      `listen: cannot listen on 127.0.0.1:${port}: another program listens there; stop that one, or choose another port: PORT=8081 ADMIN_PORT=9091 npm start\n`,
     )
   })
 
