@@ -101,6 +101,19 @@ export class Debts {
     this.#tellSoon()
   }
 
+  /** Takes at once, or as soon as that can be, what no request waits for: what one has used beyond its charge, what Redis has
+   *  lost. */
+  take(quota: Quota, known: Subject, subject: string, units: number): void {
+    const lane = this.#setup.lanes.of(known)
+    const mark = known.mark(quota)
+    mark.own += units
+    lane.correct(quota, known, units, lane.there(this.#ourNow()), (isDone) => {
+      if (isDone) return
+      mark.own = Math.max(0, mark.own - units)
+      this.owe(quota, subject, units, this.#ourNow())
+    })
+  }
+
   /** Gives back what Redis has charged at that time. */
   giveBack(quota: Quota, subject: Subject, units: number, chargedAtMs: number): void {
     const mark = subject.mark(quota)
