@@ -115,7 +115,7 @@ const canaryOptions = z.strictObject({
 
 const routeOptions = z.strictObject({
   path: text('a path pattern', checkPattern).describe(
-    '/x matches exactly; /x/* matches /x, /x/ and all below; :name matches one segment',
+    '/x matches exactly; /x/* matches /x, /x/ and all below; :name matches one segment; what stands behind a ; in a segment does not count',
   ),
   host: text('a host name', (value) =>
     /^(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/.test(value) ? null : 'lower case, no port; *.example.com for all below',

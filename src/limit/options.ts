@@ -123,7 +123,9 @@ export const limitOptions = z.strictObject({
     .describe('counts from midnight there, or from the first of the month: a quota, not a rate'),
   onMissing: word(['ip', 'skip', 'deny'])
     .prefault('ip')
-    .describe('where a part of the key is missing: the address in its place, no limit, or a 403'),
+    .describe(
+      'where a part of the key is missing: the address in its place, no limit, or a 403; what comes twice is the address, too',
+    ),
   mode: word(['enforce', 'shadow'])
     .prefault('enforce')
     .describe('shadow: counted and logged, never a 429, and no field tells of it'),
