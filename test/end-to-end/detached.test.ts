@@ -1,37 +1,27 @@
 // What becomes of a fetch when the last of its clients has gone: given up, or finished for who comes next.
 
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { type Answer, type Conversation, converse, request } from '../support/client.ts'
 import { holdTime } from '../support/clock.ts'
 import { type Edge, type EdgeOptions, settled, startEdge, startGatewayBefore } from '../support/edge.ts'
 import { until } from '../support/gateway.ts'
+import { type Owing, owing } from '../support/owing.ts'
 import { describeWithRedis, startRedis } from '../support/redis.ts'
 
 afterEach(() => void vi.useRealTimers())
 
-interface Owing extends Edge {
-  /** Exchanges at the origin, in order; it answers none by itself. */
-  readonly owed: readonly { readonly message: IncomingMessage; readonly response: ServerResponse }[]
-  owes(count: number): Promise<ServerResponse>
-}
+type OwingEdge = Edge & Pick<Owing, 'owed' | 'owes'>
 
-async function startOwing(cache: string, options: EdgeOptions = {}): Promise<Owing> {
-  const owed: { message: IncomingMessage; response: ServerResponse }[] = []
+async function startOwing(cache: string, options: EdgeOptions = {}): Promise<OwingEdge> {
+  const { script, owed, owes } = owing()
   const edge = await startEdge({
     routes: [`{path: /*, cache: {ttl: 1h, ${cache}}}`],
     upstream: 'retries: 0, connections: 100',
-    script: (message, response) => void owed.push({ message, response }),
+    script,
     ...options,
   })
-  return {
-    ...edge,
-    owed,
-    async owes(count) {
-      await until(() => owed.length >= count, `${count} fetches`)
-      return owed[count - 1]?.response as ServerResponse
-    },
-  }
+  return { ...edge, owed, owes }
 }
 
 const rawGet = ({ gateway }: Edge, path = '/x'): Promise<Conversation> =>
@@ -47,7 +37,7 @@ const statuses = ({ gateway }: Edge): readonly unknown[] =>
   gateway.log.filter(({ path }) => path !== '/health').flatMap(({ status_code: status }) => status ?? [])
 
 /** A client that asks and leaves, and whose leaving the gateway knows of. phase: when it does. */
-async function desert(edge: Owing, phase: 'before' | 'after' | 'mid', path = '/x'): Promise<ServerResponse> {
+async function desert(edge: OwingEdge, phase: 'before' | 'after' | 'mid', path = '/x'): Promise<ServerResponse> {
   const [asked, logged] = [edge.owed.length, statuses(edge).length]
   const client = await rawGet(edge, path)
   const response = await edge.owes(asked + 1)
@@ -63,11 +53,11 @@ async function desert(edge: Owing, phase: 'before' | 'after' | 'mid', path = '/x
   return response
 }
 
-const expectGoingOn = async (edge: Owing, count = 1): Promise<void> => {
+const expectGoingOn = async (edge: OwingEdge, count = 1): Promise<void> => {
   await until(() => running(edge) === count, `${count} to go on`)
   expect(edge.origin.aborted).toBe(0)
 }
-const expectGivenUp = async (edge: Owing, count = 1): Promise<void> => {
+const expectGivenUp = async (edge: OwingEdge, count = 1): Promise<void> => {
   await until(() => edge.origin.aborted === count, 'the origin to be told')
   expect(running(edge)).toBe(0)
   await settled(edge)
@@ -241,12 +231,12 @@ describe('with onAbort: finish', () => {
     const edge = await startOwing('onAbort: finish')
     const client = await rawGet(edge)
     await clock.until(() => edge.owed.length === 1, 'the fetch')
-    edge.owed[0]?.response.write('one ')
+    edge.owed[0]?.write('one ')
     await clock.until(() => client.received.includes('one '), 'its first bytes')
     client.reset()
     await clock.until(() => running(edge) === 1, 'it to go on')
     clock.advance(29_000)
-    edge.owed[0]?.response.write('two ')
+    edge.owed[0]?.write('two ')
     expect([running(edge), edge.origin.aborted]).toEqual([1, 0])
     clock.advance(1000)
     await clock.until(() => edge.origin.aborted === 1, 'the origin to be told')
@@ -315,7 +305,7 @@ routes: [{path: /*, upstream: origin, cache: {ttl: 1h}}]
     const edge = await startOwing('onAbort: finish')
     const client = await rawGet(edge)
     await clock.until(() => edge.owed.length === 1, 'the fetch')
-    edge.owed[0]?.response.write('one ')
+    edge.owed[0]?.write('one ')
     await clock.until(() => client.received.includes('one '), 'its first bytes')
     client.reset()
     await clock.until(() => running(edge) === 1, 'it to go on')
@@ -462,7 +452,7 @@ describe('limits', () => {
     const last = get(edge, '/3')
     ;(await edge.owes(2)).end()
     expect((await last).headers['x-ratelimit-remaining']).toBe('8')
-    expect(edge.owed.map(({ message }) => message.url)).toEqual(['/1', '/3'])
+    expect(edge.origin.seen.map(({ url }) => url)).toEqual(['/1', '/3'])
   })
 })
 
@@ -565,13 +555,13 @@ it('a hundred who leave leave nothing behind', async () => {
   const edge = await startOwing('onAbort: finish')
   const clients = await Promise.all(Array.from({ length: 100 }, (_, i) => rawGet(edge, `/${i}`)))
   await edge.owes(100)
-  for (const { response } of edge.owed) response.write('one ')
+  for (const response of edge.owed) response.write('one ')
   for (const client of clients) await client.expect('one ')
   for (const client of clients) client.reset()
   await until(() => statuses(edge).length === 100, 'all lines')
   expect(statuses(edge)).toEqual(Array.from({ length: 100 }, () => 499))
   await until(() => edge.origin.aborted === 90 && running(edge) === 10, 'a tenth to go on')
-  for (const { response } of edge.owed) response.end()
+  for (const response of edge.owed) response.end()
   await until(() => running(edge) === 0, 'the rest to end')
   await settled(edge)
   expect(edge.gateway.gateway.stats().cache.entries).toBe(10)

@@ -1,27 +1,25 @@
 // A second target is asked where the first is late: who answers, what becomes of the other, and when nobody else is asked.
 
-import type { ServerResponse } from 'node:http'
 import { describe, expect, it } from 'vitest'
 import { request } from '../support/client.ts'
 import { closeAfterEach } from '../support/closing.ts'
 import { settled } from '../support/edge.ts'
 import { type TestGateway, startGateway, until } from '../support/gateway.ts'
 import { type Origin, startOrigin } from '../support/origin.ts'
+import { type Owing, owing } from '../support/owing.ts'
 
 const closing = closeAfterEach()
 
-interface Pair {
+interface Pair extends Pick<Owing, 'owed' | 'owes'> {
   readonly gateway: TestGateway
   readonly first: Origin
   readonly second: Origin
-  /** What the first was asked, and has not answered. */
-  readonly held: ServerResponse[]
 }
 
 /** The first target answers nothing by itself, the second at once. All requests go to the first, as long as it is well. */
 async function startPair(upstream = 'hedge: {after: 20ms, percent: 100}', route = '', more = ''): Promise<Pair> {
-  const held: ServerResponse[] = []
-  const first = closing(await startOrigin((_incoming, response) => void held.push(response)))
+  const { script, owed, owes } = owing()
+  const first = closing(await startOrigin(script))
   const second = closing(await startOrigin())
   const targets = `[{url: "${first.url}", weight: 1000}, {url: "${second.url}", weight: 1}]`
   const late = closing(await startOrigin(() => {}))
@@ -36,7 +34,7 @@ ${more}
 routes: [{path: /*, ${route}}, {path: /witness, upstream: witness}]
 `),
   )
-  return { gateway, first, second, held }
+  return { gateway, first, second, owed, owes }
 }
 
 const rowOf = ({ gateway }: Pair) => gateway.gateway.upstreams().find(({ upstream }) => upstream === 'app')
@@ -85,11 +83,11 @@ describe('where the first target is late', () => {
 
   it('that one is the answer all the same, if it comes first', async () => {
     const pair = await startPair()
-    const silent: ServerResponse[] = []
-    pair.second.answer((_incoming, response) => void silent.push(response))
+    const silent = owing()
+    pair.second.answer(silent.script)
     const answer = request(`${pair.gateway.url}/x`)
-    await until(() => silent.length === 1, 'the second attempt')
-    pair.held[0]?.end('at last')
+    await silent.owes(1)
+    pair.owed[0]?.end('at last')
     expect((await answer).text).toBe('at last')
     expect((await answer).headers['x-weirgate-attempts']).toBe('2')
     await until(() => pair.second.aborted === 1, 'the end of the second')
@@ -103,20 +101,20 @@ describe('where the first target is late', () => {
     const answer = request(`${pair.gateway.url}/x`)
     await until(() => pair.second.seen.length === 1, 'the second attempt')
     await passed(pair)
-    pair.held[0]?.end('at last')
+    pair.owed[0]?.end('at last')
     expect((await answer).text).toBe('at last')
     await settled(pair)
   })
 
   it('and then breaks off, the second one answers', async () => {
     const pair = await startPair('retries: 0, hedge: {after: 20ms, percent: 100}')
-    const silent: ServerResponse[] = []
-    pair.second.answer((_incoming, response) => void silent.push(response))
+    const silent = owing()
+    pair.second.answer(silent.script)
     const answer = request(`${pair.gateway.url}/x`)
-    await until(() => silent.length === 1, 'the second attempt')
-    pair.held[0]?.destroy()
+    const attempt = await silent.owes(1)
+    pair.owed[0]?.destroy()
     await until(() => pair.first.aborted === 1, 'the end of the first')
-    silent[0]?.end('second')
+    attempt.end('second')
     expect((await answer).text).toBe('second')
     await settled(pair)
   })
@@ -126,7 +124,7 @@ describe('where the first target is late', () => {
     pair.second.answer((_incoming, response) => void response.destroy())
     const answer = request(`${pair.gateway.url}/x`)
     await until(() => pair.second.aborted === 1, 'the end of the second')
-    pair.held[0]?.destroy()
+    pair.owed[0]?.destroy()
     expect((await answer).status).toBe(502)
     expect((await answer).headers['x-weirgate-attempts']).toBe('2')
     await settled(pair)
@@ -167,9 +165,9 @@ describe('nobody else is asked', () => {
   it('for what may change something', async () => {
     const pair = await startPair()
     const answer = request(`${pair.gateway.url}/x`, { method: 'PUT', body: 'x' })
-    await until(() => pair.held.length === 1, 'the request')
+    const late = await pair.owes(1)
     await passed(pair)
-    pair.held[0]?.end('put')
+    late.end('put')
     expect((await answer).text).toBe('put')
     expect(rowOf(pair)).toMatchObject({ hedges: 0 })
   })
@@ -177,9 +175,9 @@ describe('nobody else is asked', () => {
   it('where the upstream has as many requests as it may have', async () => {
     const pair = await startPair('hedge: {after: 20ms, percent: 100}, concurrency: {max: 1}')
     const answer = request(`${pair.gateway.url}/x`)
-    await until(() => pair.held.length === 1, 'the request')
+    const late = await pair.owes(1)
     await passed(pair)
-    pair.held[0]?.end('late')
+    late.end('late')
     expect((await answer).text).toBe('late')
     expect(rowOf(pair)).toMatchObject({ hedges: 0 })
   })
@@ -188,9 +186,9 @@ describe('nobody else is asked', () => {
     const pair = await startPair('hedge: {after: 20ms, percent: 1}')
     expect((await request(`${pair.gateway.url}/x`)).text).toBe('answer 1')
     const answer = request(`${pair.gateway.url}/x`)
-    await until(() => pair.held.length === 2, 'the request')
+    const late = await pair.owes(2)
     await passed(pair)
-    pair.held[1]?.end('late')
+    late.end('late')
     expect((await answer).text).toBe('late')
     expect(rowOf(pair)).toMatchObject({ hedges: 1 })
   })
@@ -205,9 +203,9 @@ describe('nobody else is asked', () => {
   it('before it is known how long requests take', async () => {
     const pair = await startPair('hedge: {after: auto, percent: 100}')
     const answer = request(`${pair.gateway.url}/x`)
-    await until(() => pair.held.length === 1, 'the request')
+    const late = await pair.owes(1)
     await passed(pair)
-    pair.held[0]?.end('late')
+    late.end('late')
     expect((await answer).text).toBe('late')
     expect(rowOf(pair)).toMatchObject({ hedges: 0 })
   })

@@ -1,11 +1,11 @@
 // `collapse: shared`: one fetch for a key across all instances that share a Redis, whatever becomes of who makes it.
 
 import { randomBytes } from 'node:crypto'
-import type { ServerResponse } from 'node:http'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { request } from '../support/client.ts'
 import type { TestGateway } from '../support/gateway.ts'
 import { ask, purgeBy, put, startInstances, stored } from '../support/instances.ts'
+import { owing } from '../support/owing.ts'
 import { runGateway } from '../support/process.ts'
 import { type RedisServer, describeWithRedis, startRedis, until } from '../support/redis.ts'
 
@@ -20,13 +20,12 @@ describeWithRedis('one fetch for all instances', () => {
 
   /** Instances before an origin whose answers wait to be given. */
   const startOwing = async (count: number, options: { cache?: string; redis?: string } = {}) => {
-    const owed: ServerResponse[] = []
+    const { script, owed, owes: asked } = owing()
     const instances = await startInstances(count, redis.url, {
       routes: [`{path: /*, cache: {${options.cache ?? SHARED}}}`],
-      script: (_request, response) => void owed.push(response),
+      script,
       ...(options.redis === undefined ? {} : { redis: options.redis }),
     })
-    const asked = (fetches: number) => until(() => owed.length >= fetches, `fetch ${fetches}`)
     return { ...instances, owed, asked }
   }
   /** All requests have come in, and none of them has an answer. */

@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { converse, request } from '../support/client.ts'
 import { arrived, startEdge } from '../support/edge.ts'
 import type { Script } from '../support/origin.ts'
+import { owing } from '../support/owing.ts'
 import { until } from '../support/gateway.ts'
 
 const LIMIT = 10_000
@@ -216,14 +217,13 @@ describe('a reservation by the body', () => {
     'reserve: {input: [prompt, /messages], output: [max_tokens, max_completion_tokens], times: n, default: 700}'
 
   async function reservedFor(body: string): Promise<[number, string]> {
-    const waiting: ServerResponse[] = []
-    const script: Script = (_request, response) => waiting.push(response)
+    const { script, owes } = owing()
     const { gateway, used, origin } = await start({ script, limit, reserve: '' })
     const asked = request(`${gateway.url}/chat`, { method: 'POST', body })
-    await until(() => waiting.length === 1, 'the call')
+    const call = await owes(1)
     const reserved = await used()
     const seen = String(await origin.seen[0]?.body)
-    waiting[0]?.writeHead(429).end()
+    call.writeHead(429).end()
     await asked
     return [reserved, seen]
   }
@@ -277,32 +277,28 @@ describe('a budget in tokens before a cache', () => {
   })
 
   it('is charged once for all who wait for the same answer', async () => {
-    const waiting: ServerResponse[] = []
-    const { post, settles, used, gateway } = await start({
-      route,
-      script: (_request, response) => waiting.push(response),
-    })
+    const { script, owes } = owing()
+    const { post, settles, used, gateway } = await start({ route, script })
     const asked = [1, 2, 3, 4].map(() => post('/chat', { prompt: 'a' }))
-    await until(() => waiting.length === 1, 'the call')
+    const call = await owes(1)
     await arrived(gateway, 4)
     expect(await used()).toBe(1000)
-    waiting[0]?.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(usage(10, 20)))
+    call.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(usage(10, 20)))
     expect((await Promise.all(asked)).map(({ status }) => status)).toEqual([200, 200, 200, 200])
     await settles(30)
   })
 
   it('is charged what the whole has used where its first client has gone, and another waits', async () => {
-    const waiting: ServerResponse[] = []
-    const script: Script = (_request, response) => waiting.push(response)
+    const { script, owes } = owing()
     const { gateway, settles, used, origin } = await start({ route: 'cache: {ttl: 1h}', script })
     const first = await converse(gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
-    await until(() => waiting.length === 1, 'the call')
+    const call = await owes(1)
     const second = await converse(gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
     await arrived(gateway, 2)
     first.reset()
     await until(() => gateway.log.some((line) => line['status_code'] === 499), 'the first to be gone')
     expect(await used()).toBe(1000)
-    waiting[0]?.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(usage(10, 4000)))
+    call.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(usage(10, 4000)))
     await second.expect('4000')
     await settles(4010)
     expect(origin.seen).toHaveLength(1)
