@@ -8,6 +8,7 @@ import { createAdminServer } from './admin/server.ts'
 import { createLeases } from './cache/lease.ts'
 import { createPurgeLog } from './cache/purge-log.ts'
 import { createPurger } from './cache/purger.ts'
+import { createKeyHash } from './cache/key-hash.ts'
 import { createSharedCache } from './cache/shared.ts'
 import { createDiskTier } from './cache/stores/disk.ts'
 import { createMemoryStore } from './cache/stores/memory.ts'
@@ -103,7 +104,8 @@ export function createGateway(setup: GatewaySetup): Gateway {
 
   const startedAtMs = performance.now()
   const log = createLog(initial.log, setup.logDestination)
-  const store = createMemoryStore(initial.cache.memory)
+  const keyHash = createKeyHash()
+  const store = createMemoryStore(initial.cache.memory, keyHash)
   const { disk: file } = initial.cache
   const disk = file === undefined ? null : createDiskTier({ path: file.path, maxBytes: file.max }, Date.now, log)
   const statistics = createStatistics(startedAtMs)
@@ -160,7 +162,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
   const leases =
     redis && createLeases({ link: redis.purges, subscribe: redis.subscribe, namespace, secret: privacy.secret })
   const coolDowns = redis && createSharedCoolDowns({ link: redis.purges, subscribe: redis.subscribe, namespace })
-  const cache = createSharedCache(store, Date.now, tiers, leases, overload)
+  const cache = createSharedCache(store, Date.now, tiers, leases, overload, keyHash)
   const mirrors = new Mirrors()
   const token = randomBytes(4).toString('hex')
   const instance = `${hostname().replaceAll(/[^A-Za-z0-9.-]/g, '-')}-${token}`

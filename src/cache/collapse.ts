@@ -17,6 +17,7 @@ import type { OriginFetch, ReplyBody, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import type { Finishing, Stay } from './detached.ts'
 import type { StoredHead, StoredResponse } from './entry.ts'
+import { type KeyHash, createKeyHash } from './key-hash.ts'
 
 /** How long an unshareable key is remembered, and how much memory all of them may take. */
 const UNSHAREABLE_MS = 120_000
@@ -106,7 +107,7 @@ export interface Flights {
   readonly size: number
 }
 
-export const createFlights = (): Flights => new OpenFlights()
+export const createFlights = (hash: KeyHash = createKeyHash()): Flights => new OpenFlights(hash)
 
 /** Flights come and go by the thousand, and V8 keeps what stood in the table of a Map or Set when that was made anew for as
  *  long as the old table is there: until the next full collection, where it has grown old itself. So flights stand in a list,
@@ -116,11 +117,19 @@ class OpenFlights implements Flights {
   size = 0
   readonly #byNumber: (OpenFlight | null)[] = []
   readonly #freeNumbers: number[] = []
-  readonly #joinable = new Map<string, number>()
+  readonly #hash: KeyHash
+  /** By the hash of their places. Of two whose places have the same one, the later is found. */
+  readonly #joinable = new Map<number, number>()
+
+  constructor(hash: KeyHash) {
+    this.#hash = hash
+  }
 
   at(place: string): Flight | undefined {
-    const number = this.#joinable.get(place)
-    return number === undefined ? undefined : (this.#byNumber[number] ?? undefined)
+    if (this.#joinable.size === 0) return undefined
+    const number = this.#joinable.get(this.#hash.of(place))
+    const flight = number === undefined ? null : this.#byNumber[number]
+    return flight?.place === place ? flight : undefined
   }
 
   open(
@@ -132,10 +141,11 @@ class OpenFlights implements Flights {
     purgeSeq = 0,
   ): Flight {
     const number = this.#freeNumbers.pop() ?? this.#byNumber.length
-    const flight = new OpenFlight(this, number, key, epoch, place, fetch, tags, purgeSeq)
+    const placeHash = place === null ? 0 : this.#hash.of(place)
+    const flight = new OpenFlight(this, number, key, epoch, place, placeHash, fetch, tags, purgeSeq)
     this.#byNumber[number] = flight
     this.size++
-    if (place !== null) this.#joinable.set(place, number)
+    if (place !== null) this.#joinable.set(placeHash, number)
     return flight
   }
 
@@ -152,8 +162,8 @@ class OpenFlights implements Flights {
   }
 
   /** Nobody finds it any more. */
-  hide({ place, number }: OpenFlight): void {
-    if (place !== null && this.#joinable.get(place) === number) this.#joinable.delete(place)
+  hide({ place, placeHash, number }: OpenFlight): void {
+    if (place !== null && this.#joinable.get(placeHash) === number) this.#joinable.delete(placeHash)
   }
 
   /** Once: its number is another's from then on. */
@@ -172,6 +182,7 @@ class OpenFlight implements Flight {
   readonly key: string
   readonly epoch: string
   readonly place: string | null
+  readonly placeHash: number
   tags: readonly string[]
   readonly purgeSeq: number
   answer: SharedAnswer | null = null
@@ -206,6 +217,7 @@ class OpenFlight implements Flight {
     key: string,
     epoch: string,
     place: string | null,
+    placeHash: number,
     fetch: OriginFetch,
     tags: readonly string[],
     purgeSeq: number,
@@ -215,6 +227,7 @@ class OpenFlight implements Flight {
     this.key = key
     this.epoch = epoch
     this.place = place
+    this.placeHash = placeHash
     this.tags = tags
     this.purgeSeq = purgeSeq
     this.#fetch = fetch
@@ -389,7 +402,8 @@ export function createKeyMemory(forMs: number, maxBytes: number): KeyMemory {
   let bytes = 0
 
   function forget(key: string): void {
-    if (untilMs.delete(key)) bytes -= key.length + KEY_OVERHEAD_BYTES
+    // The key of a miss is new to a Map, and dear (key-hash.ts); mostly nothing is remembered.
+    if (untilMs.size > 0 && untilMs.delete(key)) bytes -= key.length + KEY_OVERHEAD_BYTES
   }
 
   return {
@@ -403,7 +417,7 @@ export function createKeyMemory(forMs: number, maxBytes: number): KeyMemory {
       }
     },
     has(key, nowMs) {
-      const until = untilMs.get(key)
+      const until = untilMs.size === 0 ? undefined : untilMs.get(key)
       if (until === undefined) return false
       // What seems to have longer than it got is from before a clock was set back.
       if (until > nowMs && until - nowMs <= forMs) return true

@@ -25,7 +25,8 @@ export function createFailures(): Failures {
   let bytes = 0
 
   function forget(key: string): void {
-    if (byKey.delete(key)) bytes -= key.length + KEY_OVERHEAD_BYTES
+    // The key of a miss is new to a Map, and dear (key-hash.ts); mostly nothing has failed.
+    if (byKey.size > 0 && byKey.delete(key)) bytes -= key.length + KEY_OVERHEAD_BYTES
   }
 
   return {

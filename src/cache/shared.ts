@@ -7,6 +7,7 @@ import { type Compressor, createCompressor } from './compress.ts'
 import { type Detached, createDetached } from './detached.ts'
 import { type Failures, createFailures } from './failures.ts'
 import { KnownDocuments } from './graphql-key.ts'
+import { type KeyHash, createKeyHash } from './key-hash.ts'
 import type { Leases } from './lease.ts'
 import { MissWatches } from './near-misses.ts'
 import type { CacheStore } from './store.ts'
@@ -41,17 +42,18 @@ export interface SharedCache {
 }
 
 /** now: wall clock, milliseconds. tiers: behind the store, in the order in which to ask them. memory: asked whenever something
- *  is to be stored. */
+ *  is to be stored. hash: the store's. */
 export const createSharedCache = (
   store: CacheStore,
   now: () => number,
   tiers: readonly CacheTier[] = [],
   leases: Leases | null = null,
   memory: SharedCache['memory'] = { isFull: false },
+  hash: KeyHash = createKeyHash(),
 ): SharedCache => ({
   store,
   tiers: createTiers(tiers, store, now),
-  flights: createFlights(),
+  flights: createFlights(hash),
   detached: createDetached(store),
   bids: createBids(),
   leases,

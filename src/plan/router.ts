@@ -179,7 +179,8 @@ function walk<R>(
   const end = slash === -1 ? path.length : slash
   const segment = path.slice(from, end)
 
-  const child = node.statics.get(segment)
+  // An id is new to a Map each time, which makes it dear to look up.
+  const child = node.statics.size === 0 ? undefined : node.statics.get(segment)
   const found = child === undefined ? null : walk(child, path, end + 1, method, values, allowed)
   if (found !== null) return found
 

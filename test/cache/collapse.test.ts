@@ -48,6 +48,18 @@ describe('a flight', () => {
     expect([flights.at(KEY), flights.size]).toEqual([next, 1])
   })
 
+  it('is never found at another place whose hash is the same, nor hides what is there', () => {
+    const flights = createFlights({ of: () => -1 })
+    const first = flights.open(KEY, 'epoch', KEY, startFetch())
+    expect(flights.at('there')).toBe(undefined)
+    const next = flights.open('http://other.test/', 'epoch', 'there', startFetch())
+    expect([flights.at(KEY), flights.at('there')]).toEqual([undefined, next])
+    first.close()
+    expect([flights.at('there'), flights.size]).toEqual([next, 1])
+    next.close()
+    expect([flights.at(KEY), flights.at('there'), flights.size]).toEqual([undefined, undefined, 0])
+  })
+
   it('that has no place is found by nobody, but can be spoilt', () => {
     const flights = createFlights()
     const flight = flights.open(KEY, 'epoch', null, startFetch())

@@ -7,18 +7,15 @@
 // What is dear to fetch again, in upstream milliseconds per byte beside what is usual here, has a credit of up to three
 // uses that it has not had yet: of a ten-second answer and a fast one that are asked for alike, the fast one goes.
 //
-// Keys are whole URLs as strings, found by a hash that is keyed at random, so no client can choose keys that fall together.
-// A Map of the strings themselves would be shorter. But V8 has a table of one copy of each text that a Map is asked for: a
-// text that comes for the first time, as the key of a miss does, costs 0.5 us there, and the copy waits for a full
-// collection. Beside that, with 100,000 entries, what is not there is found out in 0.6 of the time, what is there is found
-// in 0.6, and storing takes half (bench/cache-store.ts). What has one hash is linked, the newest first: the variants of a
-// key, and once in some million keys those of another. A key's one variant has no list of its own.
+// Keys are whole URLs as strings, found by their hash (key-hash.ts). Beside a Map of the keys themselves, with 100,000
+// entries, what is not there is found out in 0.6 of the time, what is there is found in 0.6, and storing takes half. What
+// has one hash is linked, the newest first: the variants of a key, and once in some million keys those of another.
 //
 // With a million entries a lookup takes some ten times what it takes with a thousand: nearly all of it is waiting for
 // memory that is in no cache of the processor's.
 
-import { KeyedHash } from '../../core/keyed-hash.ts'
 import { type CacheEntry, formSizeBytes, takesPlaceOf } from '../entry.ts'
+import { type KeyHash, createKeyHash } from '../key-hash.ts'
 import type { CacheStore } from '../store.ts'
 import { Fifo, type Place } from './fifo.ts'
 import { type Ghosts, createGhosts } from './ghosts.ts'
@@ -36,13 +33,9 @@ const MAX_GHOSTS = 2 ** 20
 /** Entries over which the usual cost is averaged. */
 const COST_MEMORY = 256
 
-/** hash: of keys, keyed at random. */
-export function createMemoryStore(initialMaxBytes: number, hash: Pick<KeyedHash, 'of'> = new KeyedHash()): CacheStore {
+export function createMemoryStore(initialMaxBytes: number, hash: KeyHash = createKeyHash()): CacheStore {
   /** The newest of those with this hash of a key. */
   const byHash = new Map<number, Place>()
-  /** A request asks for its key several times. */
-  let latestKey = ''
-  let latestHash = hash.of('', 0)
   const tags = createTagIndex()
   const small = new Fifo()
   const main = new Fifo()
@@ -71,13 +64,6 @@ export function createMemoryStore(initialMaxBytes: number, hash: Pick<KeyedHash,
     told?.(wasUsed)
   }
 
-  function hashOf(key: string): number {
-    if (key === latestKey) return latestHash
-    latestKey = key
-    latestHash = hash.of(key, 0)
-    return latestHash
-  }
-
   /** The newest place of a key at or behind one that has its hash; null: there is none. */
   function ofKey(key: string, from: Place | null | undefined): Place | null {
     let place = from ?? null
@@ -85,7 +71,7 @@ export function createMemoryStore(initialMaxBytes: number, hash: Pick<KeyedHash,
     return place
   }
 
-  const newestOf = (key: string): Place | null => ofKey(key, byHash.get(hashOf(key)))
+  const newestOf = (key: string): Place | null => ofKey(key, byHash.get(hash.of(key)))
 
   /** The newest first. */
   function placesOf(key: string): Place[] {
@@ -108,7 +94,7 @@ export function createMemoryStore(initialMaxBytes: number, hash: Pick<KeyedHash,
   }
 
   function placeOf(entry: CacheEntry): Place | null {
-    let place = byHash.get(hashOf(entry.key)) ?? null
+    let place = byHash.get(hash.of(entry.key)) ?? null
     while (place !== null && place.entry !== entry) place = place.next
     return place
   }
@@ -174,7 +160,7 @@ export function createMemoryStore(initialMaxBytes: number, hash: Pick<KeyedHash,
     put(entry) {
       if (entry.sizeBytes > maxBytes) return false
       let queue = small
-      const keyHash = hashOf(entry.key)
+      const keyHash = hash.of(entry.key)
       const variants = placesOf(entry.key)
       // What takes the place of an entry, because that has aged, is as much in use as that was.
       for (const place of variants) {
