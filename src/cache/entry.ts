@@ -146,8 +146,11 @@ function linesSizeBytes(headers: HeaderList): number {
 export const selectorOf = (request: HeaderList, claims: string, varyNames: readonly string[]): Selector => ({
   claims,
   varyNames,
-  varyValues: varyNames.map((name) => keptValue(request, name)),
+  varyValues: varyNames.length === 0 ? NOTHING : varyNames.map((name) => keptValue(request, name)),
 })
+
+/** One for all that is selected by nothing. */
+const NOTHING: readonly (string | null)[] = []
 
 /** True when a request with these fields selects this response. */
 export function isSelected(

@@ -10,6 +10,7 @@
 
 import type { BodyStream, HeaderList, OriginAnswer, Reply, ReplyBody, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
+import { remember } from '../core/remember.ts'
 import { compareWithHead, freshenHeaders } from '../http/conditional.ts'
 import { formatHttpDate } from '../http/date.ts'
 import { getHeader, getHeaders, hasHeader, ownText, withoutHeaders } from '../http/headers.ts'
@@ -301,6 +302,11 @@ const OF_ONE_EXCHANGE: { has(lowerName: string): boolean } = {
     lowerName.startsWith('x-ratelimit'),
 }
 
+/** Names that are told apart once. */
+const MAX_KNOWN_NAMES = 500
+
+const isOfOneExchange = remember((name): boolean => OF_ONE_EXCHANGE.has(name.toLowerCase()), MAX_KNOWN_NAMES)
+
 const OF_ONE_USER: { has(lowerName: string): boolean } = {
   has: (lowerName) => lowerName === 'set-cookie' || OF_ONE_EXCHANGE.has(lowerName),
 }
@@ -311,12 +317,16 @@ export function storedHead(
   nowMs: number,
   ageMs: number,
 ): StoredHead {
-  const kept = withoutHeaders(headers, OF_ONE_EXCHANGE)
+  const kept: string[] = []
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] as string
+    if (!isOfOneExchange(name)) kept.push(name, headers[i + 1] as string)
+  }
   // RFC 9110 §6.6.1: a response without Date is given the time at which it came.
   if (!hasHeader(kept, 'date')) kept.push('Date', formatHttpDate(nowMs))
   const { claims, varyNames: names, varyValues } = selectorOf(ctx.headers, claimsOf(ctx), varyNames(headers) ?? [])
   // What it is selected by is a part of a client's request.
-  const values = varyValues.map((value) => value && ownText(value))
+  const values = names.length === 0 ? varyValues : varyValues.map((value) => value && ownText(value))
   return { status, headers: kept, bornAtMs: nowMs - ageMs, claims, varyNames: names, varyValues: values }
 }
 
@@ -336,8 +346,7 @@ export function storedResponse(
   const headers = hasLength ? head.headers : [...head.headers, 'Content-Length', String(body.length)]
   const isCodable = timeline === null && mayCode({ status: head.status, headers })
   const coded = isCodable ? recoded(forms ?? [], headers) : null
-  const meta = storedMeta(named, head, headers, verdict, nowMs, costMs)
-  const entry: StoredResponse = { ...meta, body, timeline, coded, sizeBytes: 0 }
+  const entry: StoredResponse = storedEntry(named, head, headers, verdict, nowMs, costMs, body, timeline, coded)
   entry.sizeBytes = entrySizeBytes(entry)
   return entry
 }
@@ -362,15 +371,19 @@ function storedStream(
   return storedResponse(named, ofEvents, body, verdict, nowMs, costMs, { coded: null, timeline })
 }
 
-/** What is stored beside a body, or parts of one. */
-export function storedMeta(
+/** What is stored, but for its size; body: null where parts of one are. All of it at once: a copy with more fields would have
+ *  those in an object of their own. */
+export function storedEntry<Body extends Buffer | null>(
   { key, epoch, tags, purgeSeq }: Named,
   { status, bornAtMs, claims, varyNames, varyValues }: Omit<StoredHead, 'headers'>,
   headers: HeaderList,
   verdict: StoreVerdict & { store: true },
   nowMs: number,
   costMs: number,
-): Omit<StoredResponse, 'body' | 'timeline' | 'coded' | 'sizeBytes'> {
+  body: Body,
+  timeline: Buffer | null,
+  coded: StoredResponse['coded'],
+): Omit<StoredResponse, 'body'> & { readonly body: Body } {
   const freshUntilMs = nowMs + verdict.freshMs
   return {
     status,
@@ -390,5 +403,9 @@ export function storedMeta(
     tags,
     costMs,
     uses: 0,
+    body,
+    timeline,
+    coded,
+    sizeBytes: 0,
   }
 }

@@ -19,7 +19,7 @@ import {
   freshened,
   save,
   storedHead,
-  storedMeta,
+  storedEntry,
   storedResponse,
 } from './fill.ts'
 import { claimsOf } from './key.ts'
@@ -192,7 +192,8 @@ function put(
   if (whole !== null) {
     return save(shared, storedResponse(named, { ...head, status: 200 }, whole, verdict, nowMs, costMs))
   }
-  const meta = storedMeta(named, { ...head, status: 206 }, head.headers, verdict, nowMs, costMs)
-  const entry = { ...meta, body: null, parts, completeBytes }
+  const { headers } = head
+  const meta = storedEntry(named, { ...head, status: 206 }, headers, verdict, nowMs, costMs, null, null, null)
+  const entry = { ...meta, parts, completeBytes }
   shared.store.put({ ...entry, sizeBytes: entrySizeBytes(entry) })
 }

@@ -283,10 +283,12 @@ function staleMs(
  *  a field that the gateway writes into each request itself, whatever the client sent. */
 export function varyNames(headers: HeaderList): readonly string[] | null {
   const value = getCombined(headers, 'vary')
-  if (value === null) return []
+  if (value === null) return NO_NAMES
   const names = [...new Set(listMembers(value.toLowerCase()))].toSorted()
   return names.some((name) => name === '*' || WRITTEN_FOR_EACH.has(name)) ? null : names
 }
+
+const NO_NAMES: readonly string[] = []
 
 /** Scheme and host, which the gateway writes too, are in the key. */
 const WRITTEN_FOR_EACH: ReadonlySet<string> = new Set(['x-forwarded-for', 'forwarded', 'via', 'x-request-id'])

@@ -192,7 +192,7 @@ function say(said: Said, lowerName: string, argument: string | null): void {
 
 /** Age in seconds from the lines of the field: the first member counts, and nothing but digits; null otherwise. */
 export function parseAge(values: readonly string[]): number | null {
-  return parseDeltaSeconds(listMembers(values.join(','))[0] ?? '')
+  return values.length === 0 ? null : parseDeltaSeconds(listMembers(values.join(','))[0] ?? '')
 }
 
 /** delta-seconds (RFC 9111 §1.2.2); null for anything but digits. */

@@ -3,9 +3,12 @@
 
 import type { HeaderList } from '../core/context.ts'
 
-/** True when `name` is `lowerName` in any case. The length is compared first, which settles most. */
+/** True when `name` is `lowerName` in any case. The length is compared first, which settles most, and the first letter but
+ *  for its case. */
 export function sameName(name: string, lowerName: string): boolean {
-  return name.length === lowerName.length && (name === lowerName || name.toLowerCase() === lowerName)
+  if (name.length !== lowerName.length) return false
+  if (name === lowerName) return true
+  return ((name.charCodeAt(0) ^ lowerName.charCodeAt(0)) & ~0x20) === 0 && name.toLowerCase() === lowerName
 }
 
 /** First value of a field, or null. lowerName: the name in lower case. */
