@@ -61,6 +61,8 @@ export interface ConnectionOwner {
   onFree(connection: UpstreamConnection): void
   /** It goes on in another protocol, for as long as that takes. */
   onUpgraded(connection: UpstreamConnection): void
+  /** The other side has closed it while nobody used it; onGone follows. */
+  onLost(connection: UpstreamConnection): void
   /** It is no more. */
   onGone(connection: UpstreamConnection): void
 }
@@ -70,8 +72,9 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
   dueMs = 0
   place = -1
   readonly openedAtMs = performance.now()
-  /** For how long it may stay idle. */
+  /** For how long it may stay idle; and since when it is. */
   keepMs = KEEP_MS
+  idleSinceMs = 0
   /** True where it has carried a request before the one at hand: then it may have been closed just now by a target that
    *  is well. */
   wasUsed = false
@@ -151,6 +154,7 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
   /** Breaks off, and says so to who has sent a request. */
   fail(error: GatewayError): void {
     const carried = this.#carried
+    if (carried === null && this.wasUsed && !this.#isGone) this.#owner.onLost(this)
     this.destroy()
     carried?.onFailure(error)
   }
@@ -258,8 +262,7 @@ export class UpstreamConnection implements AnswerListener, BodyListener, Alarm {
   }
 
   #onClosed(): void {
-    if (this.#carried === null) this.destroy()
-    else this.fail(reset('the end of the connection'))
+    if (!this.#isGone) this.fail(reset('the end of the connection'))
   }
 
   /** Lets go of a request. */

@@ -80,5 +80,5 @@ function verdictOf({ code }: GatewayError): Verdict {
 /** True where a failure is that nothing came, for as long as there was time. */
 export const isSilence = (code: ErrorCode): boolean => code.startsWith('timeout_')
 
-const NOBODY: ConnectionOwner = { onFree() {}, onUpgraded() {}, onGone() {} }
+const NOBODY: ConnectionOwner = { onFree() {}, onUpgraded() {}, onLost() {}, onGone() {} }
 const LATE = new GatewayError('timeout_total', 'The check was not answered in time.')

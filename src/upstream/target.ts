@@ -1,8 +1,9 @@
 // One backend with its warm connections, and before those a line: who waits in it can still leave, and it has an end.
 //
 // A target has at most `connections` of them, idle ones among them. The one used last is used next, so that what is not
-// needed grows old and is closed. A kept connection may have been closed by the other side just now: a request that may
-// go out again is sent at once, any other after one more look at what has come.
+// needed grows old and is closed, before its target does so (idle-limit.ts). A kept connection may have been closed by the
+// other side just now all the same: a request that may go out again is sent at once, any other after one more look at what
+// has come.
 
 import net from 'node:net'
 import { Alarms } from '../core/alarms.ts'
@@ -11,6 +12,7 @@ import { GatewayError } from '../core/errors.ts'
 import type { Candidate } from './choice.ts'
 import { type Connect, compileConnect } from './connect.ts'
 import { type Carried, type ConnectionOwner, type OutgoingRequest, UpstreamConnection } from './connection.ts'
+import { IdleLimit } from './idle-limit.ts'
 import type { UpstreamOptions } from './options.ts'
 import { type Lookup, Resolution } from './resolve.ts'
 import type { SharedCoolDowns } from './shared-cool-downs.ts'
@@ -96,6 +98,7 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   readonly #upgraded = new Set<UpstreamConnection>()
   /** The one used last at the end. */
   readonly #idle: UpstreamConnection[] = []
+  readonly #idleLimit = new IdleLimit()
   /** In order of arrival; leaving it costs the same wherever one stands. */
   readonly #line = new Set<Exchange>()
   #busy = 0
@@ -281,15 +284,22 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   // ---- its connections ----
 
   onFree(connection: UpstreamConnection): void {
-    if (this.#isClosing || this.#connections.size > this.#maxConnections || this.#isOld(connection))
+    const nowMs = performance.now()
+    if (this.#isClosing || this.#connections.size > this.#maxConnections || this.#isOld(connection, nowMs))
       return connection.destroy()
+    connection.idleSinceMs = nowMs
     this.#idle.push(connection)
-    this.alarms.set(connection, performance.now() + connection.keepMs)
+    this.alarms.set(connection, nowMs + Math.min(connection.keepMs, this.#idleLimit.keepMs(nowMs)))
   }
 
   onUpgraded(connection: UpstreamConnection): void {
     this.#connections.delete(connection)
     this.#upgraded.add(connection)
+  }
+
+  onLost({ idleSinceMs }: UpstreamConnection): void {
+    const nowMs = performance.now()
+    this.#idleLimit.closed(nowMs - idleSinceMs, nowMs)
   }
 
   onGone(connection: UpstreamConnection): void {
@@ -324,9 +334,13 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
   }
 
   #takeIdle(): UpstreamConnection | null {
+    const nowMs = performance.now()
     for (let connection = this.#idle.pop(); connection !== undefined; connection = this.#idle.pop()) {
       this.alarms.clear(connection)
-      if (connection.isUsable && !this.#isOld(connection)) return connection
+      if (connection.isUsable && !this.#isOld(connection, nowMs)) {
+        this.#idleLimit.survived(nowMs - connection.idleSinceMs)
+        return connection
+      }
       connection.destroy()
     }
     return null
@@ -339,8 +353,8 @@ export class PooledTarget implements Target, Candidate, ConnectionOwner {
     return connection
   }
 
-  #isOld({ isRetired, openedAtMs }: UpstreamConnection): boolean {
-    return isRetired || performance.now() - openedAtMs >= this.#lifetimeMs
+  #isOld({ isRetired, openedAtMs }: UpstreamConnection, nowMs: number): boolean {
+    return isRetired || nowMs - openedAtMs >= this.#lifetimeMs
   }
 
   /** Each that waits for it decides for itself whether it asks another. */

@@ -30,6 +30,7 @@ const race: Experiment = {
     const failed = { GET: [] as number[], POST: [] as number[] }
     const sent = { GET: 0, POST: 0 }
     let foreign = 0
+    let read = 0
     const waves = world.isLong ? 500 : 160
     for (let wave = 0; wave < waves; wave++) {
       const ask = async (i: number): Promise<void> => {
@@ -38,8 +39,11 @@ const race: Experiment = {
         sent[method]++
         const options = { method, headers: { 'X-Id': id }, ...(method === 'POST' && { body: id }) }
         const { status, text } = await request(`${gateway.url}/race/${id}`, options)
-        if (status !== 200) failed[method].push(status)
-        else if (readStamp(text)?.id !== id) foreign++
+        if (status !== 200) {
+          failed[method].push(status)
+          if (racing.seen.posts.has(id)) read++
+        }
+        if (status === 200 && readStamp(text)?.id !== id) foreign++
       }
       await Promise.all(Array.from({ length: WAVE }, (_, i) => ask(i)))
       // From one before the close to one after it.
@@ -47,10 +51,12 @@ const race: Experiment = {
     }
     const { GET, POST } = failed
     world.tell('GETs fail: none', `${GET.length} of ${sent.GET}`, GET.length === 0)
-    // A close that crosses a POST on the wire is known to nobody, and here each is aimed at that moment: of those that are
-    // not, one in thousands meets it. To send each on a connection of its own would cost all of them a handshake.
-    const measured = `${percent(POST.length, sent.POST)} of ${sent.POST}`
-    world.tell('POSTs fail: <= 1 % of those aimed at the close', measured, world.timed(POST.length <= sent.POST / 100))
+    // A close that crosses a POST on the wire is known to nobody, and about half of those that are lost so were read all the
+    // same: none may be sent again. Here each is aimed at that moment until the gateway has learned when it comes, as far
+    // as 40 ms can be told on a machine that is busy; of those that are not, one in thousands meets it.
+    const measured = `${percent(POST.length, sent.POST)} of ${sent.POST}, of which the upstream has read ${read}`
+    const isRare = POST.length <= (5 * sent.POST) / 1000
+    world.tell('POSTs fail: <= 0.5 % of those aimed at the close', measured, world.timed(isRare))
     const odd = POST.filter((status) => status !== 502).length
     world.tell('POSTs fail by 502 alone', `${odd} by another`, odd === 0)
     const twice = [...racing.seen.posts.values()].filter((times) => times > 1).length

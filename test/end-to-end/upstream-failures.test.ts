@@ -277,6 +277,33 @@ describe('an upstream that breaks off before its answer', () => {
   })
 })
 
+describe('an upstream that closes idle connections by the clock', () => {
+  it('finds them closed before, once it has done so a few times', async () => {
+    const ends: string[] = []
+    const origin = closing(
+      await startOrigin((message, response) => {
+        const { socket } = message
+        const end = (by: string): void => {
+          clearTimeout(timer)
+          socket.off('end', onEnd).end()
+          ends.push(by)
+        }
+        const onEnd = (): void => end('gateway')
+        const timer = setTimeout(() => end('upstream'), 300)
+        socket.on('end', onEnd)
+        response.end()
+      }),
+    )
+    const { url } = await gatewayTo([origin.url])
+    while (ends.at(-1) !== 'gateway') {
+      const { length } = ends
+      expect((await request(url, { method: 'POST' })).status).toBe(200)
+      await until(() => ends.length > length, 'the end of the connection')
+    }
+    expect(ends.length).toBeGreaterThan(3)
+  })
+})
+
 describe('an upstream that breaks off within its answer', () => {
   const LENGTH = 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npartial'
   const CHUNKS = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\npartial\r\n'
