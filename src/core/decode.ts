@@ -26,16 +26,18 @@ class Refused {
 const refuse = (cure: string | null = null): Refused => new Refused(cure)
 
 function scalar<T>(expected: string, json: Record<string, unknown>, parse: Parse<T>) {
-  return z
-    .unknown()
-    .transform((value, ctx): T => {
-      const parsed = parse(value)
-      if (!(parsed instanceof Refused)) return parsed
-      ctx.issues.push({ code: 'custom', input: value, params: { expected, cure: parsed.cure } satisfies Refusal })
-      return z.NEVER
-    })
-    .meta(json)
+  const decoder = ANYTHING.transform((value, ctx): T => {
+    const parsed = parse(value)
+    if (!(parsed instanceof Refused)) return parsed
+    ctx.issues.push({ code: 'custom', input: value, params: { expected, cure: parsed.cure } satisfies Refusal })
+    return z.NEVER
+  })
+  // `meta` would make a copy.
+  return decoder.register(z.globalRegistry, json)
 }
+
+/** One for all: there are hundreds of decoders, and each schema takes 20 us to make. */
+const ANYTHING = z.unknown()
 
 export const NOT_SUPPORTED_YET = 'not supported yet'
 
