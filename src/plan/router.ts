@@ -115,7 +115,7 @@ const withoutParameters = (path: string): string => path.replaceAll(/(?:;|%3B)[^
 
 /** In an order for people: of two patterns that match the same request, the one that answers it comes first. */
 export function bySpecificity<R extends RoutePattern>(patterns: readonly R[]): R[] {
-  // Each of them is taken apart once: a comparison that did so was most of what a table of thousands took to compile.
+  // Each of them is taken apart once: comparisons that did so took a fifth of the time that a plan takes to compile.
   const ranked = patterns.map((pattern) => ({ pattern, rank: rankOf(pattern) }))
   ranked.sort((a, b) => (a.rank < b.rank ? -1 : Number(a.rank > b.rank)))
   return ranked.map(({ pattern }) => pattern)
