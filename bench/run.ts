@@ -54,7 +54,7 @@ Benches of single parts:
 
 What a run has told is in bench/results: report.html to look at, last.json to compute with.`
 
-const { values, positionals } = parseArgs({
+const ARGUMENTS = {
   allowPositionals: true,
   options: {
     help: { type: 'boolean', default: false },
@@ -67,18 +67,31 @@ const { values, positionals } = parseArgs({
     guard: { type: 'boolean', default: false },
     publish: { type: 'boolean', default: false },
   },
-})
-const unknown = positionals.filter((name) => !(name in BENCHES) && !SCENARIOS.has(name))
+} as const
+
+const { values, positionals } = readArguments()
 if (values.help) console.log(HELP)
-else if (unknown.length > 0) {
-  console.error(`no bench ${unknown.join(', ')}\n\n${HELP}`)
-  process.exitCode = 2
-} else {
+else {
   const named = positionals.filter((name) => SCENARIOS.has(name))
   if (named.length > 0 || positionals.length === 0) await suite(named)
   for (const name of positionals.filter((name) => name in BENCHES)) {
     console.log(`\n== ${name}`)
     await BENCHES[name]?.()
+  }
+}
+
+function readArguments() {
+  try {
+    const read = parseArgs(ARGUMENTS)
+    const unknown = read.positionals.filter((name) => !(name in BENCHES) && !SCENARIOS.has(name))
+    if (unknown.length > 0) throw new Error(`no bench ${unknown.join(', ')}`)
+    for (const name of ['rounds', 'seconds'] as const) {
+      if (!/^[1-9]\d*$/.test(read.values[name] ?? '1')) throw new Error(`--${name} takes a whole number from 1 on`)
+    }
+    return read
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`)
+    return process.exit(2)
   }
 }
 
