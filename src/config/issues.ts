@@ -59,16 +59,17 @@ export function toIssue(finding: Finding, position: Position, value: unknown, is
 
 function repeats(cure: string | null, value: unknown): boolean {
   if (typeof value !== 'string' && typeof value !== 'number') return false
-  return cure !== null && cure.toLowerCase().includes(String(value).toLowerCase())
+  return value !== '' && cure !== null && cure.toLowerCase().includes(String(value).toLowerCase())
 }
 
-/** A value as a message may show it. hidden: its type only, because the value may be a secret. */
+/** A value as a message may show it. hidden: its type only, because the value may be a secret; that it is empty is none. */
 export function describeValue(value: unknown, hidden: boolean): string {
   if (value === null || value === undefined) return 'nothing'
   if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : 'a list'
   if (typeof value === 'object') return Object.keys(value).length === 0 ? 'an empty mapping' : 'a mapping'
-  if (typeof value === 'string') return hidden ? 'a text' : quote(value)
-  if (typeof value === 'number') return hidden ? 'a number' : String(value)
+  if (value === '' && hidden) return 'an empty text'
+  if (typeof value === 'string') return hidden ? 'a text that is not shown' : quote(value)
+  if (typeof value === 'number') return hidden ? 'a number that is not shown' : String(value)
   return value === true ? 'true' : 'false'
 }
 

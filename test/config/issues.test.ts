@@ -61,8 +61,9 @@ describe('valueAt', () => {
 
 describe('describeValue', () => {
   it.each([
-    ['text', '"text"', 'a text'],
-    [30, '30', 'a number'],
+    ['text', '"text"', 'a text that is not shown'],
+    ['', '""', 'an empty text'],
+    [30, '30', 'a number that is not shown'],
     [true, 'true', 'true'],
     [null, 'nothing', 'nothing'],
     [undefined, 'nothing', 'nothing'],
@@ -102,11 +103,15 @@ describe('toIssue', () => {
   })
 
   it('leaves out a cure that would repeat a value from outside', () => {
-    expect(toIssue(finding, position, 'aBC1', true)).toMatchObject({ got: 'a text', cure: null })
+    expect(toIssue(finding, position, 'aBC1', true)).toMatchObject({ got: 'a text that is not shown', cure: null })
   })
 
   it('keeps a cure that does not, though the value is from outside', () => {
-    expect(toIssue(finding, position, 'other', true)).toMatchObject({ got: 'a text', cure: 'write "Abc1s"' })
+    expect(toIssue(finding, position, 'other', true)).toMatchObject({
+      got: 'a text that is not shown',
+      cure: 'write "Abc1s"',
+    })
+    expect(toIssue(finding, position, '', true)).toMatchObject({ got: 'an empty text', cure: 'write "Abc1s"' })
   })
 })
 
