@@ -9,11 +9,13 @@ const TIMEOUT_MS = 10_000
 /** No gateway answers at the admin address. */
 export class NotRunning extends Error {}
 
-/** The JSON answer of an admin endpoint. Throws NotRunning, or an Error with the gateway's own words. */
+/** The JSON answer of an admin endpoint, which has this member: what listens there may be something else that answers in JSON.
+ *  Throws NotRunning, or an Error with the gateway's own words. */
 export async function askAdmin(
   admin: AdminOptions,
   method: 'GET' | 'POST',
   path: string,
+  member: string,
   body?: unknown,
 ): Promise<unknown> {
   const { listen, token } = admin
@@ -31,10 +33,15 @@ export async function askAdmin(
   } catch (cause) {
     throw new NotRunning(`No gateway answers at ${url}; weirgate run starts one.`, { cause })
   }
-  const answer: unknown = await response.json().catch(() => {
-    throw new Error(`What answers at ${url} is not a gateway; admin.listen names its address.`)
-  })
-  if (response.ok) return answer
-  const detail = typeof answer === 'object' && answer !== null && 'detail' in answer ? String(answer.detail) : ''
-  throw new Error(`The gateway answered ${response.status}: ${detail}`)
+  const answer: unknown = await response.json().catch(() => null)
+  const type = response.headers.get('content-type')
+  if (response.ok && type === 'application/json' && memberOf(answer, member) !== undefined) return answer
+  const detail = memberOf(answer, 'detail')
+  if (!response.ok && type === 'application/problem+json' && typeof detail === 'string') {
+    throw new Error(`The gateway answered ${response.status}: ${detail}`)
+  }
+  throw new Error(`What answers at ${url} is not a gateway; admin.listen names its address.`)
 }
+
+const memberOf = (answer: unknown, name: string): unknown =>
+  typeof answer === 'object' && answer !== null ? Reflect.get(answer, name) : undefined

@@ -55,7 +55,7 @@ async function explain(file: string, request: ExplainRequest): Promise<{ explana
   const fields: Record<string, string[]> = {}
   for (let i = 0; i < headers.length; i += 2) (fields[headers[i] as string] ??= []).push(headers[i + 1] as string)
   try {
-    const answer = await askAdmin(admin, 'POST', '/api/explain', { ...request, headers: fields })
+    const answer = await askAdmin(admin, 'POST', '/api/explain', 'client_ip', { ...request, headers: fields })
     return { explanation: answer as Explanation, live: true }
   } catch (error) {
     if (!(error instanceof NotRunning)) throw error

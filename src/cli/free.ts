@@ -14,7 +14,7 @@ export const freeCommand = () =>
     .argument('<key>', 'as requests send it; freed for all who have sent it')
     .addOption(configOption())
     .action(async (route: string, key: string, { config }: { readonly config: string }) => {
-      const answer = await askAdmin(configOf(config).admin, 'POST', '/api/idempotency/free', { route, key })
+      const answer = await askAdmin(configOf(config).admin, 'POST', '/api/idempotency/free', 'freed', { route, key })
       console.log(JSON.stringify(answer))
       const { freed, shared } = answer as KeyFreed
       if (shared === false) throw new Error('Redis did not answer in time, so nothing is certain: ask again.')

@@ -29,7 +29,7 @@ export const purgeCommand = () =>
       if (Object.values(asked).filter((value) => value !== undefined).length !== 1) {
         throw new UsageError('Name what to purge, in one way: URLs, --tag, --prefix, --pattern or --all.')
       }
-      const answer = await askAdmin(configOf(config).admin, 'POST', '/api/cache/purge', { ...asked, soft })
+      const answer = await askAdmin(configOf(config).admin, 'POST', '/api/cache/purge', 'purged', { ...asked, soft })
       console.log(JSON.stringify(answer))
       const doubt = doubtIn(answer as PurgeResult)
       if (doubt !== null) throw new Error(doubt)

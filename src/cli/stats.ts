@@ -13,7 +13,7 @@ export const statsCommand = () =>
     .addOption(configOption())
     .addOption(jsonOption())
     .action(async ({ config, json }: { config: string; json?: boolean }) => {
-      const stats = (await askAdmin(configOf(config).admin, 'GET', '/api/stats')) as Stats
+      const stats = (await askAdmin(configOf(config).admin, 'GET', '/api/stats', 'since_start')) as Stats
       console.log(json === true ? JSON.stringify(stats, null, 2) : formatStats(stats))
     })
 

@@ -324,8 +324,14 @@ describe('beside no gateway', () => {
     }
   })
 
-  it('say so where something else answers', async () => {
-    const other = http.createServer((_incoming, response) => response.end('<html>hello</html>'))
+  it.each([
+    ['HTML', 200, 'text/html', '<html>hello</html>'],
+    ['JSON of its own', 200, 'application/json', '{"status": "ok"}'],
+    ['an error of its own', 404, 'application/json', '{"detail": "Not Found"}'],
+  ])('say so where something else answers, in %s', async (_what, status, type, text) => {
+    const other = http.createServer((_incoming, response) => {
+      response.writeHead(status, { 'Content-Type': type }).end(text)
+    })
     await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
     closing({ close: () => new Promise((resolve) => other.close(() => resolve())) })
     const { port } = other.address() as AddressInfo
