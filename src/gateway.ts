@@ -415,7 +415,7 @@ const TARGET_NEWS = {
 } as const
 
 const FEWER_CONNECTIONS =
-  'The system lets this process open too few files for listen.connections; what is beyond these is refused'
+  'The system lets this process open too few files for listen.connections; what is beyond these is refused. Raise ulimit -n'
 
 /** Not an answer in numbers: who purges must hear of it. */
 const UNSURE = new GatewayError(
