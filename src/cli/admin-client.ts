@@ -2,6 +2,7 @@
 
 import type { AdminOptions } from '../admin/options.ts'
 import { formatAddress } from '../server/options.ts'
+import { UsageError } from './files.ts'
 
 /** A gateway that listens answers at once; this bounds the wait for one that does not. */
 const TIMEOUT_MS = 10_000
@@ -10,7 +11,7 @@ const TIMEOUT_MS = 10_000
 export class NotRunning extends Error {}
 
 /** The JSON answer of an admin endpoint, which has this member: what listens there may be something else that answers in JSON.
- *  Throws NotRunning, or an Error with the gateway's own words. */
+ *  Throws NotRunning, or with the gateway's own words a UsageError where it cannot make out what is asked, else an Error. */
 export async function askAdmin(
   admin: AdminOptions,
   method: 'GET' | 'POST',
@@ -38,7 +39,8 @@ export async function askAdmin(
   if (response.ok && type === 'application/json' && memberOf(answer, member) !== undefined) return answer
   const detail = memberOf(answer, 'detail')
   if (!response.ok && type === 'application/problem+json' && typeof detail === 'string') {
-    throw new Error(`The gateway answered ${response.status}: ${detail}`)
+    const words = `The gateway answered ${response.status}: ${detail}`
+    throw response.status === 400 ? new UsageError(words) : new Error(words)
   }
   throw new Error(`What answers at ${url} is not a gateway; admin.listen names its address.`)
 }

@@ -247,7 +247,7 @@ routes: [{path: /cached, upstream: app, cache: {ttl: 1h}}, {path: /limited, upst
     for (const refused of [unclear, nothing]) {
       expect([refused.code, refused.stderr]).toEqual([2, expect.stringMatching(/^Name what to purge, in one way: /)])
     }
-    expect([bad.code, bad.stdout]).toEqual([1, ''])
+    expect([bad.code, bad.stdout]).toEqual([2, ''])
     expect(bad.stderr).toMatch(/^The gateway answered 400: "\/%zz" cannot be purged: /)
     expect(table.stdout).toMatch(
       /^ROUTE +REQUESTS +ERRORS +LIMITED +HITS +P50 MS +P99 MS +SAVED\ntotal +4 +0 +0 +50\.0 % /,
