@@ -15,6 +15,7 @@ import { createMemoryStore } from './cache/stores/memory.ts'
 import { createRedisTier } from './cache/stores/redis.ts'
 import { type ConfigIssue, formatIssue } from './config/issues.ts'
 import type { LoadResult } from './config/load.ts'
+import { needsRestart } from './config/restart.ts'
 import type { GatewayConfig } from './config/schema.ts'
 import { canaryName } from './core/context.ts'
 import type { Control, HealthReport, ReloadResult, RouteRow } from './core/control.ts'
@@ -42,6 +43,7 @@ import { callCosts } from './plan/table.ts'
 import { privacyOf } from './plan/redis-secret.ts'
 import type { Lanes } from './server/connection.ts'
 import { type ListenerDoor, createListener } from './server/listener.ts'
+import { cannotListen } from './server/cannot-listen.ts'
 import { type Address, formatAddress } from './server/options.ts'
 import { createSharedCoolDowns } from './upstream/shared-cool-downs.ts'
 
@@ -335,9 +337,9 @@ export function createGateway(setup: GatewaySetup): Gateway {
         limits.whenReady(MAX_REDIS_START_MS),
       ])
       // The admin port first: clients come only once all stands.
-      const adminAddress = await admin.listen().catch(refusedAddress('admin.listen', initial.admin.listen))
+      const adminAddress = await admin.listen().catch(cannotListen('admin.listen', initial.admin.listen))
       stopPulse = (setup.pulse ?? processPulse)((load) => overload.judge(load))
-      address = await listener.listen().catch(refusedAddress('listen', address))
+      address = await listener.listen().catch(cannotListen('listen', address))
       const { maxConnections } = listener
       if (maxConnections < initial.listen.connections) log.warn({ connections: maxConnections }, FEWER_CONNECTIONS)
       return { listen: address, admin: adminAddress }
@@ -427,37 +429,6 @@ const UNSURE = new GatewayError(
 const recordedAs = ({ route, canary }: RouteRow): readonly string[] =>
   canary === null ? [route] : [route, canaryName(route)]
 
-/** Which options of a new configuration cannot take effect while running; null when all can. Names only: one of them
- *  is the admin token. */
-function needsRestart(running: GatewayConfig, next: GatewayConfig): string | null {
-  const changed: string[] = []
-  if (JSON.stringify(running.cache.disk) !== JSON.stringify(next.cache.disk)) changed.push('cache.disk')
-  for (const part of ['listen', 'admin', 'redis'] as const) {
-    const [before, after] = [new Map(Object.entries(running[part])), new Map(Object.entries(next[part]))]
-    for (const [name, value] of after) {
-      if (JSON.stringify(value) !== JSON.stringify(before.get(name))) changed.push(`${part}.${name}`)
-    }
-  }
-  if (changed.length === 0) return null
-  return `${changed.join(', ')}: cannot change while the gateway runs; restart it, or put the old value back`
-}
-
 /** The Host that a client on this machine sends. */
 const reachableHost = ({ host, port }: Address): string =>
   formatAddress({ host: host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host, port })
-
-/** What the system's refusals mean to somebody who has just typed a command. */
-const CANNOT_LISTEN: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'another program listens there; stop that one, or choose another port',
-  EACCES: 'this user may not; ports below 1024 need more rights than others',
-  EADDRNOTAVAIL: 'this machine has no such address; 0.0.0.0 is all it has',
-  ENOTFOUND: 'no address is known for this name; 0.0.0.0 is all that this machine has',
-}
-
-const refusedAddress =
-  (option: string, wanted: Address) =>
-  (cause: unknown): never => {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
-    const why = CANNOT_LISTEN[code] ?? (cause instanceof Error ? cause.message : String(cause))
-    throw new Error(`${option}: cannot listen on ${formatAddress(wanted)}: ${why}`, { cause })
-  }
