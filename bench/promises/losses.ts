@@ -90,8 +90,11 @@ routes: [{path: /steady, limits: [steady]}, {path: /free}]
 /** 6, where Redis answers by fits and starts, so that each gateway finds it lost and back at times of its own. */
 export async function spells({ redis, start, tell }: World): Promise<void> {
   const { ask, gateways, decidedAlone } = await start(`
-limits: {ample: {limit: 100000, window: 1h}, few: {limit: 900, window: 1h}}
-routes: [{path: /ample, limits: [ample]}, {path: /few, limits: [few]}]
+limits:
+  ample: {limit: 100000, window: 1h}
+  failures: {limit: 100000, window: 1h, count: failure}
+  few: {limit: 900, window: 1h}
+routes: [{path: /ample, limits: [ample]}, {path: /failures, limits: [failures]}, {path: /few, limits: [few]}]
 `)
   const during = async (path: string) => {
     const over = new AbortController()
@@ -110,14 +113,23 @@ routes: [{path: /ample, limits: [ample]}, {path: /few, limits: [few]}]
     return admitted(answers)
   }
   const ample = await during('/ample')
-  const readLeft = () => leftOf(gateways[0]?.adminUrl ?? '', 'ample')
-  const toldMs = await timeUntil(async () => (await readLeft()) === 100_000 - ample, 50)
+  const readLeft = (policy: string) => leftOf(gateways[0]?.adminUrl ?? '', policy)
+  const toldMs = await timeUntil(async () => (await readLeft('ample')) === 100_000 - ample, 50)
   const alone = await decidedAlone('ample')
-  const left = await readLeft()
+  const left = await readLeft('ample')
   tell(
     '6. Redis stalls 40 ms, ten times a second: what each gateway decided alone is told, to the unit',
     `${ample} admitted, ${alone} of them alone; ${100_000 - left} counted by Redis ${shown(toldMs)} later`,
     left === 100_000 - ample,
+  )
+  const spared = await during('/failures')
+  const sparedMs = await timeUntil(async () => (await readLeft('failures')) === 100_000, 50)
+  const sparedAlone = await decidedAlone('failures')
+  const whole = await readLeft('failures')
+  tell(
+    '6. the same where only failures count: what is given back is taken off where it was counted, to the unit',
+    `${spared} given back, ${sparedAlone} of them decided alone; ${100_000 - whole} counted by Redis ${shown(sparedMs)} later`,
+    whole === 100_000,
   )
   const few = await during('/few')
   tell(

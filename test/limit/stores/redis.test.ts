@@ -665,7 +665,12 @@ describeWithRedis('instances that share counters', () => {
     // At the same time, so that one could be taken for the other.
     const demand = demandOf([quota], ['x'], [9])
     await other.take(quota, 'x', 50)
+    const { owed } = cut.store
     expect(cut.charge(demand)).toBe(true)
+    expect(cut.store.owed).toBe(owed)
+    // What counts for long is owed, however short the window.
+    expect(cut.charge(demandOf([quotaOf('slow', { limit: 1, window: '10s', burst: 100 })], ['x']))).toBe(true)
+    expect(cut.store.owed).toBe(owed + 1)
     await find()
     giveBack(cut, demand, 9)
     await cut.left(quota, 'x')
