@@ -82,8 +82,9 @@ export interface Flight {
   fail(error: unknown): void
   /** Nobody can join any more. */
   close(): void
-  /** Calls the listener when it is closed; once, and one listener alone. */
-  whenClosed(listener: () => void): void
+  /** Calls the listener as soon as nobody who comes will get its answer: it is closed, or what it fetches was changed. Once,
+   *  and one listener alone. */
+  whenOver(listener: () => void): void
 }
 
 export interface Flights {
@@ -192,7 +193,7 @@ class OpenFlight implements Flight {
   readonly #flights: OpenFlights
   readonly #fetch: OriginFetch
   #isOpen = true
-  #whenClosed: (() => void) | null = null
+  #whenOver: (() => void) | null = null
   #isLanded = false
   #failure: { readonly error: unknown } | null = null
   /** Null before anybody has waited. */
@@ -318,6 +319,7 @@ class OpenFlight implements Flight {
     this.isSpoiled = true
     this.#change = change
     if (this.#stay !== null) this.#giveUp()
+    this.#over()
   }
 
   /** True when it carries one of these tags, or when too many have been purged to remember them for it. */
@@ -337,7 +339,7 @@ class OpenFlight implements Flight {
     this.#isOpen = false
     this.#flights.remove(this)
     this.#release?.()
-    this.#whenClosed?.()
+    this.#over()
     if (this.#stay === null) return
     this.#stay.end()
     this.#stay = null
@@ -345,8 +347,14 @@ class OpenFlight implements Flight {
     this.#fetch.abort(DESERTED)
   }
 
-  whenClosed(listener: () => void): void {
-    this.#whenClosed = listener
+  whenOver(listener: () => void): void {
+    this.#whenOver = listener
+  }
+
+  #over(): void {
+    const listener = this.#whenOver
+    this.#whenOver = null
+    listener?.()
   }
 
   share(answer: SharedAnswer): void {

@@ -57,10 +57,10 @@ export function compileOneFetch(
 
   function turnWith(ctx: RequestContext, key: string, lease: Lease | null): Turn {
     const memoryKey = places.memoryKey(ctx, key)
-    const end = async (): Promise<void> => {
+    const end = async ({ isSpoiled }: Flight): Promise<void> => {
       let outcome: LeaseOutcome = 'nothing'
       if (flights.unshareable.has(memoryKey, now())) outcome = 'unshareable'
-      else if (isFresh(ctx, key)) {
+      else if (!isSpoiled && isFresh(ctx, key)) {
         outcome = 'stored'
         await inTime(tiers.written())
       }
@@ -70,7 +70,7 @@ export function compileOneFetch(
       begin(flight) {
         if (lease === null) return
         if (flight === null) void lease.end('nothing')
-        else flight.whenClosed(() => void end())
+        else flight.whenOver(() => void end(flight))
       },
     }
   }

@@ -120,16 +120,18 @@ export class KeyTable {
     this.#entries.set(id, entry)
   }
 
-  /** Forgets the requests whose ids begin so and of which nobody knows what became of them; answers their ids. */
+  /** Forgets those of the requests at hand whose ids begin so and of which nobody knows what became of them; answers their ids. */
   async free(name: string): Promise<string[]> {
     const freed: string[] = []
-    let looked = 0
+    let left = this.#entries.size
     for (const [id, entry] of this.#entries) {
       if (id.startsWith(name) && entry.standing.state === 'unknown') {
         this.#remove(id, entry)
         freed.push(id)
       }
-      if (++looked % LOOKED_AT_ONCE === 0) await new Promise(setImmediate)
+      // What comes meanwhile stands at the end.
+      if (--left === 0) break
+      if (left % LOOKED_AT_ONCE === 0) await new Promise(setImmediate)
     }
     return freed
   }

@@ -189,19 +189,24 @@ routes: [{path: /*, cache: {${SHARED}}}]
     expect(await Promise.all([one, two])).toEqual(['MISS own', 'MISS own'])
   })
 
-  it('is not enough where a purge came meanwhile', async () => {
-    const { all, owed, asked } = await startOwing(2)
+  it.each([
+    ['of its URL', { urls: ['/a'] }],
+    ['of a tag that its answer has', { tags: ['t'] }],
+    ['of all', { all: true }],
+  ])('is not enough where a purge %s came meanwhile, and is waited for no longer', async (_what, rule) => {
+    const { all, owed, asked } = await startOwing(2, { cache: `${SHARED}, tags: [t]` })
     const [first, second] = all as [TestGateway, TestGateway]
     const one = ask(first, '/a')
     await asked(1)
     const two = ask(second, '/a')
     await waiting([second], 1)
-    await purgeBy(second, { urls: ['/a'] })
-    owed[0]?.end('old')
-    expect(await one).toBe('MISS old')
+    await purgeBy(second, rule)
     await asked(2)
     owed[1]?.end('new')
     expect(await two).toBe('MISS new')
+    owed[0]?.end('old')
+    expect(await one).toBe('MISS old')
+    expect([await ask(first, '/a'), await ask(second, '/a'), owed.length]).toEqual(['HIT new', 'HIT new', 2])
   })
 
   it('is not for routes that do not say so', async () => {
