@@ -38,7 +38,7 @@ Purge: "purged":1; then the first command is a MISS again.
 A write does the same for all that carries the tag: after it, the first command is a MISS once more.
   ${head} ${json} \\
     -d '{"title": "Tides"}' ${gatewayUrl}/api/v1/presentations
-Health of the gateway; hit rate and latency by route; the same and more for Prometheus.
+Health of the gateway; hit rate and latency by route (as a table: npm run -s weirgate -- stats); all for Prometheus.
   curl -sS ${gatewayUrl}/health
   curl -sS ${adminUrl}/api/stats
   curl -sS ${adminUrl}/metrics
