@@ -146,7 +146,7 @@ export const limitOptions = z.strictObject({
     .union([countOr({ min: 1, max: 2 ** 31 }, ['learned']), byBody()])
     .prefault(1000)
     .describe(
-      'tokens charged before the answer is known, as if they were all of the answer. learned: what nine in ten requests have used to the same route with about as long a body; 1000 until ten are known. A mapping: by what its JSON body says, up to 256 KiB, which is read for that',
+      'tokens charged before the answer is known, as if they were all of the answer. learned: what nine in ten requests have used to the same route with about as long a body; until ten are known 1000, or a tenth of what there is at once where that is less. A mapping: by what its JSON body says, up to 256 KiB, which is read for that',
     ),
   weights: perKind('what one token counts', '1', '0', '1')
     .optional()

@@ -17,8 +17,10 @@ export const MILLIONTHS = 1_000_000
 export const unitsIn = ({ unit }: Pick<LimitOptions, 'unit'>, amount: number): number =>
   unit === 'cost' ? Math.max(1, Math.round(amount * MILLIONTHS)) : amount
 
-/** Tokens that are reserved as long as too little is known. */
+/** Tokens that are reserved as long as too little is known. Of a small budget a tenth, or the first call would keep those
+ *  waiting that something could be learned from. */
 const UNTIL_LEARNED = 1000
+const UNTIL_LEARNED_SHARE = 0.1
 
 export interface TokenCost {
   /** Where an answer says what it used; null where a field says what it cost. */
@@ -55,8 +57,12 @@ export function compileTokenCost(options: LimitOptions, { burst }: Rate, learned
 
   function compileReserve(): TokenCost['reservedOf'] {
     if (typeof reserve === 'object') return (ctx) => fitting(weigh(estimateRequest(ctx, reserve), weights))
-    const reserved = fitting((reserve === 'learned' ? UNTIL_LEARNED : reserve) * weights.output)
-    return isLearning ? (ctx) => fitting(learned.of(ctx) ?? reserved) : () => reserved
+    if (reserve === 'learned') {
+      const atFirst = fitting(Math.min(UNTIL_LEARNED * weights.output, UNTIL_LEARNED_SHARE * burst))
+      return (ctx) => fitting(learned.of(ctx) ?? atFirst)
+    }
+    const reserved = fitting(reserve * weights.output)
+    return () => reserved
   }
 }
 

@@ -276,6 +276,16 @@ describe('a limit in tokens', () => {
     expect(before).toBe(12 * 400)
   })
 
+  it('lets a client of a small budget ask often enough to learn from', async () => {
+    const { enter, call, used } = start({ ...tokens, limit: 1000, reserve: 'learned' })
+    for (let i = 0; i < 12; i++) {
+      const ctx = enter(400)
+      ;(await call(ctx, 200, JSON_TYPE, usage(5, 10))).answer.takeBody()
+      ctx.end()
+    }
+    expect(used()).toEqual([12 * 15])
+  })
+
   it('asks for an answer that can be read', async () => {
     const { enter, call, asked } = start(tokens)
     await call(enter(), 200, JSON_TYPE, null)
