@@ -2,7 +2,7 @@
 // the image, the log on standard output, which goes to a file.
 
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -65,6 +65,20 @@ export const otherCheckout = (folder: string): { readonly name: string; readonly
   name: `weirgate (${basename(resolve(folder))})`,
   root: resolve(folder),
 })
+
+/** Builds this checkout into a folder that has what the package and the image have. The folder. */
+export function buildInto(folder: string): string {
+  mkdirSync(folder, { recursive: true })
+  for (const part of ['bin', 'package.json']) cpSync(join(CHECKOUT, part), join(folder, part), { recursive: true })
+  symlinkSync(join(CHECKOUT, 'node_modules'), join(folder, 'node_modules'))
+  const rolldown = join(CHECKOUT, 'node_modules/.bin/rolldown')
+  const { status, stderr } = spawnSync(rolldown, ['-c', '--dir', join(folder, 'dist')], {
+    cwd: CHECKOUT,
+    encoding: 'utf8',
+  })
+  if (status !== 0) throw new Error(`it does not build: ${stderr}`)
+  return folder
+}
 
 export const gatewayYaml = (yaml: string, { originPort }: Place): string => `
 listen: {address: 127.0.0.1:0}

@@ -1,5 +1,6 @@
-// The demo with a hundred users at once: straight at its backends, and through the gateway of `npm start`, which begins with
-// nothing stored. Both at the same time, each with backends of its own: who asks these directly mostly waits.
+// The demo with a hundred users at once: straight at its backends, and through the gateway of `npm start`, but built as it is
+// in the package and the image. It begins with nothing stored. Both at the same time, each with backends of its own: who asks
+// these directly mostly waits.
 //
 // Users who never pause wait all the time, so their mean is their number by the requests/s, whatever stands between them and
 // the backends. At first they wait for the AI: as soon as each has met a deck that nobody has asked for yet, all stand still
@@ -11,7 +12,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startAiBackend } from '../../src/demo/ai.ts'
 import { startPresentationBackend } from '../../src/demo/presentation.ts'
-import { CHECKOUT, startGateway } from '../peers/weirgate.ts'
+import { CHECKOUT, buildInto, startGateway } from '../peers/weirgate.ts'
 import type { Check, Row, Scenario } from '../scenario.ts'
 import { type Asked, KINDS, type Kind, runUsers } from '../users.ts'
 
@@ -41,7 +42,7 @@ export const hundredUsers: Scenario = {
     }
     const [bare, behind] = await Promise.all([backends(), backends()])
     const gateway = await startGateway({
-      root: CHECKOUT,
+      root: buildInto(bench.place().folder),
       yaml: readFileSync(join(CHECKOUT, 'config/demo.yaml'), 'utf8'),
       place: bench.place(),
       env: {

@@ -2,10 +2,7 @@
 // port; from the sources, as in a checkout, and from what was built from them, as in the package and in the image. The first
 // start compiles, and keeps what it compiled for those after it.
 
-import { spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, symlinkSync } from 'node:fs'
-import { join } from 'node:path'
-import { CHECKOUT, gatewayYaml, startGateway } from '../peers/weirgate.ts'
+import { CHECKOUT, buildInto, gatewayYaml, startGateway } from '../peers/weirgate.ts'
 import { ask, median, spreadOf } from '../rounds.ts'
 import type { Bench, Check, Row, Scenario } from '../scenario.ts'
 import { routesYaml } from './growth.ts'
@@ -21,7 +18,7 @@ export const start: Scenario = {
     const rows: Row[] = []
     for (const [what, root] of [
       ['from its sources', CHECKOUT],
-      ['built', build(bench)],
+      ['built', buildInto(bench.place().folder)],
     ] as const) {
       rows.push(await rowOf(`weirgate, ${what}, first start`, root, bench, () => bench.place().folder))
       const kept = bench.place().folder
@@ -70,19 +67,4 @@ async function rowOf(name: string, root: string, bench: Bench, compiled: () => s
       spread,
     },
   }
-}
-
-/** Builds from the sources into a folder that has what the package has. */
-function build(bench: Bench): string {
-  const { folder } = bench.place()
-  mkdirSync(folder, { recursive: true })
-  for (const part of ['bin', 'package.json']) cpSync(join(CHECKOUT, part), join(folder, part), { recursive: true })
-  symlinkSync(join(CHECKOUT, 'node_modules'), join(folder, 'node_modules'))
-  const rolldown = join(CHECKOUT, 'node_modules/.bin/rolldown')
-  const { status, stderr } = spawnSync(rolldown, ['-c', '--dir', join(folder, 'dist')], {
-    cwd: CHECKOUT,
-    encoding: 'utf8',
-  })
-  if (status !== 0) throw new Error(`it does not build: ${stderr}`)
-  return folder
 }
