@@ -12,7 +12,7 @@
 // What has begun goes on without its client, within the upstream's timers: a client that has gone is one that will ask
 // again. So a body is read and held first, and the upstream never waits for a client that may go.
 
-import type { Reply, ReplyBody, RequestContext, Stage } from '../core/context.ts'
+import type { Reply, ReplyBody, RequestContext } from '../core/context.ts'
 import type { ExplainedKey } from '../core/control.ts'
 import { type GatewayError, asGatewayError } from '../core/errors.ts'
 import { type Answer, replayed } from './answer.ts'
@@ -28,7 +28,7 @@ import type { Standing, UnderWay } from './table.ts'
 
 export interface RouteIdempotency {
   /** Puts itself before what follows in the walk of a request. */
-  readonly before: (rest: Rest) => Stage
+  readonly before: (rest: Rest) => Rest
   /** What would become of a request, as far as this instance knows. */
   explain(ctx: RequestContext): ExplainedKey | null
 }
@@ -76,7 +76,7 @@ export function compileIdempotency({
   const mayRetry = options.unknown === 'retry'
   const forMs = options.for
 
-  function before(rest: Rest): Stage {
+  function before(rest: Rest): Rest {
     return (ctx) => {
       if (!methods.has(ctx.method)) return rest(ctx)
       const key = readKey(ctx)

@@ -26,7 +26,6 @@
 // hit has no await in it.
 
 import type { HeaderList, Reply, ReplyBody, RequestContext, Stage } from '../core/context.ts'
-import { GatewayError } from '../core/errors.ts'
 
 /** What a route has in memory, and answers without asking anybody. H: what is found, and answered from. */
 export interface Memory<H> {
@@ -46,7 +45,7 @@ export interface RouteStages {
   /** Asked before `misses`: whether whenLimited is to answer already; null: never. */
   readonly isLow: ((ctx: RequestContext) => boolean) | null
   /** The last stage: always answers or throws. With a cache, it asks `misses` before the upstream. */
-  readonly fetch: (ctx: RequestContext, misses: Stage | null) => ReturnType<Stage>
+  readonly fetch: (ctx: RequestContext, misses: Stage | null) => ReturnType<Pipeline>
   /** Called with what an unsafe request was answered; its client hears of it when the promise resolves. */
   readonly invalidate: (
     ctx: RequestContext,
@@ -65,19 +64,18 @@ export type Pipeline = (ctx: RequestContext) => Reply | Promise<Reply>
 export type AnswerNow = (ctx: RequestContext) => Reply | Promise<Reply> | null
 
 /** once: takes the place of what comes after the limits, and calls that where it has to; null: it is walked each time. */
-export function compilePipeline(route: RouteStages, once: ((rest: Pipeline) => Stage) | null = null): Pipeline {
+export function compilePipeline(route: RouteStages, once: ((rest: Pipeline) => Pipeline) | null = null): Pipeline {
   const { identity, limits, whenLimited, lookup, fetch, invalidate, onAnswer } = route
   const misses = whenLow(route.isLow, orInstead(route.misses, whenLimited), whenLimited)
   // Without a cache nobody shares a fetch: every request is asked about.
   const [first, asked] = lookup === null ? [misses, null] : [null, misses]
-  const last: Stage = (ctx) => {
+  const last: Pipeline = (ctx) => {
     const fetched = fetch(ctx, asked)
     const isPlain = ctx.method === 'GET' && onAnswer === null
     return isPlain || !(fetched instanceof Promise) ? fetched : fetched.then((reply) => conclude(ctx, reply))
   }
 
-  async function conclude(ctx: RequestContext, reply: Reply | null): Promise<Reply | null> {
-    if (reply === null) return null
+  async function conclude(ctx: RequestContext, reply: Reply): Promise<Reply> {
     onAnswer?.(ctx, reply.headers)
     if (ctx.method === 'GET') return reply
     // Whoever has been told of a change must not read what was there before.
@@ -85,12 +83,9 @@ export function compilePipeline(route: RouteStages, once: ((rest: Pipeline) => S
     return reply.keep?.() ?? reply
   }
 
-  const entrance = [identity, orInstead(limits, whenLimited)]
-  const rest = [lookup, first, last].filter((stage) => stage !== null)
-  const walked = [...entrance, ...(once === null ? rest : [once((ctx) => walk(rest, ctx, 0))])].filter(
-    (stage) => stage !== null,
-  )
-  return (ctx) => walk(walked, ctx, 0)
+  const entrance = [identity, orInstead(limits, whenLimited)].filter((stage) => stage !== null)
+  const rest = [lookup, first].filter((stage) => stage !== null)
+  return once === null ? inOrder([...entrance, ...rest], last) : inOrder(entrance, once(inOrder(rest, last)))
 }
 
 /** A stage that limits, with another answer in the place of a 429; who is not let in at all (403) gets none. */
@@ -114,15 +109,17 @@ function whenLow(isLow: RouteStages['isLow'], misses: Stage | null, answer: Rout
  *  its slots come free when the socket ends, since that is when its answer is finished. */
 export function compileHandshake(
   { identity, limits, misses, onAnswer }: Pick<RouteStages, 'identity' | 'limits' | 'misses' | 'onAnswer'>,
-  handshake: Stage,
+  handshake: Pipeline,
 ): Pipeline {
-  const last: Stage = async (ctx) => {
+  const last: Pipeline = async (ctx) => {
     const reply = await handshake(ctx)
-    if (reply !== null) onAnswer?.(ctx, reply.headers)
+    onAnswer?.(ctx, reply.headers)
     return reply
   }
-  const stages = [identity, limits, misses, last].filter((stage) => stage !== null)
-  return (ctx) => walk(stages, ctx, 0)
+  return inOrder(
+    [identity, limits, misses].filter((stage) => stage !== null),
+    last,
+  )
 }
 
 /** The same walk for a GET or HEAD, as far as it ends with what is in memory: the same stages in the same order, but that it
@@ -153,12 +150,18 @@ export function compileAnswerNow<H>(
   }
 }
 
-function walk(stages: readonly Stage[], ctx: RequestContext, from: number): Reply | Promise<Reply> {
+/** Stages that may answer, and then one that does. */
+const inOrder =
+  (stages: readonly Stage[], last: Pipeline): Pipeline =>
+  (ctx) =>
+    walk(stages, last, ctx, 0)
+
+function walk(stages: readonly Stage[], last: Pipeline, ctx: RequestContext, from: number): Reply | Promise<Reply> {
   for (let i = from; i < stages.length; i++) {
     const outcome = (stages[i] as Stage)(ctx)
     if (outcome === null) continue
-    if (outcome instanceof Promise) return outcome.then((reply) => reply ?? walk(stages, ctx, i + 1))
+    if (outcome instanceof Promise) return outcome.then((reply) => reply ?? walk(stages, last, ctx, i + 1))
     return outcome
   }
-  throw new GatewayError('internal', 'No stage answered this request.')
+  return last(ctx)
 }

@@ -136,9 +136,12 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
   }
 
   start(): void {
-    this.#enter('queue', this.#asker.timeouts.queueMs)
     this.#isInPlace = true
-    if (this.#target.enter(this)) return
+    if (this.#target.enter(this)) {
+      // Whose turn has come at once waits in no line, and needs no deadline for that.
+      if (this.#phase === 'queue') this.#enter('queue', this.#asker.timeouts.queueMs)
+      return
+    }
     this.#isInPlace = false
     this.#fail(new GatewayError('saturated', 'Too many requests wait for this upstream.', { retryAfterSeconds: 1 }))
   }
@@ -172,8 +175,7 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
 
   onTurn(): void {
     const { method, path, isLenient, isHandshake } = this.#asker
-    // The connection has its own timer.
-    this.#enter('connect', 0)
+    this.#phase = 'connect'
     const body = this.#asker.openBody()
     this.#requestBody = Buffer.isBuffer(body) ? null : body
     let head: OutgoingHead
@@ -185,6 +187,8 @@ export class Attempt implements Exchange, Upgraded, AttemptAnswer, Alarm {
     }
     const sent = this.#target.send({ head, body, isLenient, isHandshake }, this, this.#how)
     this.#sent ??= sent
+    // The connection has its own timer.
+    if (this.#phase === 'connect') this.#enter('connect', 0)
   }
 
   onConnection(connection: UpstreamConnection): void {

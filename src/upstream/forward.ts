@@ -1,7 +1,7 @@
 // What one route does with its upstream, compiled once: the head is rebuilt, the path rewritten, the request sent, the
 // answer cleaned. Gives FetchOrigin for the cache, and the stage that just forwards for routes without one.
 
-import type { FetchOrigin, HeaderList, OriginAnswer, Reply, RequestContext, Stage } from '../core/context.ts'
+import type { FetchOrigin, HeaderList, OriginAnswer, Reply, RequestContext } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import type { Overload } from '../core/overload.ts'
 import { withStrongIfMatch } from '../http/conditional.ts'
@@ -52,9 +52,9 @@ export interface ForwardOptions {
 
 export interface Forwarder {
   readonly fetch: FetchOrigin
-  readonly stage: Stage
+  readonly stage: (ctx: RequestContext) => Promise<Reply>
   /** The last stage of a WebSocket handshake: what the upstream answers, a 101 or not. */
-  readonly handshake: Stage
+  readonly handshake: (ctx: RequestContext) => Promise<Reply>
   /** The path as the upstream sees it. */
   rewritePath(path: string): string
 }
@@ -149,13 +149,13 @@ export function compileForward(options: ForwardOptions): Forwarder {
 
   const fetch = options.metered?.(ask) ?? ask
 
-  const stage: Stage = (ctx) => {
+  const stage: Forwarder['stage'] = (ctx) => {
     const origin = fetch(ctx, NOTHING)
     ctx.whenAborted(() => origin.abort(CLIENT_GONE))
     return origin.answer.then(passOn)
   }
 
-  const handshake: Stage = (ctx) => {
+  const handshake: Forwarder['handshake'] = (ctx) => {
     const request = requestOf(ctx, NOTHING, undefined, true)
     const sent = send(ctx, request, (raw): Reply | GatewayError => {
       const answer = clean(raw)
