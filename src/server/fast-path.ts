@@ -9,6 +9,7 @@
 import type { Socket } from 'node:net'
 import { type HeaderList, type Reply, RequestContext } from '../core/context.ts'
 import { asGatewayError } from '../core/errors.ts'
+import { isFieldValue } from '../http/headers.ts'
 import type { Door } from './door.ts'
 import type { Begun, Peer } from './full-lane.ts'
 import type { ListenOptions } from './options.ts'
@@ -176,7 +177,9 @@ export class FastPath {
 }
 
 /** True where it is beyond doubt: it can go out in one piece, framed by its length or by having no body (RFC 9112 §6.3). */
-function isWhole({ method }: RequestContext, { status, body }: Reply): boolean {
+function isWhole({ method, fields }: RequestContext, { status, body }: Reply): boolean {
   if (status < 200 || status > 999) return false
-  return body === null ? method === 'HEAD' || status === 204 || status === 304 : Buffer.isBuffer(body)
+  if (body === null ? method !== 'HEAD' && status !== 204 && status !== 304 : !Buffer.isBuffer(body)) return false
+  for (let i = 1; i < fields.length; i += 2) if (!isFieldValue(fields[i] as string)) return false
+  return true
 }
