@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import type { HeaderList, Reply, ReplyBody, RequestContext } from '../core/context.ts'
 import { isKeyedByBody } from './methods.ts'
 import { ifRangeMatches, isNotModified, notModifiedHeaders, weakened } from '../http/conditional.ts'
-import { fieldLines, getCombined, getHeader, hasHeader, withoutHeaders } from '../http/headers.ts'
+import { fieldLines, getCombined, getHeader, hasHeader, ownText, withoutHeaders } from '../http/headers.ts'
 import { type Coding, acceptsEncoding } from '../http/negotiation.ts'
 import {
   type Part,
@@ -72,7 +72,7 @@ export function answerStored(ctx: RequestContext, stored: StoredResponse, compre
 /** A whole stored form. Its fields have been made lines by the first that was sent. */
 function wholeReply(form: StoredResponse | CodedForm, status: number, body: Buffer): Reply {
   const { headers } = form
-  return { status, headers, body: status === 204 ? null : body, lines: (form.lines ??= fieldLines(headers)) }
+  return { status, headers, body: status === 204 ? null : body, lines: (form.lines ??= ownText(fieldLines(headers))) }
 }
 
 /** What is stored, in the coding that this client likes best of those at hand; null: as it is. One that it would like

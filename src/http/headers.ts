@@ -90,7 +90,8 @@ export const isToken = (name: string): boolean => TOKEN.test(name)
 /** RFC 9110 §5.5: no CR, LF, NUL or other control bytes, nothing beyond latin1. */
 export const isFieldValue = (value: string): boolean => FIELD_VALUE.test(value)
 
-/** A list as lines of a message, each with its line end. Throws TypeError where a line would not be one field. */
+/** A list as lines of a message, each with its line end. Throws TypeError where a line would not be one field. Who keeps
+ *  them makes them ownText: what was put together piece by piece is put together anew by each who reads it. */
 export function fieldLines(headers: HeaderList): string {
   let lines = ''
   for (let i = 0; i < headers.length; i += 2) {
@@ -99,8 +100,7 @@ export function fieldLines(headers: HeaderList): string {
     if (!isToken(name) || !isFieldValue(value)) throw new TypeError(`The field ${JSON.stringify(name)} is not valid.`)
     lines += `${name}: ${value}\r\n`
   }
-  // In one piece: what was put together piece by piece is put together anew by whoever reads it.
-  return Buffer.from(lines, 'latin1').toString('latin1')
+  return lines
 }
 
 /** The same text, and no part of another: what is kept of one keeps all of it. text: latin1. */
