@@ -106,7 +106,7 @@ export function createKeyBench(
       let outcome: string | null = null
       let body: ReplyBody = null
       const read = async (): Promise<void> => {
-        const reply = (await stage(ctx)) as Reply
+        const reply = await stage(ctx)
         ;({ body } = reply)
         const again = reply.headers.includes('Idempotency-Replayed') ? ' again' : ''
         const tell = (text: string): void => void (outcome = `${reply.status} ${text}${again}`)
