@@ -163,12 +163,15 @@ const STREAMED = ['text/event-stream', 'ndjson', 'json-seq', 'jsonl', 'stream+js
 const fieldValues = ({ headers }: Asking, names: readonly string[]): (string | null)[] =>
   names.flatMap((name) => [name, selectingValue(headers, name)])
 
+/** As many as browsers keep for a site; more would take long to tell apart. */
+const MAX_COOKIES = 180
+
 /** Reads the named cookies, or the whole fields where those cannot be read in one way only. */
 function compileCookieParts(names: readonly string[]): (request: Pick<Asking, 'headers'>) => (string | null)[] {
   const isNamed = compileMeaning(names)
   return ({ headers }) => {
     const cookies = readCookies(headers)
-    if (cookies === null) return ['', ...getHeaders(headers, 'cookie')]
+    if (cookies === null || cookies.length > 2 * MAX_COOKIES) return ['', ...getHeaders(headers, 'cookie')]
     const counting = cookies.filter((_, i) => isNamed(cookies[i - (i % 2)] as string))
     // What only some servers take for a named one counts with all others, in their order.
     const isExact = counting.every((name, i) => i % 2 === 1 || names.includes(name))

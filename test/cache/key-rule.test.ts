@@ -65,6 +65,20 @@ describe('a key', () => {
     ['what PHP takes for a named cookie', { cookies: ['a_b'] }, ['Cookie', 'a.b=1'], ['Cookie', 'a.b=2'], false],
     ['what ASP.NET takes for a named cookie', { cookies: ['a'] }, ['Cookie', 'A=1'], [], false],
     ['two spellings in their order', { cookies: ['a'] }, ['Cookie', 'A=1; a=2'], ['Cookie', 'a=2; A=1'], false],
+    [
+      'more cookies than anybody has',
+      { cookies: ['a'] },
+      ['Cookie', `${'b=1; '.repeat(180)}a=1`],
+      ['Cookie', `${'b=2; '.repeat(180)}a=1`],
+      false,
+    ],
+    [
+      'as many as there may be',
+      { cookies: ['a'] },
+      ['Cookie', `${'b=1; '.repeat(179)}a=1`],
+      ['Cookie', `${'b=2; '.repeat(179)}a=1`],
+      true,
+    ],
     ['what cannot be read', { cookies: ['a'] }, ['Cookie', 'a=1; b="x; c'], ['Cookie', 'a=1; b="y; c'], false],
     [
       'what cannot be read and what can',
