@@ -194,6 +194,7 @@ export function createGateway(setup: GatewaySetup): Gateway {
     // Its own for each instance: two gateways in a row are no loop.
     viaToken: `weirgate-${token}`,
     health: () => healthReply(health()),
+    tellLostKeys: (keys, reason) => log.warn({ keys, reason }, 'Keys of tokens cannot be had, so tokens are refused'),
     tellTarget({ event, why: reason, ...named }) {
       const isBad = event !== 'back' && event !== 'closed' && event !== 'resolved'
       log[isBad ? 'warn' : 'info']({ ...named, reason }, TARGET_NEWS[event])

@@ -18,6 +18,11 @@ const MAX_REMEMBERED = 10_000
 /** Waiting for a key set; who asks again sooner than the pause after a failure is refused at once. */
 const FETCH_TIMEOUT_MS = 3000
 const FETCH_PAUSE_MS = 5000
+/** Keys that cannot be had are told of no more often. */
+const TELL_PAUSE_MS = 60_000
+
+/** Hears where keys should have come from, without what a URL may have of secrets, and why they did not. */
+export type TellLostKeys = (place: string, why: string) => void
 
 interface Remembered {
   readonly finding: Finding
@@ -31,15 +36,17 @@ export function namespaceOf({ jwks, secret, claim, issuer, audience }: JwtOption
 }
 
 /** Finds the user whom a token names. Answers at once what is remembered. prefix: of the ids of users. now: wall clock,
- *  milliseconds. */
+ *  milliseconds. tell: of keys without which everybody is refused. */
 export function compileJwtSource(
   options: JwtOptions,
   prefix: string,
   now: () => number,
+  tell: TellLostKeys,
 ): (ctx: RequestContext) => Finding | Promise<Finding> {
   const { header, claim } = options
   const check = compileCheck(options, now)
   const remembered = new Map<string, Remembered>()
+  let mayTellAtMs = 0
 
   function remember(digest: string, finding: Finding, untilMs: number): Finding {
     remembered.set(digest, { finding, untilMs })
@@ -63,8 +70,18 @@ export function compileJwtSource(
       const user = { id: `${prefix}${name}`, isProved: true, field: header }
       return remember(digest, { user, isRefused: false }, Math.min(nowMs + REMEMBER_MS, expiresMs))
     } catch (error) {
-      return saysOfToken(error) ? remember(digest, REFUSED, nowMs + REMEMBER_REFUSAL_MS) : REFUSED
+      if (saysOfToken(error)) return remember(digest, REFUSED, nowMs + REMEMBER_REFUSAL_MS)
+      tellLost(error)
+      return REFUSED
     }
+  }
+
+  function tellLost(error: unknown): void {
+    const { jwks } = options
+    if (jwks?.kind !== 'url' || performance.now() < mayTellAtMs) return
+    mayTellAtMs = performance.now() + TELL_PAUSE_MS
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
+    tell(jwks.url.origin + jwks.url.pathname, cause instanceof Error ? cause.message : String(cause))
   }
 
   return (ctx) => {

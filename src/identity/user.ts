@@ -9,7 +9,7 @@ import type { Reply, RequestContext, Stage } from '../core/context.ts'
 import { GatewayError } from '../core/errors.ts'
 import { problemReply } from '../http/problem.ts'
 import { type Finding, NOBODY, REFUSED, onlyLine } from './finding.ts'
-import { compileJwtSource, namespaceOf } from './jwt.ts'
+import { type TellLostKeys, compileJwtSource, namespaceOf } from './jwt.ts'
 import type { HeaderSourceOptions, IdentityOptions } from './options.ts'
 
 export interface Identity {
@@ -31,12 +31,12 @@ export const meaningOfIds = ({ user }: IdentityOptions): string =>
   )
 
 /** now: wall clock, milliseconds. */
-export function compileIdentity(options: IdentityOptions, now: () => number): Identity {
+export function compileIdentity(options: IdentityOptions, now: () => number, tell: TellLostKeys): Identity {
   const hasOneIssuer = options.user.filter(({ jwt }) => jwt !== undefined).length === 1
   const sources = options.user.map(({ jwt, header = '', ...rest }) =>
     jwt === undefined
       ? compileHeaderSource({ header, ...rest })
-      : compileJwtSource(jwt, hasOneIssuer ? 'jwt:' : `jwt:${namespaceOf(jwt)}:`, now),
+      : compileJwtSource(jwt, hasOneIssuer ? 'jwt:' : `jwt:${namespaceOf(jwt)}:`, now, tell),
   )
 
   function identify(ctx: RequestContext): Finding | Promise<Finding> {

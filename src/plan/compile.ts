@@ -24,6 +24,7 @@ import { problemReply } from '../http/problem.ts'
 import { isHandshake } from '../http/websocket.ts'
 import type { Idempotency } from '../idempotency/idempotency.ts'
 import type { RouteIdempotency } from '../idempotency/route.ts'
+import type { TellLostKeys } from '../identity/jwt.ts'
 import { type Identity, compileIdentity, identifyingFields } from '../identity/user.ts'
 import { type LimitState, type Limiter, compileLimiter } from '../limit/limiter.ts'
 import type { SharedCoolDowns } from '../upstream/shared-cool-downs.ts'
@@ -64,6 +65,7 @@ export interface Shared {
   readonly health: () => Reply
   /** Hears of targets that go out and come back. */
   readonly tellTarget: (news: TargetNews) => void
+  readonly tellLostKeys: TellLostKeys
   /** Null: this instance stands alone. */
   readonly coolDowns: SharedCoolDowns | null
   readonly overload: Overload
@@ -115,7 +117,8 @@ export interface GatewayPlan {
 /** Compiles a checked configuration. previous: the running plan, whose unchanged pools are kept. */
 export function compilePlan(config: GatewayConfig, shared: Shared, previous: GatewayPlan | null): GatewayPlan {
   // Where it throws there must be no pools yet: they look after their targets from the first moment on.
-  const identity = config.identity === undefined ? null : compileIdentity(config.identity, shared.now)
+  const identity =
+    config.identity === undefined ? null : compileIdentity(config.identity, shared.now, shared.tellLostKeys)
   const pools = compilePools(config, previous?.pools ?? null, shared.tellTarget, shared.coolDowns, shared.lookup)
   const queries = compileQueries(config, shared.cache.documents)
   const credentials = credentialFields(config.identity === undefined ? [] : identifyingFields(config.identity))

@@ -172,9 +172,16 @@ describe('keys that are fetched', () => {
   it('let nobody in while they cannot be had, and those they prove as soon as they can', async () => {
     const sets = await startOrigin((_message, response) => void response.writeHead(500).end())
     onTestFinished(() => sets.close())
-    const known = await startKnown(`{jwt: {jwks: "${sets.url}/keys"}}`)
+    const known = await startKnown(`{jwt: {jwks: "${sets.url}/keys?key=s3cret"}}`)
     const token = await sign(rsa.privateKey)
     expect((await known.get(bearer(token))).status).toBe(401)
+    expect((await known.get(bearer(token))).status).toBe(401)
+    const told = known.gateway.log.filter(({ level }) => level === 'WARNING')
+    const reason = expect.stringContaining('200 OK')
+    const message = 'Keys of tokens cannot be had, so tokens are refused'
+    expect(told).toEqual([
+      { timestamp: expect.anything(), level: 'WARNING', keys: `${sets.url}/keys`, reason, message },
+    ])
     sets.answer((_message, response) => void keySet(rsa.publicKey, 'one').then((set) => response.end(set)))
     expect((await known.get(bearer(token))).status).toBe(200)
   })

@@ -36,6 +36,7 @@ const PARTS: Shared = {
   viaToken: 'weirgate-test',
   health: () => ({ status: 200, headers: [], body: null }),
   tellTarget: () => {},
+  tellLostKeys: () => {},
   coolDowns: null,
   overload: new Overload(false, { over: () => {}, full: () => {} }),
   mirrors: new Mirrors(),
