@@ -1,6 +1,6 @@
 // What `npm run build` makes: the program and the packages that every start needs, in a few files. Node spends 0.3 ms of CPU
-// and 35 KB on each file that it imports, and there were 500 of them: half of a start. Packages that only some
-// route tables need are required where they are (core/redis-client.ts, identity/jwt.ts), and stay outside.
+// and 35 KB on each file that it imports, and there were 500 of them: half of a start. Packages that only some route
+// tables need are required where they are (core/redis-client.ts, identity/jwt.ts), and stay outside.
 
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'rolldown'
@@ -20,5 +20,8 @@ export default defineConfig({
     entryFileNames: '[name].js',
     // V8 keeps the text of what it runs.
     comments: false,
+    // For `node --enable-source-maps`, which then tells of the sources in a stack; not read otherwise.
+    sourcemap: true,
+    sourcemapExcludeSources: true,
   },
 })
