@@ -13,6 +13,8 @@ export interface Hostility {
   readonly ends: readonly End[]
   /** Its end is beyond doubt, or was for a moment. */
   readonly mayReuse?: true
+  /** More of it comes when another may have been asked on its connection, who cannot tell: so it is asked for alone. */
+  readonly isLate?: true
 }
 
 const OK = 'HTTP/1.1 200 OK\r\n'
@@ -32,6 +34,7 @@ export const HOSTILITIES: Readonly<Record<string, Hostility>> = {
     lastly: 'stay',
     ends: ['whole'],
     mayReuse: true,
+    isLate: true,
   },
   'a body that ends too soon': { sends: [`${OK}Content-Length: 100\r\n\r\nshort`], lastly: 'end', ends: ['broken'] },
   'a body that is reset': { sends: [`${OK}Content-Length: 100\r\n\r\nshort`], lastly: 'reset', ends: ['broken'] },

@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { converse, request } from '../support/client.ts'
 import { createOrigin } from './children.ts'
-import { type End, HOSTILITIES } from './hostilities.ts'
+import { HOSTILITIES, type Hostility } from './hostilities.ts'
 import { type Experiment, baselineOf, percent } from './rig.ts'
 import { readStamp } from './stamp.ts'
 
@@ -13,6 +13,8 @@ const HOSTILE = new URL('./hostile-origin.ts', import.meta.url)
 /** After so long without a request, the origin closes a connection. */
 const CLOSES_AFTER_MS = 40
 const WAVE = 50
+/** By then all has come. */
+const LATE_MS = 200
 
 const race: Experiment = {
   name: 'C10',
@@ -82,7 +84,7 @@ const hostile: Experiment = {
     const load = world.startLoad(gateway)
     const rounds = world.isLong ? 50 : 3
     const wrong: string[] = []
-    const tryOne = async (name: string, ends: readonly End[], round: number): Promise<void> => {
+    const tryOne = async (name: string, { ends, isLate }: Hostility, round: number): Promise<void> => {
       const path = `/hostile/${encodeURIComponent(name)}/${round}`
       const client = await converse(gateway.port, `GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`)
       await client.end()
@@ -90,6 +92,7 @@ const hostile: Experiment = {
       const status = Number(/^HTTP\/1\.1 (\d+)/.exec(answer)?.[1] ?? 0)
       const how = status === 502 || status === 504 ? 'refused' : isWhole(answer) ? 'whole' : 'broken'
       if (!ends.includes(how)) wrong.push(`${name}: ${how}, ${status}`)
+      if (isLate === true) await sleep(LATE_MS)
       const id = `after-${name}-${round}`
       const after = await request(`${gateway.url}/hostile/well/${encodeURIComponent(id)}`, { headers: { 'X-Id': id } })
       if (after.status !== 200 || readStamp(after.text)?.id !== id) wrong.push(`${name}: the next one`)
@@ -97,12 +100,15 @@ const hostile: Experiment = {
       const again = await request(gateway.url + path).catch(() => null)
       if (again?.headers['x-cache'] === 'HIT') wrong.push(`${name}: stored`)
     }
+    const all = Object.entries(HOSTILITIES)
+    const [prompt, late] = [all.filter(([, way]) => way.isLate !== true), all.filter(([, way]) => way.isLate === true)]
     for (let round = 0; round < rounds; round++) {
-      await Promise.all(Object.entries(HOSTILITIES).map(([name, { ends }]) => tryOne(name, ends, round)))
+      for (const ways of [prompt, late]) {
+        await Promise.all(ways.map(([name, hostility]) => tryOne(name, hostility, round)))
+      }
     }
-    const cases = Object.keys(HOSTILITIES).length
     world.tell(
-      `${cases} ways, ${rounds} times: 502 before the head, a visible break behind it, nothing stored, the next answer right`,
+      `${all.length} ways, ${rounds} times: 502 before the head, a visible break behind it, nothing stored, the next answer right`,
       wrong.length === 0 ? 'as promised' : [...new Set(wrong)].slice(0, 5).join('; '),
       wrong.length === 0,
     )
