@@ -28,13 +28,14 @@ function checkCache(route: RawRoute): Finding[] {
   return [...findings, ...checkCachedMethods(route), ...checkKey(route), ...checkTerminal(route)]
 }
 
+const KNOWN: ReadonlySet<string> = new Set(METHODS)
+
 /** A POST is answered from the cache only where the file says what of its body counts and who may share the answer. */
 function checkCachedMethods({ path, fields }: RawRoute): Finding[] {
   const cache = fields['cache']
   const own = upperCase(fields['methods'])
   const listed = isMapping(cache) ? upperCase(cache['methods']) : null
-  const known = new Set<string>(METHODS)
-  if (!isMapping(cache) || [...(own ?? []), ...(listed ?? [])].some((method) => !known.has(method))) return []
+  if (!isMapping(cache) || [...(own ?? []), ...(listed ?? [])].some((method) => !KNOWN.has(method))) return []
   if (own?.length === 0 || listed?.length === 0) return []
 
   const findings: Finding[] = []
@@ -148,13 +149,18 @@ function checkSharing(raw: unknown, routes: readonly RawRoute[]): Finding[] {
     }))
 }
 
+const TAG_LISTS: readonly Path[] = [['cache', 'tags'], ['purges']]
+
 /** What a tag takes from the path must be in the path, and a route that changes nothing purges nothing. */
 function checkTags(route: RawRoute): Finding[] {
   const findings: Finding[] = []
   const { path, fields } = route
   if (typeof fields['path'] !== 'string') return findings
+  const listed = TAG_LISTS.filter((at) => listAt(fields, at).length > 0)
+  // Most routes have none.
+  if (listed.length === 0) return findings
   const known = new Set(fields['path'].split('/').filter((segment) => segment.startsWith(':')))
-  for (const at of [['cache', 'tags'], ['purges']]) {
+  for (const at of listed) {
     for (const [i, tag] of listAt(fields, at).entries()) {
       const unknown = typeof tag === 'string' ? parametersOf(tag).find((name) => !known.has(name)) : undefined
       if (unknown === undefined) continue
