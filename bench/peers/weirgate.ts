@@ -1,5 +1,5 @@
-// The gateway as users of a checkout run it: `npm run weirgate -- run -c FILE` under the Node that npm brings, NODE_ENV as in
-// the image, the log on standard output, which goes to a file.
+// The gateway as its package and its image have it: built, `weirgate run -c FILE` under the Node that npm brings, NODE_ENV as
+// in the image, the log on standard output, which goes to a file. With a profile from its sources, which have more names.
 
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -43,7 +43,7 @@ export function gateway(options: GatewayOptions = {}): Peer {
       const file = `${profileName.replaceAll(/\W+/g, '-')}.cpuprofile`
       const profile = ['--cpu-prof', `--cpu-prof-dir=${profileInto}`, `--cpu-prof-name=${file}`]
       return startGateway({
-        root,
+        root: profileInto === undefined ? built(root, place) : root,
         yaml: gatewayYaml(yaml, place),
         place,
         nodeOptions: profileInto === undefined ? [] : profile,
@@ -66,14 +66,25 @@ export const otherCheckout = (folder: string): { readonly name: string; readonly
   root: resolve(folder),
 })
 
-/** Builds this checkout into a folder that has what the package and the image have. The folder. */
-export function buildInto(folder: string): string {
+/** What has been built in this run, by its checkout. */
+const builds = new Map<string, string>()
+
+function built(root: string, place: Place): string {
+  const known = builds.get(root)
+  if (known !== undefined) return known
+  const folder = buildInto(join(place.folder, 'built'), root)
+  builds.set(root, folder)
+  return folder
+}
+
+/** Builds a checkout into a folder that has what the package and the image have. The folder. */
+export function buildInto(folder: string, root = CHECKOUT): string {
   mkdirSync(folder, { recursive: true })
-  for (const part of ['bin', 'package.json']) cpSync(join(CHECKOUT, part), join(folder, part), { recursive: true })
-  symlinkSync(join(CHECKOUT, 'node_modules'), join(folder, 'node_modules'))
-  const rolldown = join(CHECKOUT, 'node_modules/.bin/rolldown')
+  for (const part of ['bin', 'package.json']) cpSync(join(root, part), join(folder, part), { recursive: true })
+  symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+  const rolldown = join(root, 'node_modules/.bin/rolldown')
   const { status, stderr } = spawnSync(rolldown, ['-c', '--dir', join(folder, 'dist')], {
-    cwd: CHECKOUT,
+    cwd: root,
     encoding: 'utf8',
   })
   if (status !== 0) throw new Error(`it does not build: ${stderr}`)
