@@ -413,3 +413,19 @@ describe('clients that go', () => {
     expect(status).toBe(200)
   }, 60_000)
 })
+
+describe('an answer from memory', () => {
+  it('is whole at every size around the one up to which it is copied into one piece', async () => {
+    const bodyOf = (path = '') => 'x'.repeat(Number(path.slice(1)) - 1) + 'y'
+    const { gateway } = await startEdge({
+      routes: ['{path: /*, cache: {ttl: 1h}}'],
+      script: (asked, response) => response.end(bodyOf(asked.url)),
+    })
+    for (let size = 15_400; size <= 16_400; size += 2) {
+      const url = `${gateway.url}/${size}`
+      await request(url)
+      const { status, headers, text } = await request(url)
+      expect([status, headers['x-cache'], text === bodyOf(`/${size}`)]).toEqual([200, 'HIT', true])
+    }
+  })
+})

@@ -47,6 +47,22 @@ describe('a head beyond doubt', () => {
     const other = read(head('GET /b HTTP/1.1', 'Host: b'), first?.fields)
     expect(other?.fields.host).toBe('b')
   })
+
+  it.each([4, 200])('takes no fields for those of before that differ in one of %i characters', (length) => {
+    const from = (user: string) =>
+      head('GET / HTTP/1.1', 'Host: a', `Authorization: ${'x'.repeat(length)}${user}`, 'A: b')
+    const first = read(from('1'))
+    expect(read(from('1'), first?.fields)?.fields).toBe(first?.fields)
+    expect(read(from('2'), first?.fields)?.fields.headers[3]).toBe(`${'x'.repeat(length)}2`)
+  })
+
+  it.each([4, 200])('takes no more than the fields of before, where these had %i characters', (length) => {
+    const one = head('GET / HTTP/1.1', 'Host: a', `X-A: ${'x'.repeat(length)}`)
+    const first = read(one)
+    expect(read(one + one, first?.fields)).toBeNull()
+    const fewer = head('GET / HTTP/1.1', 'Host: a')
+    expect(read(fewer, first?.fields)?.fields.headers).toEqual(['Host', 'a'])
+  })
 })
 
 describe('what is in doubt', () => {
