@@ -69,6 +69,19 @@ function streaming() {
 
 const word = (content: string) => ({ id: 'x', object: 'chunk', choices: [{ index: 0, delta: { content } }] })
 
+/** A client that takes a stream of 2000 words, of one token each at least, and goes before its end. */
+async function hangsUpAfter2000(limit = '') {
+  const { script, open, say } = streaming()
+  const started = await start({ script, limit })
+  const client = await converse(started.gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
+  await until(() => open.length === 1, 'the stream')
+  say(...Array.from({ length: 2000 }, (_, i) => word(`w${i}`)))
+  await client.expect('w1999')
+  client.reset()
+  await until(() => started.origin.aborted === 1, 'the end of the call')
+  return started
+}
+
 describe('a budget in tokens', () => {
   it('is charged what the answer says', async () => {
     const { post, settles } = await start()
@@ -103,14 +116,7 @@ describe('a budget in tokens', () => {
   })
 
   it('is charged for what had come when its client hangs up', async () => {
-    const { script, open, say } = streaming()
-    const { gateway, used, origin } = await start({ script })
-    const client = await converse(gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
-    await until(() => open.length === 1, 'the stream')
-    say(...Array.from({ length: 2000 }, (_, i) => word(`w${i}`)))
-    await client.expect('w1999')
-    client.reset()
-    await until(() => origin.aborted === 1, 'the end of the call')
+    const { used } = await hangsUpAfter2000()
     let tokens = 0
     await until(() => {
       void used().then((now) => (tokens = now))
@@ -174,14 +180,7 @@ describe('a budget in tokens that counts what succeeds', () => {
   })
 
   it('is charged for what has been done when a client hangs up', async () => {
-    const { script, open, say } = streaming()
-    const { gateway, used, origin } = await start({ script, limit })
-    const client = await converse(gateway.port, 'GET /chat HTTP/1.1\r\nHost: x\r\n\r\n')
-    await until(() => open.length === 1, 'the stream')
-    say(...Array.from({ length: 2000 }, (_, i) => word(`w${i}`)))
-    await client.expect('w1999')
-    client.reset()
-    await until(() => origin.aborted === 1, 'the end of the call')
+    const { used } = await hangsUpAfter2000(limit)
     let tokens = 1000
     await until(() => {
       void used().then((now) => (tokens = now))

@@ -15,8 +15,8 @@
 
 import type { BucketHistogram } from '../../core/bucket-histogram.ts'
 import type { RedisLink, RedisScript } from '../../core/redis.ts'
-import type { DecisionSource, Standing } from '../algorithm.ts'
-import type { Demand, Quota, SharedQuotaStore } from '../quota.ts'
+import type { Standing } from '../algorithm.ts'
+import type { Demand, Quota, QuotaStore, SharedQuotaStore } from '../quota.ts'
 import type { SubjectTag } from '../subject-tag.ts'
 import { Alone } from './redis-alone.ts'
 import { Ask, Call, type Told, type Unanswered } from './redis-call.ts'
@@ -237,15 +237,8 @@ class SharedCounters implements RedisStore {
     )
   }
 
-  settle(
-    quota: Quota,
-    subject: string,
-    delta: number,
-    chargedAtMs: number,
-    ourMs: number,
-    source?: DecisionSource,
-  ): void {
-    this.#alone.settle(quota, subject, delta, chargedAtMs, ourMs, source)
+  settle(...correction: Parameters<QuotaStore['settle']>): void {
+    this.#alone.settle(...correction)
   }
 
   async reset(quota: Quota, subject: string, ourMs: number): Promise<void> {
